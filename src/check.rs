@@ -1,5 +1,6 @@
-//! A configuration, looked at with what all layers know: memory, templates, the log's folder. What `config check` tells, and
-//! what a server is started by.
+//! Checks of a configuration that need more than its schema: tools, chat templates, GPUs, memory and the log file.
+//!
+//! `config check` reports the result, and the server starts with it.
 
 mod fit;
 mod templates;
@@ -38,11 +39,11 @@ use templates::{check_own_templates, check_templates};
 /// A configuration that can be run.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// What the program runs by.
+    /// The configuration to run.
     pub config: Config,
-    /// What each layer said.
+    /// The layers that `config` was merged from, with their warnings and notes.
     pub layers: Layers,
-    /// Bytes that all models together may take.
+    /// Memory that all models together may take, in bytes.
     pub budget: u64,
     /// Memory needs of the models, in their order; `Err` for a model whose files cannot be loaded.
     pub needs: Vec<Result<Need, FileFault>>,
@@ -54,18 +55,18 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// Checks that a server can start with this configuration. If no token is usable, the server would refuse everybody.
+    /// Checks that a server can start with this configuration.
     ///
     /// # Errors
-    /// All tokens are unusable.
+    /// All tokens are unusable, so the server would reject every request.
     pub(crate) fn startable(self) -> Result<Self, Rejected> {
-        let is_closed = match &self.config.transport {
+        let rejects_all = match &self.config.transport {
             Transport::Http(http) => {
                 !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
             }
             Transport::Stdio => false,
         };
-        if is_closed {
+        if rejects_all {
             return Err(Rejected {
                 error: ConfigError::of(self.doubts),
                 warnings: self.layers.warnings,
@@ -96,7 +97,7 @@ impl Checked {
     }
 }
 
-/// Reads and checks what was typed and what it names.
+/// Reads and checks the configuration that `typed` and `around` name.
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
@@ -104,8 +105,8 @@ pub(crate) fn load(typed: &Overrides, around: &Surroundings) -> Result<Checked, 
     examine(typed, around).map_err(|rejected| rejected.error)
 }
 
-/// Does what [`load`] does, but starts the process that tries chat templates only if it has to try one. A rejected configuration is
-/// checked again and again.
+/// Reads and checks a configuration like [`load`], but starts the process for chat templates only when it is needed. Reloads check a rejected
+/// configuration repeatedly.
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
@@ -114,9 +115,9 @@ pub(crate) fn load_again(typed: &Overrides, around: &Surroundings) -> Result<Che
     examine_with(trials, typed, around).map_err(|rejected| rejected.error)
 }
 
-/// Like [`load`], but also returns the warnings about a configuration that cannot be run.
+/// Reads and checks a configuration like [`load`], but also returns the warnings about a configuration that cannot be run.
 ///
-/// Every check runs on the valid parts. So one run finds all problems, without those that only follow from others.
+/// Every check runs on the valid parts. One run thus finds all problems, without those that only follow from others.
 ///
 /// # Errors
 /// The configuration cannot be run. The error lists all faults.
@@ -132,7 +133,7 @@ fn examine_with(
     around: &Surroundings,
 ) -> Result<Checked, Rejected> {
     let (mut config, mut layers) = Config::resolve(typed, around)?;
-    // A default in the place of a wrong value may need more memory than the right value will.
+    // The default in place of a wrong value may need more memory than the right value.
     let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
     let are_settings_right = !tables.iter().any(|table| layers.has_problem_at(table));
     check_own_templates(&config, trials.as_mut(), &mut layers);
@@ -145,17 +146,17 @@ fn examine_with(
     let memory = check_needs(&config, are_settings_right, &mut layers);
     warn_of_stale_mounts(&config, &mut layers);
     let doubts = layers.problems.split_off(fatal);
-    verdict(config, layers, memory, doubts)
+    into_result(config, layers, memory, doubts)
 }
 
-/// Memory for models, and how much they need.
+/// Memory budget, and the memory needs of the models.
 struct Memory {
     budget: u64,
     needs: Vec<Result<Need, FileFault>>,
 }
 
-/// Estimates the memory that the models of `config` need, and adds the warnings, which depend on the machine's memory. Checks that the models
-/// fit if their settings are right.
+/// Estimates the memory that the models of `config` need. If their settings are right, checks that the models fit. Adds all warnings, some of
+/// which depend on the memory of the machine.
 fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -> Memory {
     let machine = memory::total();
     let budget = config.registry.memory_budget.of(machine);
@@ -184,8 +185,8 @@ fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -
     Memory { budget, needs }
 }
 
-/// Returns the checked configuration, or all faults, the `doubts` included, if `config` cannot be run.
-fn verdict(
+/// Returns the checked configuration. If `config` cannot be run, returns all faults, including the `doubts`.
+fn into_result(
     config: Config,
     mut layers: Layers,
     memory: Memory,
@@ -216,14 +217,14 @@ fn verdict(
     })
 }
 
-/// Reports that there is nothing to call: every model is hidden, and there is no other tool.
+/// Reports an error if there is nothing to call: every model is hidden, and there is no other tool.
 fn check_callable(config: &Config, layers: &mut Layers) {
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
     let has_tools = layers.has_problem_at(&Address::of(["tools"])) || !config.tools.is_empty();
     if !has_chat && !has_tools && !config.models.is_empty() {
         layers.problem_at(
             &Address::of(["models"]),
-            "no model is a tool: there is nothing to call".into(),
+            "all models are hidden, and there is no other tool: there is nothing to call".into(),
             Some("remove `tool = false` from one of them".into()),
         );
     }
@@ -246,7 +247,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
         Ok(_) => {
             let backend = gpu::BACKEND.unwrap_or_default();
             let note = format!(
-                "{backend} finds no GPU, so models run on the CPU; `doctor` helps to find out why"
+                "{backend} finds no GPU, so models run on the CPU; run `llama-mcp-server doctor` to find out why"
             );
             layers.notes.push(note);
             for model in &mut config.models {
@@ -255,11 +256,11 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
         }
         Err(error) => layers
             .notes
-            .push(format!("the memory of GPUs is unknown: {error}")),
+            .push(format!("the GPU memory is unknown: {error}")),
     }
 }
 
-/// Returns the devices of this machine. They are looked for until they are found once: an edit must not depend on a driver that is busy.
+/// Returns the devices of this machine. Asks llama.cpp until it succeeds once, since a reload must not depend on a busy driver.
 fn known_machine(program: &Path) -> Result<Machine, String> {
     static FOUND: OnceLock<Machine> = OnceLock::new();
     if let Some(found) = FOUND.get() {
@@ -290,7 +291,7 @@ fn check_tools(config: &Config, layers: &mut Layers) {
 fn check_prompt(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     let at = |key: &str| address(name, key);
     let arguments = at("arguments");
-    // An argument with an invalid name is reported itself.
+    // The invalid name itself is reported already.
     let is_invalid = |name: &str| !is_name(name) && tool.prompt.contains(name);
     let uses_invalid = layers.refused_names(&arguments).any(is_invalid);
     if uses_invalid || layers.has_problem_at(&at("prompt")) {
@@ -334,7 +335,7 @@ pub(crate) fn stale_mount(file: &Path) -> Option<Problem> {
     })
 }
 
-/// The smallest `max_size` of a log file: a smaller one would be a file for every few lines.
+/// Minimum `max_size` of a log file. A smaller one would rotate after every few lines.
 const MIN_LOG: Size = Size::mebibytes(1);
 
 fn check_log(log: &LogSettings, layers: &mut Layers) {

@@ -1,6 +1,6 @@
-//! The command line: flags exactly as typed, no defaults, no I/O.
+//! The command line, parsed into flags as typed. Pure: defaults and files belong to [`crate::config`].
 //!
-//! Flags are spelled as documented, with underscores; the spelling with hyphens is an alias.
+//! Flags are spelled with underscores, like the keys of the file. The spelling with hyphens is an alias.
 
 pub(crate) mod foreign;
 pub(crate) mod install;
@@ -18,10 +18,10 @@ use install::InstallArgs;
 pub(crate) use server::{ModelArgs, RemoteArgs, ServerArgs, StatusArgs};
 
 const MODEL: &str = "Model";
-const TRANSPORT: &str = "Transport; all but the mode count for http alone";
-const TOOL: &str = "Tool, and defaults that a call may override";
+const TRANSPORT: &str = "Transport; all flags but --transport apply to HTTP only";
+const TOOL: &str = "Tool, and defaults that calls may override";
 
-/// Local GGUF models as MCP tools, by llama.cpp.
+/// Serve local GGUF models as MCP tools, with llama.cpp.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -31,58 +31,56 @@ const TOOL: &str = "Tool, and defaults that a call may override";
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 ended in order, 1 failed while running, 2 usage or configuration. LLAMA_MCP_CONFIG names the file where no flag does; LLAMA_MCP_<KEY> sets a key, LLAMA_MCP_MODELS__<NAME>__<KEY> one of a model; LLAMA_MCP_AUTH is the bearer token. RUST_LOG sets what is logged, to stderr."
+    after_help = "Exit codes: 0 success, 1 failure at run time, 2 invalid command line or configuration. LLAMA_MCP_CONFIG names the configuration file if no flag does. LLAMA_MCP_<KEY> sets a key, LLAMA_MCP_MODELS__<NAME>__<KEY> a key of one model, and LLAMA_MCP_AUTH the bearer token. RUST_LOG sets the log level; the log goes to stderr."
 )]
 pub(crate) struct Cli {
-    /// What is to be done instead of serving.
+    /// The subcommand; `None` starts the server.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// What to serve.
     #[command(flatten)]
-    pub source: Source,
+    pub serve: ServeArgs,
 
-    /// The same as --model
+    /// Same as --model
     #[arg(value_name = "MODEL", hide = true)]
     pub models: Vec<PathBuf>,
 }
 
-/// What the program does beside serving.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Check, show and explain the configuration
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
-    /// Ask a server on this machine, over HTTP, whether it takes calls: exit code 0 or 1
+    /// Check over HTTP whether a server on this machine accepts calls (exit code 0 or 1)
     Health(ServerArgs),
-    /// Look at this machine, this build and a configuration, and tell what does not work
+    /// Diagnose this machine, this build and a configuration
     Doctor(Box<DoctorArgs>),
-    /// Show a server's models at work, over HTTP, and how the last edit of its file went
+    /// Show the models of a running server, and the result of its last configuration reload
     Status(StatusArgs),
-    /// Unload a server's model, over HTTP, once its running calls are answered
+    /// Unload a model of a running server once its running calls have finished
     Unload(ModelArgs),
-    /// Restart a server's model, over HTTP; its running calls are still answered
+    /// Restart a model of a running server; its running calls still finish
     Restart(ModelArgs),
-    /// Tell a client of this server, in the client's own file
+    /// Add this server to the configuration file of an MCP client
     Install(InstallArgs),
-    /// Print a script by which a shell completes commands and flags
+    /// Print a script with which a shell completes commands and flags
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: manual::Shell,
     },
-    /// Print the manual, a page for man
+    /// Print the manual page
     Man,
 }
 
-/// `llama-mcp-server config …`.
+/// Subcommands of `llama-mcp-server config`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Find everything that is wrong with a configuration, and tell the memory that its models need
+    /// Report all errors of a configuration, and the memory that its models need
     Check {
-        /// What to check
         #[command(flatten)]
-        source: ConfigSource,
-        /// How the result is written: text or json
+        source: ConfigArgs,
+        /// Output format: text or json
         #[arg(
             long,
             value_name = "FORMAT",
@@ -94,45 +92,44 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         strict: bool,
     },
-    /// Print the effective configuration as TOML, secrets left out
+    /// Print the effective configuration as TOML, without secrets
     Show {
-        /// What to show
         #[command(flatten)]
-        source: ConfigSource,
-        /// Say of every value where it comes from
+        source: ConfigArgs,
+        /// Print where each value comes from
         #[arg(long)]
         origin: bool,
     },
-    /// Print what an edit would change while the server runs, and what would start anew
+    /// Print what an edit would change in a running server, and what would restart
     Diff {
-        /// The active file
+        /// Active configuration file
         old: PathBuf,
-        /// The edited one
+        /// Edited configuration file
         new: PathBuf,
     },
-    /// Print the JSON Schema of the file
+    /// Print the JSON Schema of the configuration file
     Schema,
-    /// Print an annotated file with every key
+    /// Print an annotated configuration file with every key
     Init,
-    /// Print every key as a page of Markdown
+    /// Print a reference of all keys, in Markdown
     Reference,
 }
 
-/// What a command looks at: the same that would be served.
+/// The configuration that a subcommand reads: the file, and the flags of the server.
 #[derive(Debug, Args)]
-pub(crate) struct ConfigSource {
-    /// The file, as by --config; `-` is standard input
+pub(crate) struct ConfigArgs {
+    /// Configuration file, like --config; `-` is standard input
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
 
     #[command(flatten)]
-    source: Source,
+    serve: ServeArgs,
 }
 
-impl ConfigSource {
-    /// What was typed, for [`crate::config::Config::load`].
+impl ConfigArgs {
+    /// Returns the flags as overrides of the configuration.
     pub(crate) fn into_overrides(self) -> Overrides {
-        let typed = self.source.into_overrides(Vec::new());
+        let typed = self.serve.into_overrides(Vec::new());
         Overrides {
             config: typed.config.or(self.file),
             ..typed
@@ -140,34 +137,33 @@ impl ConfigSource {
     }
 }
 
-/// `llama-mcp-server doctor`.
+/// Arguments of `llama-mcp-server doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// What to look at; without any, the machine alone
     #[command(flatten)]
-    pub source: ConfigSource,
-    /// Write a report to pass on, without secrets and prompts [default: llama-mcp-server-report.txt]
+    pub source: ConfigArgs,
+    /// Also write a report to share, without secrets and prompts [default: llama-mcp-server-report.txt]
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "llama-mcp-server-report.txt")]
     pub bundle: Option<PathBuf>,
 }
 
-/// How a result is written.
+/// Output format of a subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// `llama-mcp-server worker`: serves one model over pipes. The server starts it, so it is no part of the help.
+/// Arguments of `llama-mcp-server worker`, which serves one model over pipes. Only the server starts it, so the help omits it.
 #[derive(Debug, Parser)]
 #[command(name = "llama-mcp-server worker")]
 pub(crate) struct WorkerCli {
-    /// The server's process; without it a worker finishes what it read when stdin ends
+    /// Process id of the server; without it, a worker finishes the commands that it has read when stdin ends
     #[arg(long)]
     pub parent: Option<u32>,
-    /// The model's name, for `ps`; it has no other use
+    /// Name of the model, shown by `ps`; not used otherwise
     #[arg(long)]
     pub name: Option<String>,
     /// Print what llama.cpp finds on this machine, then exit
@@ -178,18 +174,18 @@ pub(crate) struct WorkerCli {
     pub try_templates: bool,
 }
 
-/// What the server is run by.
+/// Arguments of the server.
 #[derive(Debug, Args)]
-pub(crate) struct Source {
-    /// Path to the GGUF model file
+pub(crate) struct ServeArgs {
+    /// GGUF model file
     #[arg(long, value_name = "PATH", help_heading = MODEL)]
     model: Vec<PathBuf>,
 
-    /// TOML file that declares models and all else, instead of --model
+    /// TOML configuration file, instead of --model
     #[arg(long, value_name = "FILE", help_heading = MODEL)]
     config: Option<PathBuf>,
 
-    /// Any key of the file, for example `models.small.n_ctx=8192`; may be repeated
+    /// Set any key of the configuration, for example `models.small.n_ctx=8192`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = MODEL)]
     set: Vec<String>,
 
@@ -197,40 +193,39 @@ pub(crate) struct Source {
     flags: Flags,
 }
 
-/// The documented flags: each stands for the key of its name. What they may be is checked with the rest of the
-/// configuration, so here all are texts.
+/// Flags that set the key of the same name. All are strings here, since the schema of the configuration checks them.
 #[derive(Debug, Args, Serialize)]
 #[command(mut_args(with_default))]
 struct Flags {
-    /// GPU layers to offload (0 = CPU, 99 = all, auto = what fits)
+    /// Layers to offload to the GPU (0 = none, 99 = all, auto = as many as fit)
     #[arg(long = "n_gpu_layers", alias = "n-gpu-layers", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_gpu_layers: Option<String>,
 
-    /// Context window of one call in tokens (0 = what the model was trained for)
+    /// Context of one call, in tokens (0 = the context that the model was trained for)
     #[arg(long = "n_ctx", alias = "n-ctx", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_ctx: Option<String>,
 
-    /// Batch size for prompt processing
+    /// Largest batch, in tokens
     #[arg(long = "n_batch", alias = "n-batch", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_batch: Option<String>,
 
-    /// CPU threads, at most those this process may use (0 = all of them)
+    /// CPU threads (0 = one per core)
     #[arg(long = "n_threads", alias = "n-threads", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     n_threads: Option<String>,
 
-    /// Calls that are answered at once
+    /// Calls that run at once
     #[arg(long, value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     parallel: Option<String>,
 
-    /// Calls of one client that may wait beyond those before the model says it is busy
+    /// Further calls of one client that may be queued; beyond them, calls fail with `busy`
     #[arg(long = "max_queue", alias = "max-queue", value_name = "N", help_heading = MODEL, allow_negative_numbers = true)]
     max_queue: Option<String>,
 
-    /// MCP tool name [default: chat]
+    /// Name of the MCP tool [default: chat]
     #[arg(long = "tool_name", alias = "tool-name", value_name = "NAME", help_heading = TOOL)]
     tool_name: Option<String>,
 
-    /// Tokens of an answer at most
+    /// Longest answer, in tokens
     #[arg(long = "max_tokens", alias = "max-tokens", value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
     max_tokens: Option<String>,
 
@@ -258,15 +253,15 @@ struct Flags {
     #[arg(long, value_name = "N", help_heading = TOOL, allow_negative_numbers = true)]
     seed: Option<String>,
 
-    /// Suffix appended to the system prompt (e.g. "/think")
+    /// Text appended to the system prompt, such as "/think"
     #[arg(long = "prompt_suffix", alias = "prompt-suffix", value_name = "TEXT", help_heading = TOOL, allow_hyphen_values = true)]
     prompt_suffix: Option<String>,
 
-    /// Seconds after which a call ends with what it has [default: none]
+    /// Seconds after which a call returns a partial answer [default: none]
     #[arg(long, value_name = "SECONDS", help_heading = TOOL, allow_negative_numbers = true)]
     deadline: Option<String>,
 
-    /// Transport mode: stdio or http
+    /// Transport: stdio or http
     #[arg(
         long,
         value_name = "MODE",
@@ -275,19 +270,19 @@ struct Flags {
     )]
     transport: Option<String>,
 
-    /// Host to bind HTTP server
+    /// Address to listen on
     #[arg(long, value_name = "HOST", help_heading = TRANSPORT)]
     host: Option<String>,
 
-    /// Port for HTTP server (0 = a free one)
+    /// Port to listen on (0 = any free port)
     #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
     port: Option<String>,
 
-    /// Bearer token for HTTP authentication; a file or the environment hides it better
+    /// Bearer token; --auth_file and LLAMA_MCP_AUTH keep it out of the process list
     #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT)]
     auth: Option<String>,
 
-    /// File that holds the bearer token
+    /// File that contains the bearer token
     #[arg(long = "auth_file", alias = "auth-file", value_name = "FILE", help_heading = TRANSPORT, conflicts_with = "auth")]
     auth_file: Option<PathBuf>,
 
@@ -295,15 +290,15 @@ struct Flags {
     #[arg(long = "allow_unauthenticated", alias = "allow-unauthenticated", help_heading = TRANSPORT)]
     allow_unauthenticated: bool,
 
-    /// Names by which clients may reach the server, beside loopback and --host
+    /// Host names by which clients may reach the server, in addition to loopback and --host
     #[arg(long = "allowed_hosts", alias = "allowed-hosts", value_name = "HOST,…", help_heading = TRANSPORT, value_delimiter = ',')]
     allowed_hosts: Vec<String>,
 
-    /// Origins whose pages may use the server, beside those on loopback
+    /// Origins whose pages may use the server, in addition to those on loopback
     #[arg(long = "allowed_origins", alias = "allowed-origins", value_name = "ORIGIN,…", help_heading = TRANSPORT, value_delimiter = ',')]
     allowed_origins: Vec<String>,
 
-    /// Seconds that running calls get to end after SIGTERM
+    /// Seconds for running calls to finish after SIGTERM
     #[arg(long = "drain_time", alias = "drain-time", value_name = "SECONDS", help_heading = TRANSPORT, allow_negative_numbers = true)]
     drain_time: Option<String>,
 }
@@ -318,11 +313,11 @@ fn with_default(flag: Arg) -> Arg {
     flag.help(help)
 }
 
-impl Source {
-    /// What was typed, for [`crate::config::Config::load`].
+impl ServeArgs {
+    /// Returns the flags as overrides of the configuration. `bare_models` are the paths that were typed without `--model`.
     pub(crate) fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
-        let flags = serde_json::to_value(self.flags).expect("flags are texts");
-        let is_said = |value: &Value| match value {
+        let flags = serde_json::to_value(self.flags).expect("flags are strings");
+        let is_set = |value: &Value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Array(items) => !items.is_empty(),
             _ => true,
@@ -335,7 +330,7 @@ impl Source {
                 .as_object()
                 .into_iter()
                 .flatten()
-                .filter(|(_, value)| is_said(value))
+                .filter(|(_, value)| is_set(value))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             set: self.set,

@@ -1,4 +1,4 @@
-//! The sub-commands: each small, over the layers below. They write to standard output, which no protocol uses here.
+//! The subcommands. They print to standard output, which carries no protocol here.
 
 pub(crate) mod config;
 pub(crate) mod doctor;
@@ -15,35 +15,35 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Command, ConfigSource, manual};
+use crate::cli::{Command, ConfigArgs, manual};
 use crate::config::interpolate::read_pipe;
 use crate::config::{ConfigError, Overrides, Rejected, Surroundings};
 use crate::status::Action;
 
-/// What is wrong is the usage or the configuration.
-const WRONG: u8 = 2;
+/// Exit code for an invalid command line or configuration.
+const INVALID: u8 = 2;
 
 /// Runs `command`.
 ///
 /// # Errors
-/// Where standard output cannot be written, or the command fails.
+/// The command fails, or standard output cannot be written.
 pub(crate) fn run(command: Command, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => config::run(*command, around),
-        Command::Doctor(asked) => doctor::run(*asked, around),
+        Command::Doctor(args) => doctor::run(*args, around),
         Command::Health(server) => health::run(&server.into_overrides(), around),
-        Command::Install(asked) => install::run(&asked, around),
+        Command::Install(args) => install::run(&args, around),
         Command::Completions { shell } => print(&manual::completions(shell)),
         Command::Man => print(&manual::manual().context("could not write the manual")?),
-        Command::Status(asked) => status::run(asked, around),
-        Command::Unload(asked) => unload::run(asked, Action::Unload, around),
-        Command::Restart(asked) => unload::run(asked, Action::Restart, around),
+        Command::Status(args) => status::run(args, around),
+        Command::Unload(args) => unload::run(args, Action::Unload, around),
+        Command::Restart(args) => unload::run(args, Action::Restart, around),
     }
 }
 
-/// Returns what was typed, with the text of a configuration that can be read only once: standard input (`-`), or a pipe such as `<(…)` of a
-/// shell.
-fn overrides(source: ConfigSource) -> anyhow::Result<Overrides> {
+/// Returns the flags as overrides of the configuration. Reads a configuration that can be read only once: standard input (`-`), or a pipe
+/// such as `<(…)` of a shell.
+fn overrides(source: ConfigArgs) -> anyhow::Result<Overrides> {
     let mut typed = source.into_overrides();
     let Some(path) = typed.config.clone() else {
         return Ok(typed);
@@ -61,7 +61,7 @@ fn overrides(source: ConfigSource) -> anyhow::Result<Overrides> {
     Ok(typed)
 }
 
-/// Prints a result.
+/// Prints `text` to standard output.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     let written = stdout
@@ -71,18 +71,18 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells what is wrong with the configuration.
-fn refused(error: &ConfigError) -> anyhow::Result<ExitCode> {
+/// Prints the errors of the configuration, and returns the exit code.
+fn report_error(error: &ConfigError) -> anyhow::Result<ExitCode> {
     error
         .report(&mut io::stderr().lock())
         .context("could not write to standard error")?;
-    Ok(ExitCode::from(WRONG))
+    Ok(ExitCode::from(INVALID))
 }
 
-/// Prints the errors of the configuration, and the warnings that may explain them.
-fn rejected(rejected: &Rejected) -> anyhow::Result<ExitCode> {
+/// Prints the errors of the configuration and the warnings that may explain them, and returns the exit code.
+fn report_rejected(rejected: &Rejected) -> anyhow::Result<ExitCode> {
     rejected
         .report(&mut io::stderr().lock())
         .context("could not write to standard error")?;
-    Ok(ExitCode::from(WRONG))
+    Ok(ExitCode::from(INVALID))
 }

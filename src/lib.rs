@@ -79,7 +79,7 @@
 //! # Life of a configuration
 //!
 //! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
-//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
+//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::validate`]) that is
 //! made of the structures in [`config::file`]; [`config::foreign`] translates the keys of other programs. What no schema says is checked
 //! in [`config`], models' headers among it, and what only upper layers know (memory, templates) in [`check`].
 //! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt

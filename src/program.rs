@@ -1,4 +1,6 @@
-//! Process entry: parse, run, print one error, choose the exit code. `cpu.c` has checked the CPU before.
+//! Entry point of the process: parses the command line, runs it, prints the error and chooses the exit code.
+//!
+//! `cpu.c` has already checked the CPU.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,11 +20,11 @@ use crate::{app, commands, heap, process, telemetry, threads, worker};
 use anyhow::Context;
 use clap::Parser;
 
-/// How the program ends when it does not end in order.
+/// The error with which the program ends.
 enum Failure {
-    /// 1: it failed while it ran.
+    /// Failure at run time; exit code 1.
     Run(anyhow::Error),
-    /// 2: usage or configuration.
+    /// Invalid command line or configuration; exit code 2.
     Config(Rejected),
 }
 
@@ -44,7 +46,7 @@ fn parse(arguments: &[OsString]) -> Cli {
         error.exit();
     }
     Cli::try_parse_from(arguments)
-        .unwrap_or_else(|error| foreign::error(arguments).unwrap_or(error).exit())
+        .unwrap_or_else(|error| foreign::unknown_flag(arguments).unwrap_or(error).exit())
 }
 
 fn work(cli: &WorkerCli) -> Result<ExitCode, Failure> {
@@ -80,7 +82,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
     room.map_err(|limit| Failure::Run(Coded::from(limit).into()))?;
     let output = take_stdout()?;
     let read_at = SystemTime::now();
-    let typed = cli.source.into_overrides(cli.models);
+    let typed = cli.serve.into_overrides(cli.models);
     let checked = check::examine(&typed, &around).and_then(Checked::startable);
     let checked = checked.map_err(Failure::Config)?;
     let log = app::log_output(&checked.config.log);
@@ -100,7 +102,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         program: process::this_program().ok(),
         cpus: process::available_cpus(),
-        // What is no text is no token either, which is told with its name.
+        // A token that is not UTF-8 is read with replacement characters, and its check then rejects it by name.
         variables: env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
             .collect(),
@@ -121,15 +123,15 @@ fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
 }
 
 impl Failure {
-    /// Tells it on stderr, with its causes and the way out.
+    /// Prints the error to stderr, with its causes and hints, and returns the exit code.
     fn report(&self) -> ExitCode {
         let mut stderr = io::stderr().lock();
-        let (told, code) = match self {
+        let (printed, code) = match self {
             Self::Run(error) => (print(error, &mut stderr), 1),
             Self::Config(rejected) => (rejected.report(&mut stderr), 2),
         };
-        // Nobody is left to tell if stderr is closed.
-        drop(told);
+        // If stderr is closed, there is no place left to report to.
+        drop(printed);
         ExitCode::from(code)
     }
 }

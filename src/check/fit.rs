@@ -1,4 +1,4 @@
-//! Checks that models fit into memory, alone and next to those that are pinned or preloaded.
+//! Checks that models fit into memory, alone and next to pinned or preloaded ones.
 
 use crate::backend::Need;
 use crate::backend::footprint::sum;
@@ -8,7 +8,7 @@ use crate::registry::budget::{Occupant, Room, room_for};
 use crate::registry::memory::refusal;
 use crate::registry::residency::Shared;
 
-/// Reports models that can never be loaded, alone or next to those that are pinned.
+/// Reports models that can never be loaded, either alone or next to the pinned models.
 pub(super) fn check_memory(
     config: &Config,
     shared: Shared,
@@ -29,7 +29,7 @@ pub(super) fn check_memory(
         if let Room::Never(cause, hint) = room_for(need.demand(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };
             let message = format!(
-                "`{}` finds no room beside pinned models: {cause}",
+                "`{}` does not fit next to the pinned models: {cause}",
                 model.name
             );
             layers.problem_at(&model.address(key), message, Some(hint));
@@ -38,7 +38,7 @@ pub(super) fn check_memory(
     check_preloads(config, shared, needs, layers);
 }
 
-/// Reports preloaded models that do not fit together: they would only evict each other.
+/// Reports preloaded models that do not fit together, since they would only evict each other.
 fn check_preloads(
     config: &Config,
     shared: Shared,
@@ -59,12 +59,12 @@ fn check_preloads(
         } else {
             "preload fewer, or choose smaller models, `n_ctx` or `parallel`"
         };
-        let message = "the models that are preloaded do not fit together".to_owned();
+        let message = "the preloaded models do not fit together".to_owned();
         return layers.problem_at(&model.address("preload"), message, Some(hint.into()));
     }
 }
 
-/// Pairs the models whose need is known with what they need.
+/// Returns the models whose memory need is known, each with its need.
 fn known_needs<'a>(
     config: &'a Config,
     needs: &'a [Result<Need, FileFault>],

@@ -1,5 +1,4 @@
-//! Checks of chat templates: whether they print what the tools of a model say, and whether reasoning is recognised. They are tried in a
-//! process of their own.
+//! Checks that chat templates print the prompts of the tools, and that reasoning is recognised. Templates are rendered in a separate process.
 
 use crate::config::address::Address;
 use crate::config::load::Layers;
@@ -83,7 +82,7 @@ pub(super) fn check_templates(
         if own.is_none()
             && let Err(error) = trials.run(Trial::Validity)
         {
-            let hint = "give a `chat_template` of your own";
+            let hint = "set a `chat_template` in the configuration";
             layers.doubt_at(&model.address("path"), error.text, Some(hint.into()));
             continue;
         }
@@ -91,7 +90,7 @@ pub(super) fn check_templates(
     }
 }
 
-/// Returns the trials of the chat template `source` of `model`. Returns `None`, with a note, if the system starts no process for them.
+/// Returns the trials of the chat template `source` of `model`. Returns `None` and adds a note if no process can be started for them.
 fn trials_of<'trials>(
     model: &ModelConfig,
     source: &'trials str,
@@ -107,12 +106,12 @@ fn trials_of<'trials>(
     noted.ok()
 }
 
-/// A question as a call without a system prompt asks it.
+/// Returns a trial with one user message and no system prompt.
 fn question(variables: &Variables) -> Trial {
     Trial::Messages(vec![Message::new(Role::User, "Hi")], variables.clone())
 }
 
-/// A question after an earlier question and its answer.
+/// Returns a trial with a second question after an answered one.
 fn turns(variables: &Variables) -> Trial {
     let messages = [
         (Role::User, "Hi"),
@@ -123,7 +122,7 @@ fn turns(variables: &Variables) -> Trial {
     Trial::Messages(messages.into(), variables.clone())
 }
 
-/// A question after the system prompt `system`.
+/// Returns a trial with one user message after the system prompt `system`.
 fn system_prompt(system: &str, variables: &Variables) -> Trial {
     let messages = vec![
         Message::new(Role::System, system),
@@ -137,9 +136,9 @@ struct Use<'a> {
     /// The tool of `[tools]`; `None` for the model's own tool.
     tool: Option<&'a ToolConfig>,
     variables: &'a Variables,
-    /// The system prompt and where it comes from.
+    /// System prompt, with the address of its key; `None` if there is none.
     system: Option<(Address, &'a str)>,
-    /// The error of a question.
+    /// Error of a trial with a single question; `None` if it succeeded.
     question: Option<EngineError>,
 }
 
@@ -150,7 +149,7 @@ impl Use<'_> {
     }
 }
 
-/// Returns how the chat template of `model` is used, with a question tried once for the same variables.
+/// Returns the ways in which the chat template of `model` is used. Tries a question once for each set of variables.
 fn uses_of<'a>(
     model: &'a ModelConfig,
     trials: &mut TemplateTrials<'_>,
@@ -185,7 +184,7 @@ fn uses_of<'a>(
     uses
 }
 
-/// Renders conversations with the chat template of `model`, as its tools would: one that cannot be rendered is a problem.
+/// Renders conversations with the chat template of `model` as its tools would, and reports those that fail.
 fn check_rendering(
     model: &ModelConfig,
     trials: &mut TemplateTrials<'_>,
@@ -207,13 +206,13 @@ fn check_rendering(
         let kind = WarningKind::EarlierTurnsRefused;
         layers.warn_at(kind, &template_address(model), message, hint);
     }
-    // A template that fails without a system prompt, too, is no fault of the prompt.
+    // If the template fails even without a system prompt, the prompt is not the cause.
     let uses: Vec<&Use<'_>> = uses.iter().filter(works).collect();
     check_system_prompts(model, trials, &uses, layers);
 }
 
-/// Reports questions that the chat template of `model` does not print: as a problem of the template if no tool can use it, else as a
-/// problem of each typed tool that cannot.
+/// Reports questions that the chat template of `model` does not print. If no tool can use the template, reports the template; otherwise each
+/// typed tool that cannot use it.
 fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     let faults = || {
         uses.iter()
@@ -226,7 +225,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
                 let hint = "change it so that it prints all messages";
                 layers.problem_at(&model.address("chat_template"), text, Some(hint.into()));
             } else {
-                let hint = "give a `chat_template` that prints all messages";
+                let hint = "set a `chat_template` that prints all messages";
                 layers.doubt_at(&model.address("path"), text, Some(hint.into()));
             }
         }
@@ -247,7 +246,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
     }
 }
 
-/// Warns of the system prompts that the chat template of `model` does not print as such. One that it cannot print at all is a problem.
+/// Warns of system prompts that the chat template of `model` merges into the user message. Reports those that it cannot print at all.
 fn check_system_prompts(
     model: &ModelConfig,
     trials: &mut TemplateTrials<'_>,
@@ -306,7 +305,8 @@ fn check_reasoning(model: &ModelConfig, source: &str, layers: &mut Layers) {
                 "…".to_owned(),
             ),
         };
-        let message = format!("the chat template has {look} of reasoning: it stays in answers");
+        let message =
+            format!("the chat template has {look} of reasoning: the reasoning stays in answers");
         let hint = format!("set `thinking_tags = [\"{open}\", \"{close}\"]` to remove it");
         let kind = WarningKind::UnknownThinkingTags;
         layers.warn_at(kind, &template_address(model), message, &hint);

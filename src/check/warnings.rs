@@ -1,4 +1,4 @@
-//! Warnings: settings that work and are probably a mistake. Pure.
+//! Warnings about settings that work but are probably a mistake. Pure.
 
 mod models;
 mod tools;
@@ -38,27 +38,27 @@ fn budget(config: &Config, machine: u64, layers: &mut Layers) {
     }
 }
 
-/// Keys of `[server]` that apply to stdio, too.
-const NOT_OF_HTTP: [&str; 4] = ["transport", "result_meta", "watch", "max_queue"];
+/// Keys of `[server]` that also apply to stdio.
+const NOT_ONLY_HTTP: [&str; 4] = ["transport", "result_meta", "watch", "max_queue"];
 
-/// Warns of settings for HTTP if nothing says how clients connect. A configuration that sets `transport` may be meant for both.
+/// Warns of settings for HTTP if `transport` is not set. A configuration that sets it may be meant for both transports.
 fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
     let transport = Address::of(["server", "transport"]);
     let is_stdio = settings.server.transport == TransportMode::Stdio;
-    if !is_stdio || layers.is_said(&transport) || layers.is_refused(&transport) {
+    if !is_stdio || layers.is_set(&transport) || layers.is_refused(&transport) {
         return;
     }
-    let keys = layers.shape.keys(&Address::of(["server"])).into_iter();
-    let keys = keys.filter(|key| !NOT_OF_HTTP.contains(key));
+    let keys = layers.schema.keys(&Address::of(["server"])).into_iter();
+    let keys = keys.filter(|key| !NOT_ONLY_HTTP.contains(key));
     let keys = keys.map(|key| Address::of(["server", key]));
-    let keys: Vec<Address> = keys.filter(|key| layers.is_said(key)).collect();
+    let keys: Vec<Address> = keys.filter(|key| layers.is_set(key)).collect();
     for key in &keys {
         let hint = match layers.origin_of(key).0 {
             Origin::Flag(_) => "add `--transport http`, or remove the flag",
             Origin::Variable(_) => "set `LLAMA_MCP_TRANSPORT=http`, or unset the variable",
             Origin::File(_) | Origin::BuiltIn => "set `transport = \"http\"`, or remove the key",
         };
-        let message = "is for HTTP, and this server speaks stdio".into();
+        let message = "applies to HTTP only, and this server uses stdio".into();
         layers.warn_at(WarningKind::HttpKeysUnused, key, message, hint);
     }
 }
@@ -69,10 +69,10 @@ fn log_keys(settings: &ConfigFile, layers: &mut Layers) {
         return;
     }
     let keys = ["rotation", "max_size", "keep"].map(|key| Address::of(["log", key]));
-    let keys: Vec<Address> = keys.into_iter().filter(|key| layers.is_said(key)).collect();
+    let keys: Vec<Address> = keys.into_iter().filter(|key| layers.is_set(key)).collect();
     for key in &keys {
         let message = "has no effect: the log goes to standard error".into();
-        let hint = "name a `file` under `[log]`, or remove the key";
+        let hint = "set `file` in `[log]`, or remove the key";
         layers.warn_at(WarningKind::LogKeysUnused, key, message, hint);
     }
 }

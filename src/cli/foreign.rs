@@ -1,4 +1,4 @@
-//! Translates the flags of other programs.
+//! Translates flags and commands of other programs.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::Cli;
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-use crate::config::validate::Shape;
+use crate::config::validate::ConfigSchema;
 
-/// Returns an error for the first flag in `arguments` that this program does not have, if it is a flag of another program or a key of the
-/// file. Without this, clap reads `-hf` as `-h` and prints the help.
-pub(crate) fn error(arguments: &[OsString]) -> Option<Error> {
+/// Returns an error for the first unknown flag in `arguments` that is a flag of another program, or a key of the file. Without this, clap
+/// reads `-hf` as `-h` and prints the help.
+pub(crate) fn unknown_flag(arguments: &[OsString]) -> Option<Error> {
     let mut command = Cli::command();
-    let shape = Shape::default();
+    let schema = ConfigSchema::default();
     let typed = arguments
         .iter()
         .skip(1)
@@ -25,16 +25,16 @@ pub(crate) fn error(arguments: &[OsString]) -> Option<Error> {
     let (flag, hint) = typed.find_map(|argument| {
         let flag = argument.split('=').next()?;
         let name = flag.strip_prefix('-')?.trim_start_matches('-');
-        if name.is_empty() || knows(&command, flag) {
+        if name.is_empty() || has_flag(&command, flag) {
             return None;
         }
-        Some((flag, hint(&command, &shape, name)?))
+        Some((flag, hint(&command, &schema, name)?))
     })?;
     let message = format!("unknown flag `{flag}`; {hint}");
     Some(command.error(ErrorKind::UnknownArgument, message))
 }
 
-/// Returns an error if the first of `arguments` is a command of another program. Without this, clap reads `serve` as the file of a model.
+/// Returns an error if the first of `arguments` is a command of another program. Without this, clap reads `serve` as the path of a model.
 pub(crate) fn unknown_command(arguments: &[OsString]) -> Option<Error> {
     let word = arguments.get(1)?.to_str()?;
     let hint = command_hint(word).filter(|_| !Path::new(word).exists())?;
@@ -42,11 +42,11 @@ pub(crate) fn unknown_command(arguments: &[OsString]) -> Option<Error> {
     Some(Cli::command().error(ErrorKind::InvalidSubcommand, message))
 }
 
-/// Returns what to write instead of the command `word` of another program.
+/// Returns the replacement for the command `word` of another program.
 fn command_hint(word: &str) -> Option<&'static str> {
     Some(match word {
         "serve" | "server" | "start" | "run" | "chat" | "up" => {
-            "without a command the server starts: `llama-mcp-server`, or `llama-mcp-server --model FILE`"
+            "run `llama-mcp-server` without a command to start the server, or `llama-mcp-server --model FILE`"
         }
         "check" | "validate" | "lint" | "test" => "use `llama-mcp-server config check`",
         "show" => "use `llama-mcp-server config show`",
@@ -58,21 +58,21 @@ fn command_hint(word: &str) -> Option<&'static str> {
         "stop" => {
             "`llama-mcp-server unload MODEL` unloads a model; Ctrl-C or SIGTERM stops the server"
         }
-        "reload" => "the server applies edits of its file by itself",
+        "reload" => "the server reloads its configuration file by itself",
         "pull" | "download" | "get" => {
-            "nothing is downloaded: download a .gguf file and give its path"
+            "models are not downloaded automatically: download a .gguf file and give its path"
         }
         _ => return None,
     })
 }
 
-/// Returns what to write instead of the flag called `name`. A key of this program takes precedence over names of other programs.
-fn hint(command: &Command, shape: &Shape, name: &str) -> Option<String> {
+/// Returns the replacement for the flag called `name`. A key of this program takes precedence over names of other programs.
+fn hint(command: &Command, schema: &ConfigSchema, name: &str) -> Option<String> {
     let key = name.replace('-', "_");
     let own = || {
         let tables = ["defaults", "server", "registry", "log"];
         let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
-        let address = addresses.find(|address| shape.knows(address))?;
+        let address = addresses.find(|address| schema.knows(address))?;
         Some(match address.parts() {
             [_, key] if OF_ONE_MODEL.contains(&key.as_str()) => Address::of_model("NAME", key),
             _ => address,
@@ -96,16 +96,16 @@ fn spelled(command: &Command, address: &Address) -> String {
         "path" => "model",
         key => key,
     };
-    if knows(command, &format!("--{flag}")) {
+    if has_flag(command, &format!("--{flag}")) {
         format!("`--{flag}`")
     } else {
         format!("`--set {address}=…`")
     }
 }
 
-/// Returns whether `command` or one of its sub-commands has `flag`.
-fn knows(command: &Command, flag: &str) -> bool {
-    let of_help = ["-h", "--help", "-V", "--version"];
+/// Returns whether `command` or one of its subcommands has `flag`.
+fn has_flag(command: &Command, flag: &str) -> bool {
+    let built_in = ["-h", "--help", "-V", "--version"];
     let mut arguments = command.get_arguments();
     let is_own = arguments.any(|argument| {
         let longs = argument.get_long_and_visible_aliases().unwrap_or_default();
@@ -113,5 +113,7 @@ fn knows(command: &Command, flag: &str) -> bool {
         let mut longs = longs.into_iter().chain(hidden);
         longs.any(|long| flag.strip_prefix("--") == Some(long))
     });
-    is_own || of_help.contains(&flag) || command.get_subcommands().any(|inner| knows(inner, flag))
+    is_own
+        || built_in.contains(&flag)
+        || command.get_subcommands().any(|inner| has_flag(inner, flag))
 }

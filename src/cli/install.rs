@@ -1,4 +1,4 @@
-//! `llama-mcp-server install …`.
+//! Arguments of `llama-mcp-server install`.
 
 use std::path::PathBuf;
 
@@ -9,81 +9,83 @@ use super::Cli;
 use crate::commands::install::clients::names;
 use crate::config::Overrides;
 
-/// Which client is told of which server.
+/// Arguments of `llama-mcp-server install`.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "llama-mcp-server install <CLIENT> --model <PATH> [OPTIONS] [-- <FLAGS>]\n       llama-mcp-server install <CLIENT> --config <FILE> [OPTIONS] [-- <FLAGS>]\n       llama-mcp-server install <CLIENT> --remove [OPTIONS]"
 )]
 pub(crate) struct InstallArgs {
-    /// The client; `print` writes what most others read to standard output
+    /// MCP client; `print` prints the entry that most other clients read
     #[arg(value_parser = PossibleValuesParser::new(names()))]
     pub client: String,
 
-    /// What is to be done
     #[command(flatten)]
-    pub wanted: Wanted,
+    pub action: InstallAction,
 
-    /// The server's name in the client
+    /// Name of the server in the client
     #[arg(long, default_value = "llama", value_parser = server_name)]
     pub name: String,
 
-    /// Print the client's file as it would be, and write nothing
+    /// Print the edited file of the client, but do not write it
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Flags that the server is started with, besides
+    /// Further flags of the server
     #[arg(last = true)]
     pub flags: Vec<String>,
 }
 
-/// One of the three.
+/// The model or configuration to install, or `--remove`. Exactly one is given.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Wanted {
-    /// The GGUF model file that is served
+pub(crate) struct InstallAction {
+    /// GGUF model file to serve
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
 
-    /// The same without `--model`, as the server takes it, too
+    /// Same as --model
     #[arg(value_name = "PATH", hide = true)]
     path: Option<PathBuf>,
 
-    /// The configuration that is served, instead of a model
+    /// Configuration file to serve, instead of a model
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Take the server out of the client's file
+    /// Remove the server from the file of the client
     #[arg(long)]
     pub remove: bool,
 }
 
-impl Wanted {
-    /// Returns the GGUF model file that is served.
+impl InstallAction {
+    /// Returns the GGUF model file to serve.
     pub(crate) fn model(&self) -> Option<&PathBuf> {
         self.model.as_ref().or(self.path.as_ref())
     }
 }
 
-/// Clients make the names of tools of it.
+/// Parses the name of the server, which clients make a part of the names of its tools.
 fn server_name(name: &str) -> Result<String, &'static str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if (1..=64).contains(&name.len()) && name.chars().all(is_plain) {
         Ok(name.to_owned())
     } else {
-        Err("a name is letters, digits, `_` and `-`, at most 64")
+        Err("must be 1 to 64 letters, digits, `_` or `-`")
     }
 }
 
-/// What a server is told by `arguments`.
+/// Parses the `arguments` of the server that a client is to start.
 ///
 /// # Errors
-/// The text to show, where they are none of its flags.
+/// The error message of the command line.
 pub(crate) fn overrides(arguments: &[String]) -> Result<Overrides, String> {
     let line = ["llama-mcp-server"].into_iter();
     let line = line.chain(arguments.iter().map(String::as_str));
     match Cli::try_parse_from(line) {
-        Ok(cli) if cli.command.is_none() => Ok(cli.source.into_overrides(cli.models)),
-        Ok(_) => Err("error: flags of the server stand behind `--`, not a command".to_owned()),
+        Ok(cli) if cli.command.is_none() => Ok(cli.serve.into_overrides(cli.models)),
+        Ok(_) => Err(
+            "error: expected flags of the server after `--`, found a command; remove the command"
+                .to_owned(),
+        ),
         Err(error) => Err(error.to_string()),
     }
 }

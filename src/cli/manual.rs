@@ -1,4 +1,4 @@
-//! What is made of the command line's own description: completions and the manual.
+//! Shell completions and the manual page, generated from the description of the command line.
 
 use std::io::{self, Write};
 
@@ -8,22 +8,22 @@ use clap_mangen::Man;
 
 use super::Cli;
 
-/// The script by which `shell` completes.
+/// Returns the completion script for `shell`.
 pub(crate) fn completions(shell: Shell) -> String {
     let mut program = Cli::command();
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut program, &name, &mut script);
-    // Sub-commands of a program with a hyphen in its name have two spellings in the script for bash:
+    // If the name of a program has a hyphen, the script for bash spells its subcommands in two ways:
     // https://github.com/clap-rs/clap/issues/6421
     let [wrong, right] = ["__subcmd__", "__"].map(|mark| name.replace('-', mark));
     String::from_utf8_lossy(&script).replace(&wrong, &right)
 }
 
-/// The manual as one page, for `man`. A sub-command is a section of it.
+/// Returns the manual page. Each subcommand is a section.
 ///
 /// # Errors
-/// None: it is written to memory.
+/// Does not fail in practice, since the page is written to memory.
 pub(crate) fn manual() -> io::Result<String> {
     let mut program = Cli::command();
     program.build();
@@ -43,7 +43,7 @@ pub(crate) fn manual() -> io::Result<String> {
     Ok(text.chars().map(ascii).collect())
 }
 
-/// A section for `command`, or for each of its own sub-commands. The server's flags, which have headings, are not repeated.
+/// Appends a section for `command`, or for each of its subcommands. The flags of the server, which have headings, are not repeated.
 fn add_section(command: &Command, text: &mut Vec<u8>) -> io::Result<()> {
     if command.has_subcommands() {
         return command
@@ -51,7 +51,7 @@ fn add_section(command: &Command, text: &mut Vec<u8>) -> io::Result<()> {
             .try_for_each(|command| add_section(command, text));
     }
     let is_flag = |argument: &Arg| argument.get_help_heading().is_some();
-    let takes_flags = command.get_arguments().any(is_flag);
+    let has_flags = command.get_arguments().any(is_flag);
     let own = command.clone().mut_args(|argument| {
         let is_known = is_flag(&argument) || argument.get_id() == "help";
         argument.hide(is_known)
@@ -64,13 +64,13 @@ fn add_section(command: &Command, text: &mut Vec<u8>) -> io::Result<()> {
     let section = String::from_utf8_lossy(&section).replace("\n.SH ", "\n.SS ");
     let title = command.get_bin_name().unwrap_or_default().to_uppercase();
     write!(text, ".SH \"{title}\"\n{section}")?;
-    if takes_flags {
-        text.extend(b".PP\nIt takes the server's flags, too.\n");
+    if has_flags {
+        text.extend(b".PP\nThe flags of the server apply, too.\n");
     }
     Ok(())
 }
 
-/// Not every roff reads UTF-8.
+/// Returns `c` in ASCII, since not every roff reads UTF-8.
 fn ascii(c: char) -> String {
     if c.is_ascii() {
         c.to_string()

@@ -1,4 +1,4 @@
-//! The flags of the commands that ask a running server.
+//! Arguments of the subcommands that send requests to a running server.
 
 use std::path::PathBuf;
 
@@ -7,42 +7,42 @@ use clap::Args;
 use super::Format;
 use crate::config::Overrides;
 
-/// Which server is asked.
+/// Address of a server on this machine.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// The file that the server was started with
+    /// Configuration file of the server
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Its host [default: as configured]
+    /// Host of the server [default: as configured]
     #[arg(long)]
     host: Option<String>,
-    /// Its port [default: as configured]
+    /// Port of the server [default: as configured]
     #[arg(long)]
     port: Option<String>,
 }
 
 impl ServerArgs {
-    /// What was typed, for [`crate::config::load::Layers::read`].
+    /// Returns the flags as overrides of the configuration.
     pub(crate) fn into_overrides(self) -> Overrides {
         Overrides {
             config: self.config,
-            ..said([("host", self.host), ("port", self.port)])
+            ..overrides([("host", self.host), ("port", self.port)])
         }
     }
 }
 
-/// The server to ask, and the token to ask it with.
+/// Address of a running server, and the token for requests to it.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Another server, for example `http://10.0.0.5:8080`
+    /// URL of the server, for example `http://10.0.0.5:8080`
     #[arg(long, conflicts_with_all = ["config", "host", "port"])]
     url: Option<String>,
     /// Bearer token [default: as configured, or `LLAMA_MCP_AUTH`]
     #[arg(long, value_name = "TOKEN")]
     auth: Option<String>,
-    /// File that holds the bearer token
+    /// File that contains the bearer token
     #[arg(
         long = "auth_file",
         alias = "auth-file",
@@ -53,14 +53,14 @@ pub(crate) struct RemoteArgs {
 }
 
 impl RemoteArgs {
-    /// Returns the URL that was typed, and the other flags for [`crate::config::load::Layers::read`].
+    /// Returns the `--url`, and the other flags as overrides of the configuration.
     pub(crate) fn into_server(self) -> (Option<String>, Overrides) {
         let ServerArgs { config, host, port } = self.server;
         let auth_file = self.auth_file;
         let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
         let typed = Overrides {
             config,
-            ..said([
+            ..overrides([
                 ("host", host),
                 ("port", port),
                 ("auth", self.auth),
@@ -71,16 +71,15 @@ impl RemoteArgs {
     }
 }
 
-/// `llama-mcp-server status`.
+/// Arguments of `llama-mcp-server status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// Which server
     #[command(flatten)]
     pub remote: RemoteArgs,
-    /// Print it again every two seconds
+    /// Print the status every two seconds
     #[arg(long)]
     pub watch: bool,
-    /// How it is written: text or json
+    /// Output format: text or json
     #[arg(
         long,
         value_name = "FORMAT",
@@ -90,17 +89,16 @@ pub(crate) struct StatusArgs {
     pub format: Format,
 }
 
-/// `llama-mcp-server unload` and `restart`.
+/// Arguments of `llama-mcp-server unload` and `restart`.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// The model's name or alias in the configuration; with --model, the name is `default`
+    /// Name or alias of the model; a server started with --model calls it `default`
     pub model: String,
-    /// Which server
     #[command(flatten)]
     pub remote: RemoteArgs,
 }
 
-fn said<const N: usize>(flags: [(&str, Option<String>); N]) -> Overrides {
+fn overrides<const N: usize>(flags: [(&str, Option<String>); N]) -> Overrides {
     let flags = flags.into_iter();
     Overrides {
         flags: flags

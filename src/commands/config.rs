@@ -1,4 +1,4 @@
-//! `llama-mcp-server config`: check, show and explain the configuration.
+//! `llama-mcp-server config`: checks, prints and explains the configuration.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{WRONG, overrides, print, refused, rejected};
+use super::{INVALID, overrides, print, report_error, report_rejected};
 use crate::backend::Need;
 use crate::backend::footprint::{Footprint, sum};
 use crate::check::{self, Checked};
@@ -21,7 +21,7 @@ use crate::gguf::memory::Estimate;
 /// Runs `command`.
 ///
 /// # Errors
-/// Where standard output cannot be written.
+/// Standard output cannot be written.
 pub(crate) fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Check {
@@ -33,7 +33,7 @@ pub(crate) fn run(command: ConfigCommand, around: &Surroundings) -> anyhow::Resu
         ConfigCommand::Diff { old, new } => diff(old, new, around),
         ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&validate::schema())
-                .context("the schema could not be written")?;
+                .context("could not format the schema")?;
             print(&format!("{schema}\n"))
         }
         ConfigCommand::Init => print(&reference::text()),
@@ -57,22 +57,23 @@ fn check(
         Err(rejected) => (Some(rejected.error), rejected.warnings, None),
     };
     let error = if is_strict {
-        ConfigError::with(error, &mut warnings)
+        ConfigError::with_warnings_as_errors(error, &mut warnings)
     } else {
         error
     };
     let code = error
         .as_ref()
-        .map_or(ExitCode::SUCCESS, |_| ExitCode::from(WRONG));
+        .map_or(ExitCode::SUCCESS, |_| ExitCode::from(INVALID));
     match (error, checked, format) {
-        (None, Some(checked), Format::Text) => print(&told(&checked, &warnings))?,
+        (None, Some(checked), Format::Text) => print(&to_text(&checked, &warnings))?,
         (None, Some(checked), Format::Json) => {
-            print(&format!("{:#}\n", as_json(&checked, &warnings)))?
+            print(&format!("{:#}\n", to_json(&checked, &warnings)))?
         }
-        (Some(error), _, Format::Text) => rejected(&Rejected { error, warnings })?,
+        (Some(error), _, Format::Text) => report_rejected(&Rejected { error, warnings })?,
         (error, _, Format::Json) => {
             let problems = error.map(|error| error.to_json());
-            let json = json!({"ok": false, "problems": problems, "warnings": in_json(&warnings)});
+            let json =
+                json!({"ok": false, "problems": problems, "warnings": problems_to_json(&warnings)});
             print(&format!("{json:#}\n"))?
         }
         (None, None, Format::Text) => ExitCode::SUCCESS,
@@ -80,7 +81,7 @@ fn check(
     Ok(code)
 }
 
-fn in_json(problems: &[Problem]) -> Vec<Value> {
+fn problems_to_json(problems: &[Problem]) -> Vec<Value> {
     problems.iter().map(Problem::to_json).collect()
 }
 
@@ -98,11 +99,12 @@ fn diff(old: PathBuf, new: PathBuf, around: &Surroundings) -> anyhow::Result<Exi
             let diff = ConfigDiff::between(&old.config, &new.config);
             print(&format!("{diff}\n"))
         }
-        Err(error) => refused(&error),
+        Err(error) => report_error(&error),
     }
 }
 
-fn told(checked: &Checked, warnings: &[Problem]) -> String {
+/// Returns the report on a valid configuration for people.
+fn to_text(checked: &Checked, warnings: &[Problem]) -> String {
     let budget = &checked.budget;
     let mut lines = vec![format!(
         "The configuration is valid. Memory for models: {}.\n",
@@ -122,24 +124,24 @@ fn told(checked: &Checked, warnings: &[Problem]) -> String {
         lines.extend(on_gpu(need));
         if need.kv_cells < need.wanted_cells {
             lines.push(format!(
-                "  note: all calls at full length would need {} cells, which do not fit; calls wait for cells",
+                "  note: all calls at full length need {} cells, which do not fit; calls queue for free cells",
                 need.wanted_cells
             ));
         }
     }
     if checked.needs.len() > 1 {
-        lines.push(format!("\ntogether: {}", together(checked)));
+        lines.push(format!("\ntogether: {}", total(checked)));
     }
     lines.extend(notes(checked).map(|note| format!("note: {note}")));
     lines.extend(warnings.iter().map(|warning| format!("\n{warning}")));
     lines.join("\n") + "\n"
 }
 
-/// Returns a line about what GPUs do for a model of `need`; `None` if they do nothing.
+/// Returns a line about the layers that GPUs compute for a model with `need`. Returns `None` if they compute none.
 fn on_gpu(need: &Need) -> Option<String> {
     let layers = (need.gpu_layers > 0)
         .then(|| format!("  GPU: {} of {} layers", need.gpu_layers, need.layers))?;
-    let Some(there) = need.allowance.gpu else {
+    let Some(available) = need.allowance.gpu else {
         return Some(layers + " in the machine's memory");
     };
     let Estimate {
@@ -150,7 +152,7 @@ fn on_gpu(need: &Need) -> Option<String> {
     Some(format!(
         "{layers}, {} of {} (weights {}, cache {}, compute {})",
         human(need.gpu.total()),
-        human(there),
+        human(available),
         human(weights),
         human(cache),
         human(compute)
@@ -163,13 +165,13 @@ fn footprints(checked: &Checked) -> impl Iterator<Item = Footprint> + '_ {
     models.map(|(.., need)| need.demand().footprint)
 }
 
-/// Returns the memory that all models take together, and whether it fits the budget.
-fn together(checked: &Checked) -> String {
+/// Returns the memory that all models take together, and whether that fits the budget.
+fn total(checked: &Checked) -> String {
     let all = sum(footprints(checked));
     let fit = if all <= checked.budget {
         "all fit together"
     } else {
-        "not all fit together; idle models are evicted to make room"
+        "not all fit together; idle models are evicted when others are called"
     };
     let alone = footprints(checked).map(|footprint| footprint.total);
     let shared = alone.fold(0, u64::saturating_add).saturating_sub(all);
@@ -185,21 +187,22 @@ fn together(checked: &Checked) -> String {
 
 /// Returns the notes on a valid configuration, including those on its schemas.
 fn notes(checked: &Checked) -> impl Iterator<Item = String> + '_ {
-    let of_schemas = checked.config.tools.iter().flat_map(|tool| {
+    let schema_notes = checked.config.tools.iter().flat_map(|tool| {
         let answer = tool
             .prepared()
             .and_then(|prepared| prepared.answer.as_ref());
         answer.into_iter().flat_map(move |answer| {
             let key = answer.key();
-            // What is ignored is a warning.
+            // Ignored keywords are warnings.
             let notes = answer.notes.iter().filter(|note| !note.is_ignored);
             notes.map(move |note| format!("`tools.{}.{key}` {note}", tool.name))
         })
     });
-    checked.layers.notes.iter().cloned().chain(of_schemas)
+    checked.layers.notes.iter().cloned().chain(schema_notes)
 }
 
-fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
+/// Returns the report on a valid configuration for programs.
+fn to_json(checked: &Checked, warnings: &[Problem]) -> Value {
     let models = checked.loadable().map(|(model, files, need)| {
         let header = &files.header;
         json!({
@@ -222,7 +225,7 @@ fn as_json(checked: &Checked, warnings: &[Problem]) -> Value {
             "gpu_memory_available_bytes": need.allowance.gpu,
         })
     });
-    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": in_json(warnings), "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
+    json!({"ok": true, "memory_budget_bytes": checked.budget, "together_bytes": sum(footprints(checked)), "warnings": problems_to_json(warnings), "models": models.collect::<Vec<_>>(), "notes": notes(checked).collect::<Vec<_>>()})
 }
 
 fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::Result<ExitCode> {
@@ -235,6 +238,6 @@ fn show(typed: &Overrides, around: &Surroundings, with_origin: bool) -> anyhow::
             };
             print(&reference::effective(&layers, view))
         }
-        Err(error) => rejected(&error),
+        Err(error) => report_rejected(&error),
     }
 }

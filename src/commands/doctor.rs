@@ -1,6 +1,6 @@
-//! `llama-mcp-server doctor`: what this machine, this build and a configuration are fit for.
+//! `llama-mcp-server doctor`: diagnoses this machine, this build and a configuration.
 //!
-//! It starts no server and loads no model. llama.cpp is asked in a process of its own.
+//! Doctor starts no server and loads no model. It calls llama.cpp in a separate process only.
 
 mod bundle;
 mod configured;
@@ -13,27 +13,27 @@ use super::{overrides, print};
 use crate::cli::DoctorArgs;
 use crate::config::Surroundings;
 
-/// How a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// As it should be.
+    /// The part works.
     Ok,
-    /// It works, and could do better; or it may not work.
+    /// The part works but could be better, or may fail.
     Warning,
-    /// It does not work.
+    /// The part does not work.
     Problem,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     verdict: Verdict,
-    /// A word.
+    /// Part that was checked, such as `memory` or `port`.
     subject: String,
-    /// What was found, and behind it the way out.
+    /// Result and hints, which may quote the configuration.
     text: String,
-    /// What others are told, where the text shows what was written into the configuration.
-    outline: Option<String>,
+    /// Replacement for `text` that quotes nothing of the configuration; `None` if `text` quotes nothing.
+    redacted: Option<String>,
 }
 
 impl Finding {
@@ -42,7 +42,7 @@ impl Finding {
             verdict,
             subject: subject.into(),
             text: text.into(),
-            outline: None,
+            redacted: None,
         }
     }
 
@@ -50,9 +50,9 @@ impl Finding {
         Self::new(Verdict::Ok, subject, text)
     }
 
-    /// The same for people who are not to read the configuration.
-    fn for_others(&self) -> String {
-        let text = self.outline.as_ref().unwrap_or(&self.text).clone();
+    /// Formats the finding without quoting the configuration, for a report that is shared.
+    fn to_shareable(&self) -> String {
+        let text = self.redacted.as_ref().unwrap_or(&self.text).clone();
         let shown = Self {
             text,
             ..self.clone()
@@ -75,23 +75,22 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at all, and prints it; exit code 1 where something does not work.
+/// Runs all checks and prints the findings. The exit code is 1 if there is a problem.
 ///
 /// # Errors
-/// Where nothing can be written.
-pub(crate) fn run(asked: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    let DoctorArgs { source, bundle } = asked;
+/// Standard output or the report cannot be written.
+pub(crate) fn run(args: DoctorArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let DoctorArgs { source, bundle } = args;
     let typed = overrides(source)?;
-    let mut findings = machine::look(around);
-    let (of_configuration, layers) = configured::look(&typed, around);
-    findings.extend(of_configuration);
+    let mut findings = machine::inspect(around);
+    let (configured, layers) = configured::inspect(&typed, around);
+    findings.extend(configured);
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
-    let told = lines.join("\n") + "\n";
-    print(&told)?;
+    print(&(lines.join("\n") + "\n"))?;
     if let Some(path) = bundle {
         bundle::write(&path, &findings, layers.as_ref())?;
         print(&format!(
-            "\nThe report is in `{}`: read it before you pass it on. Secrets, prompts and your home directory's name are left out.\n",
+            "\nThe report is in `{}`. Read it before you share it: it omits secrets, prompts and the path of your home directory.\n",
             path.display()
         ))?;
     }

@@ -1,9 +1,11 @@
-//! `llama-mcp-server install`: tells a client of this server, in the client's own file. What could not be served is not installed.
+//! `llama-mcp-server install`: adds this server to the configuration file of an MCP client.
+//!
+//! Checks the configuration of the server first: one that cannot be served is not installed.
 
+pub(crate) mod client_file;
 pub(crate) mod clients;
 pub(crate) mod edit;
-pub(crate) mod place;
-pub(crate) mod write;
+pub(crate) mod locate;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,165 +16,168 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{WRONG, print, refused};
+use super::{INVALID, print, report_error};
 use crate::check;
 use crate::cli::install::{InstallArgs, overrides};
 use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
+use client_file::ClientFile;
 use clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
-use place::{Folders, find, folders};
-use write::Found;
+use locate::{Folders, find, folders};
 
-/// Beside a minute that a client gives, in seconds: what is left is for the answer's way.
-const HASTY_DEADLINE: &str = "50";
+/// Deadline in seconds for clients that time out after about a minute. The remaining seconds are for sending the answer.
+const SHORT_DEADLINE: &str = "50";
 
-/// How it is started.
-struct Start {
+/// The way in which a client starts the server.
+struct Launch {
     arguments: Vec<String>,
-    /// What its configuration reads of the environment.
+    /// Environment variables that its configuration reads.
     variables: Vec<String>,
     /// Warnings about settings that work but are probably a mistake.
     warnings: Vec<String>,
 }
 
-/// Why it would not start.
-enum Refused {
-    /// These are no flags, in the words of the command line.
+/// The reason why the server would not start.
+enum Invalid {
+    /// The flags are invalid; the message is that of the command line.
     Flags(String),
-    /// What they say is wrong.
+    /// The configuration is invalid.
     Config(ConfigError),
 }
 
-/// Runs it.
+/// Adds the server to the file of the client, or removes it.
 ///
 /// # Errors
-/// Where the client is not there, its file is broken or cannot be written, or the name is taken.
-pub(crate) fn run(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    let installed = install(asked, around).with_context(|| {
-        ErrorCode::InstallFailed.says(format!("`{}` is not changed", asked.client))
+/// The client is not installed, its file is invalid or cannot be written, or the name is taken.
+pub(crate) fn run(args: &InstallArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let installed = install(args, around).with_context(|| {
+        ErrorCode::InstallFailed.says(format!(
+            "the configuration of `{}` was not changed",
+            args.client
+        ))
     })?;
     match installed {
-        Ok(told) => print(&told),
-        Err(Refused::Config(error)) => refused(&error),
-        Err(Refused::Flags(told)) => {
-            let written = writeln!(io::stderr(), "{}", told.trim_end());
+        Ok(report) => print(&report),
+        Err(Invalid::Config(error)) => report_error(&error),
+        Err(Invalid::Flags(message)) => {
+            let written = writeln!(io::stderr(), "{}", message.trim_end());
             written.context("could not write to standard error")?;
-            Ok(ExitCode::from(WRONG))
+            Ok(ExitCode::from(INVALID))
         }
     }
 }
 
-/// What is to be printed.
-fn install(asked: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<String, Refused>> {
-    let client = CLIENTS.iter().find(|client| client.name == asked.client);
-    if asked.wanted.remove {
+/// Installs or removes the server, and returns the text to print.
+fn install(args: &InstallArgs, around: &Surroundings) -> anyhow::Result<Result<String, Invalid>> {
+    let client = CLIENTS.iter().find(|client| client.name == args.client);
+    if args.action.remove {
         let Some(client) = client else {
             bail!("`print` writes no file, so there is nothing to remove; name the client");
         };
-        return change(client, asked, None, around).map(Ok);
+        return change(client, args, None, around).map(Ok);
     }
-    let start = match start(asked, client, around)? {
-        Ok(start) => start,
-        Err(refused) => return Ok(Err(refused)),
+    let launch = match launch(args, client, around)? {
+        Ok(launch) => launch,
+        Err(invalid) => return Ok(Err(invalid)),
     };
-    for warning in &start.warnings {
+    for warning in &launch.warnings {
         writeln!(io::stderr(), "warning: {warning}")
             .context("could not write to standard error")?;
     }
     let entry = Entry {
         has_type: client.is_some_and(|client| client.has_type),
         command: text(&program(&around.variables)?)?,
-        args: start.arguments,
+        args: launch.arguments,
     };
     let Some(client) = client else {
         let slot = Slot {
             key: "mcpServers",
-            name: &asked.name,
+            name: &args.name,
         };
         return edit::set("", slot, &entry).map(Ok).map_err(Into::into);
     };
-    let told = change(client, asked, Some(&entry), around)?;
-    if asked.dry_run || start.variables.is_empty() {
-        return Ok(Ok(told));
+    let report = change(client, args, Some(&entry), around)?;
+    if args.dry_run || launch.variables.is_empty() {
+        return Ok(Ok(report));
     }
-    let variables = start.variables.join(", ");
+    let variables = launch.variables.join(", ");
     Ok(Ok(format!(
-        "{told}Its configuration reads {variables}: the client must have these variables, by `env` beside `command` for example\n"
+        "{report}The configuration reads {variables}: set these variables for the server, for example with `env` next to `command`\n"
     )))
 }
 
-/// Puts `entry` into the client's file, or takes out what is there.
+/// Writes `entry` into the file of the client. Without `entry`, removes the one that is there.
 fn change(
     client: &Client,
-    asked: &InstallArgs,
+    args: &InstallArgs,
     entry: Option<&Entry>,
     around: &Surroundings,
 ) -> anyhow::Result<String> {
     let file = file_of(client, &folders(&around.variables))?;
     let shown = file.display();
-    let found = Found::read(&file).with_context(|| format!("could not read `{shown}`"))?;
+    let found = ClientFile::read(&file).with_context(|| format!("could not read `{shown}`"))?;
     let slot = Slot {
         key: client.key,
-        name: &asked.name,
+        name: &args.name,
     };
     let edited = match entry {
         Some(entry) => edit::set(found.text(), slot, entry),
         None => edit::remove(found.text(), slot),
     };
     let edited = edited.with_context(|| format!("could not edit `{shown}`"))?;
-    if asked.dry_run {
+    if args.dry_run {
         return Ok(edited);
     }
     let mut lines = Vec::new();
     let is_changed = edited != found.text();
     if is_changed {
         let replaced = found.replace(&edited);
-        let kept = replaced.with_context(|| format!("could not write `{shown}`"))?;
-        let what = entry.map_or("is gone from", |_| "stands in");
+        let backup = replaced.with_context(|| format!("could not write `{shown}`"))?;
+        let what = entry.map_or("was removed from", |_| "is now in");
         lines.push(format!("{}: `{}` {what} {shown}", client.title, slot.name));
-        lines.extend(kept.map(|kept| format!("The file as it was: {}", kept.display())));
+        lines.extend(backup.map(|backup| format!("Backup: {}", backup.display())));
     } else {
         let what = entry.map_or("is not in", |_| "is already in");
         lines.push(format!("{}: `{}` {what} {shown}", client.title, slot.name));
     }
     if let Some(entry) = entry {
         let arguments = entry.args.join(" ");
-        lines.push(format!("It starts: {} {arguments}", entry.command));
+        lines.push(format!("Command: {} {arguments}", entry.command));
         lines.push(format!("Time limit: {}", limit(client, entry)));
         lines.push(format!("Next: {}", client.next));
     } else if is_changed {
-        lines.push(format!("Next: start {} anew", client.title));
+        lines.push(format!("Next: restart {}", client.title));
     }
     Ok(lines.join("\n") + "\n")
 }
 
-/// What the server is started with, once it is sure that it starts.
-fn start(
-    asked: &InstallArgs,
+/// Returns how the client is to start the server. Checks first that the server can start.
+fn launch(
+    args: &InstallArgs,
     client: Option<&Client>,
     around: &Surroundings,
-) -> anyhow::Result<Result<Start, Refused>> {
-    let wanted = &asked.wanted;
-    let (flag, path) = match (wanted.model(), &wanted.config) {
+) -> anyhow::Result<Result<Launch, Invalid>> {
+    let action = &args.action;
+    let (flag, path) = match (action.model(), &action.config) {
         (Some(model), _) => ("--model", model),
         (None, Some(config)) => ("--config", config),
-        (None, None) => bail!("`--model` or `--config` says what is served"),
+        (None, None) => bail!("`--model` or `--config` is required"),
     };
-    // The client starts it in a folder of its own.
+    // The client starts the server in a different folder.
     let path = std::path::absolute(at_home(path, around))
         .context("could not determine the current folder")?;
     let mut arguments = vec![flag.to_owned(), text(&path)?];
-    arguments.extend(asked.flags.iter().cloned());
+    arguments.extend(args.flags.iter().cloned());
     let typed = match overrides(&arguments) {
         Ok(typed) => typed,
-        Err(told) => return Ok(Err(Refused::Flags(told))),
+        Err(message) => return Ok(Err(Invalid::Flags(message))),
     };
-    let is_said = |wanted: &str| typed.flags.iter().any(|(key, _)| key == wanted);
-    if is_said("transport") {
-        let told = "error: a client that starts the server speaks to it over stdio: leave out `--transport`";
-        return Ok(Err(Refused::Flags(told.into())));
+    let is_set = |flag: &str| typed.flags.iter().any(|(key, _)| key == flag);
+    if is_set("transport") {
+        let message = "error: `--transport` cannot be combined with `install`: clients start the server over stdio; remove the flag";
+        return Ok(Err(Invalid::Flags(message.into())));
     }
     let mut typed_over_stdio = typed.clone();
     let over_stdio = ("transport".to_owned(), "stdio".into());
@@ -181,55 +186,57 @@ fn start(
         Ok(checked) if checked.doubts.is_empty() => checked,
         Ok(checked) => {
             let error = ConfigError::of(checked.doubts);
-            return Ok(Err(Refused::Config(error)));
+            return Ok(Err(Invalid::Config(error)));
         }
-        Err(error) => return Ok(Err(Refused::Config(error))),
+        Err(error) => return Ok(Err(Invalid::Config(error))),
     };
-    if wanted.config.is_some() {
-        // Whatever the file says, or will.
+    if action.config.is_some() {
+        // The file may set another transport, now or later.
         arguments.extend(["--transport", "stdio"].map(str::to_owned));
     }
-    // A file may say it for each tool, and a flag would count before that.
-    if wanted.model().is_some()
-        && client.is_some_and(|client| client.is_hasty)
-        && !is_said("deadline")
+    // With a file, the flag would override deadlines that the file sets for single tools.
+    if action.model().is_some()
+        && client.is_some_and(|client| client.has_short_timeout)
+        && !is_set("deadline")
     {
-        arguments.extend(["--deadline", HASTY_DEADLINE].map(str::to_owned));
+        arguments.extend(["--deadline", SHORT_DEADLINE].map(str::to_owned));
     }
-    Ok(Ok(Start {
+    Ok(Ok(Launch {
         arguments,
         variables: checked.layers.secret_variables,
         warnings: checked.layers.warnings.iter().map(Problem::line).collect(),
     }))
 }
 
-/// How long a call may take, and what the server does about it.
+/// Describes how long the client lets a call take, and how the server keeps to that limit.
 fn limit(client: &Client, entry: &Entry) -> String {
     let limit = client.limit;
     let mut args = entry.args.iter();
     let has_deadline = args.any(|arg| arg.starts_with("--deadline"));
-    match (client.is_hasty, has_deadline) {
+    match (client.has_short_timeout, has_deadline) {
         (false, _) => limit.to_owned(),
-        (true, true) => format!("{limit}. The deadline ends answers before, with what they have."),
+        (true, true) => {
+            format!("{limit}. The deadline ends answers earlier, with the text generated so far.")
+        }
         (true, false) => format!(
-            "{limit}. `deadline = {HASTY_DEADLINE}` under [defaults] ends answers before, with what they have."
+            "{limit}. Set `deadline = {SHORT_DEADLINE}` under [defaults] to end answers earlier, with the text generated so far."
         ),
     }
 }
 
 fn file_of(client: &Client, folders: &Folders) -> anyhow::Result<PathBuf> {
-    find(client, folders).map_err(|looked_for| {
-        let shown = looked_for.iter().map(|path| format!("`{}`", path.display()));
+    find(client, folders).map_err(|missing| {
+        let shown = missing.iter().map(|path| format!("`{}`", path.display()));
         anyhow!(
-            "{} is not installed for this user: there is no {}; start it once if it is, or let `install print` print what \
-             belongs in its file",
+            "{} is not installed for this user: there is no {}; start it once if it is installed, or copy the output of \
+             `install print` into its file",
             client.title,
             shown.collect::<Vec<_>>().join(" and no "),
         )
     })
 }
 
-/// This program, by a path that outlives an update: the one in `PATH` where that is a link to it.
+/// Returns the path of this program. Prefers a link to it in `PATH`, which stays valid after an update.
 fn program(variables: &BTreeMap<String, String>) -> anyhow::Result<PathBuf> {
     let running = env::current_exe().context("could not find this program's file")?;
     let Some((name, file)) = running.file_name().zip(fs::canonicalize(&running).ok()) else {
@@ -244,6 +251,11 @@ fn program(variables: &BTreeMap<String, String>) -> anyhow::Result<PathBuf> {
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
-    let told = || format!("`{}` is not valid UTF-8, as JSON is", path.display());
-    path.to_str().map(str::to_owned).with_context(told)
+    let message = || {
+        format!(
+            "`{}` is not valid UTF-8, which JSON requires",
+            path.display()
+        )
+    };
+    path.to_str().map(str::to_owned).with_context(message)
 }

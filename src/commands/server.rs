@@ -1,7 +1,7 @@
-//! A server that is asked over HTTP, on this machine as a rule.
+//! HTTP client for a running server, which is usually on this machine.
 //!
-//! Of the configuration address and token alone are read, and what is wrong elsewhere does not matter: a broken edit leaves the server
-//! as it was.
+//! Reads only the address and the token from the configuration. Errors elsewhere in the file do not matter, since a running server
+//! has rejected them.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use anyhow::Context;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::{WRONG, refused};
+use super::{INVALID, report_error};
 use crate::cli::RemoteArgs;
 use crate::config::address::Address;
 use crate::config::file::{ServerSettings, TransportMode};
@@ -22,59 +22,59 @@ use crate::config::token::{self, BearerToken};
 use crate::config::{ConfigError, Overrides, Surroundings, find_file};
 use crate::error_code::{Coded, ErrorCode};
 
-/// A server that takes longer is not well.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Time limit of a request.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a server is, and what it wants to see.
-pub(super) struct Server {
+/// Address of a running server, and the token for requests to it.
+pub(super) struct RunningServer {
     /// `http://HOST:PORT`.
     pub(super) url: String,
     token: Option<BearerToken>,
     agent: Agent,
-    /// The likely cause if no server is there; `None` if the configuration shows none.
+    /// Likely reason why no server answers; `None` if the configuration shows none.
     hint: Option<&'static str>,
 }
 
-impl Server {
-    /// Returns the server that `asked` names. If it is invalid, prints the error and returns the exit code.
-    pub(super) fn asked(
-        asked: RemoteArgs,
+impl RunningServer {
+    /// Returns the server that `args` name. If they are invalid, prints the error and returns the exit code.
+    pub(super) fn from_args(
+        args: RemoteArgs,
         around: &Surroundings,
     ) -> anyhow::Result<Result<Self, ExitCode>> {
-        let (url, typed) = asked.into_server();
+        let (url, typed) = args.into_server();
         let server = match url {
-            None => Self::configured(&typed, around),
+            None => Self::from_config(&typed, around),
             Some(url) => match authority_of(&url) {
-                Ok(authority) => Self::named(&authority, &typed, around),
-                Err(wrong) => {
-                    let written = writeln!(io::stderr(), "error[{}]: {wrong}", wrong.code);
+                Ok(authority) => Self::at_authority(&authority, &typed, around),
+                Err(error) => {
+                    let written = writeln!(io::stderr(), "error[{}]: {error}", error.code);
                     written.context("could not write to standard error")?;
-                    return Ok(Err(ExitCode::from(WRONG)));
+                    return Ok(Err(ExitCode::from(INVALID)));
                 }
             },
         };
         match server {
             Ok(server) => Ok(Ok(server)),
-            Err(error) => refused(&error).map(Err),
+            Err(error) => report_error(&error).map(Err),
         }
     }
 
-    /// The one that is configured. Another host that was typed is told no token that the file holds.
-    pub(super) fn configured(
+    /// Returns the server of the configuration. If `--host` names another host, the tokens in the file are not sent to it.
+    pub(super) fn from_config(
         typed: &Overrides,
         around: &Surroundings,
     ) -> Result<Self, ConfigError> {
         let file = find_file(typed, around)?;
         let mut layers = Layers::read(typed, &around.variables, file.as_deref());
         let server = layers.merged().server;
-        let url = format!("http://{}", reached_at(&server.host, server.port));
+        let url = format!("http://{}", request_address(&server.host, server.port));
         let is_elsewhere = typed.flags.iter().any(|(key, _)| key == "host");
         let token = if is_elsewhere {
-            token::for_asking(&mut Layers::read(typed, &around.variables, None))
+            token::for_request(&mut Layers::read(typed, &around.variables, None))
         } else {
-            token::for_asking(&mut layers)
+            token::for_request(&mut layers)
         };
-        layers.problems.retain(hides_the_server);
+        layers.problems.retain(concerns_request);
         if layers.problems.is_empty() {
             let hint = hint(&server, typed);
             Ok(Self {
@@ -86,15 +86,15 @@ impl Server {
         }
     }
 
-    /// The one at `authority`, `HOST:PORT`. It is told no token that a file holds for another one.
-    fn named(
+    /// Returns the server at `authority`, `HOST:PORT`. Ignores the configuration file, whose tokens are for another server.
+    fn at_authority(
         authority: &str,
         typed: &Overrides,
         around: &Surroundings,
     ) -> Result<Self, ConfigError> {
         let mut layers = Layers::read(typed, &around.variables, None);
-        let token = token::for_asking(&mut layers);
-        layers.problems.retain(hides_the_server);
+        let token = token::for_request(&mut layers);
+        layers.problems.retain(concerns_request);
         if layers.problems.is_empty() {
             Ok(Self::at(format!("http://{authority}"), token))
         } else {
@@ -104,7 +104,7 @@ impl Server {
 
     fn at(url: String, token: Option<BearerToken>) -> Self {
         let agent = Agent::config_builder()
-            .timeout_global(Some(LIMIT))
+            .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -118,51 +118,52 @@ impl Server {
         }
     }
 
-    /// The status and the body of `path`, which wants no token: who listens there may be another program.
+    /// Sends a GET request without the token, for paths that require none: another program may be listening. Returns the status and the body.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        self.said(&url, self.agent.get(&url).call())
+        self.read(&url, self.agent.get(&url).call())
     }
 
-    /// The same with the token, where there is one.
+    /// Sends a GET request with the token, if there is one. Returns the status and the body.
     pub(super) fn get_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        self.said(&url, self.with_token(self.agent.get(&url)).call())
+        self.read(&url, self.with_token(self.agent.get(&url)).call())
     }
 
-    /// Returns the status and the body of an empty POST to `path`, with the token if there is one.
+    /// Sends an empty POST request with the token, if there is one. Returns the status and the body.
     pub(super) fn post_with_token(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let url = self.url_of(path);
-        self.said(&url, self.with_token(self.agent.post(&url)).send_empty())
+        self.read(&url, self.with_token(self.agent.post(&url)).send_empty())
     }
 
-    /// Returns the error message for a server that refuses the token.
-    pub(super) fn wants_token(&self) -> String {
+    /// Returns the error message for a server that rejects the token.
+    pub(super) fn token_rejected(&self) -> String {
         format!(
             "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or LLAMA_MCP_AUTH",
             self.url
         )
     }
 
-    /// Returns the error for a server that does not answer as expected, with the likely cause.
-    pub(super) fn missing(&self, problem: String) -> Coded {
+    /// Returns the error for a server that does not answer as expected, with the likely reason.
+    pub(super) fn unexpected(&self, problem: String) -> Coded {
         no_server(match self.hint {
             Some(hint) => format!("{problem}; {hint}"),
             None => problem,
         })
     }
 
-    /// Returns the status and the body that came from `url`.
-    fn said(
+    /// Reads a response of `url`. Returns the status and the body.
+    fn read(
         &self,
         url: &str,
         response: Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<(u16, String)> {
         let mut response =
-            response.with_context(|| self.missing(format!("no server answers at {url}")))?;
-        let said = response.body_mut().read_to_string();
-        let said = said.with_context(|| no_server(format!("no answer could be read at {url}")))?;
-        Ok((response.status().as_u16(), said))
+            response.with_context(|| self.unexpected(format!("no server answers at {url}")))?;
+        let body = response.body_mut().read_to_string();
+        let body =
+            body.with_context(|| no_server(format!("could not read the response of {url}")))?;
+        Ok((response.status().as_u16(), body))
     }
 
     fn url_of(&self, path: &str) -> String {
@@ -177,21 +178,22 @@ impl Server {
     }
 }
 
-/// `HOST:PORT` of an address that was typed.
+/// Returns the `HOST:PORT` of `url`.
 fn authority_of(url: &str) -> Result<String, Coded> {
     let uri: Option<Uri> = url.parse().ok();
     let scheme = uri.as_ref().and_then(Uri::scheme_str);
     match (scheme, uri.as_ref().and_then(Uri::authority)) {
         (Some("http"), Some(authority)) => Ok(authority.to_string()),
         (Some("https"), _) => Err(ErrorCode::CommandLine.says(format!(
-            "`{url}`: this command speaks no TLS; name the server behind the proxy"
+            "`{url}`: TLS is not supported; give the `http://` URL of the server behind the proxy"
         ))),
-        _ => Err(ErrorCode::CommandLine
-            .says(format!("`{url}` is no address, as http://10.0.0.5:8080 is"))),
+        _ => Err(ErrorCode::CommandLine.says(format!(
+            "`{url}`: invalid URL; write it like http://10.0.0.5:8080"
+        ))),
     }
 }
 
-/// Returns the likely cause if no server answers at the configured address; `None` if the address was `typed`.
+/// Returns the likely reason why no server answers at the configured address. Returns `None` if the address was `typed`.
 fn hint(server: &ServerSettings, typed: &Overrides) -> Option<&'static str> {
     if typed
         .flags
@@ -201,24 +203,25 @@ fn hint(server: &ServerSettings, typed: &Overrides) -> Option<&'static str> {
         None
     } else if server.transport == TransportMode::Stdio {
         Some(
-            "this configuration serves stdio, which only its client can ask; `--port` or `--url` names a server over HTTP",
+            "this configuration uses stdio, which only its client can reach; name a server over HTTP with `--port` or `--url`",
         )
     } else if server.port == 0 {
         Some(
-            "the configured port is 0, so each start takes another one; the server's log has its address, and `--port` or `--url` names it",
+            "the configured port is 0, so each start takes a different port; find it in the log of the server, and pass it with `--port` or `--url`",
         )
     } else {
         None
     }
 }
 
-/// A failure of asking.
+/// Returns the error for a request that failed.
 pub(super) fn no_server(text: String) -> Coded {
     ErrorCode::NoServer.says(text)
 }
 
-/// Whether `problem` is one of where the server is, or of what was typed: of the file as a whole, or of these values.
-fn hides_the_server(problem: &Problem) -> bool {
+/// Returns whether `problem` affects the request: it is about the address of the server, the file as a whole, or a flag or variable of the
+/// server.
+fn concerns_request(problem: &Problem) -> bool {
     let is_typed = matches!(problem.origin, Origin::Flag(_) | Origin::Variable(_))
         && problem.address.as_ref().is_none_or(is_of_server);
     let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
@@ -238,8 +241,8 @@ fn is_of_server(address: &Address) -> bool {
         .is_some_and(|table| table == "server")
 }
 
-/// Where a server is reached that is bound to `host`: one that listens everywhere, over loopback.
-fn reached_at(host: &str, port: u16) -> String {
+/// Returns the address for requests to a server that listens on `host` and `port`. An unspecified host becomes loopback.
+fn request_address(host: &str, port: u16) -> String {
     let address = match host.trim_matches(['[', ']']).parse() {
         Ok(IpAddr::V4(any)) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         Ok(IpAddr::V6(any)) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -271,6 +274,6 @@ mod tests {
             "localhost:80",
             "10.1.2.3:80",
         ];
-        assert_eq!(hosts.map(|host| reached_at(host, 80)), expected);
+        assert_eq!(hosts.map(|host| request_address(host, 80)), expected);
     }
 }

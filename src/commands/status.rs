@@ -1,4 +1,4 @@
-//! `llama-mcp-server status`: how a server is, as a table.
+//! `llama-mcp-server status`: prints the status of a running server as a table.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use jiff::SignedDuration;
 
 use super::print;
-use super::server::{Server, no_server};
+use super::server::{RunningServer, no_server};
 use crate::cli::{Format, StatusArgs};
 use crate::config::Surroundings;
 use crate::config::units::human;
@@ -17,71 +17,71 @@ use crate::process::mounted;
 use crate::registry::{ModelState, ModelStatus};
 use crate::status::{ConfigStatus, ServerStatus};
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Time between two requests of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Seconds without a finished step from which on a line names the process.
+/// Seconds without a finished step after which a process with work is reported.
 const LONG_STEP: u64 = 10;
 
-/// The cursor to the upper left, and all below it empty.
+/// Escape sequence that moves the cursor to the upper left corner and clears the screen.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Asks and prints, once or until it is ended.
+/// Prints the status once, or with `--watch` until the program is terminated.
 ///
 /// # Errors
-/// Where the server does not answer, or does not know the token.
-pub(crate) fn run(asked: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
-    let server = match Server::asked(asked.remote, around)? {
+/// The server does not answer, or rejects the token.
+pub(crate) fn run(args: StatusArgs, around: &Surroundings) -> anyhow::Result<ExitCode> {
+    let server = match RunningServer::from_args(args.remote, around)? {
         Ok(server) => server,
         Err(code) => return Ok(code),
     };
-    if !asked.watch {
-        return print(&look(&server, asked.format)?);
+    if !args.watch {
+        return print(&fetch(&server, args.format)?);
     }
-    let is_screen = asked.format == Format::Text && io::stdout().is_terminal();
+    let is_screen = args.format == Format::Text && io::stdout().is_terminal();
     let clear = if is_screen { CLEAR } else { "" };
     loop {
-        match look(&server, asked.format) {
-            Ok(told) => drop(print(&format!("{clear}{told}"))?),
-            // It may be about to start again.
+        match fetch(&server, args.format) {
+            Ok(status) => drop(print(&format!("{clear}{status}"))?),
+            // The server may be restarting.
             Err(error) => drop(writeln!(io::stderr(), "{clear}{error:#}")),
         }
-        thread::sleep(PAUSE);
+        thread::sleep(INTERVAL);
     }
 }
 
-/// One look, as it is written.
-fn look(server: &Server, format: Format) -> anyhow::Result<String> {
+/// Requests the status and formats it.
+fn fetch(server: &RunningServer, format: Format) -> anyhow::Result<String> {
     let url = &server.url;
-    let (status, said) = server.get_with_token("/status")?;
+    let (status, body) = server.get_with_token("/status")?;
     let problem = match status {
         200 => None,
-        401 => Some(server.wants_token()),
+        401 => Some(server.token_rejected()),
         404 => {
             let problem = format!(
-                "what answers at {url} tells no status: another program, or an older version"
+                "the program that answers at {url} has no status; it is another program, or an older version"
             );
-            return Err(server.missing(problem).into());
+            return Err(server.unexpected(problem).into());
         }
         status => Some(format!(
-            "the server at {url} tells no status: {status} {said}"
+            "the server at {url} answers with status {status}: {body}"
         )),
     };
     if let Some(problem) = problem {
         return Err(no_server(problem).into());
     }
-    let status: ServerStatus = serde_json::from_str(&said).with_context(|| {
-        server.missing(format!(
-            "what answers at {url} is another program, or another version than this one"
+    let status: ServerStatus = serde_json::from_str(&body).with_context(|| {
+        server.unexpected(format!(
+            "invalid status from {url}: another program, or a different version, answers there"
         ))
     })?;
     Ok(match format {
-        Format::Json => said + "\n",
-        Format::Text => told(&status),
+        Format::Json => body + "\n",
+        Format::Text => to_text(&status),
     })
 }
 
-fn told(server: &ServerStatus) -> String {
+fn to_text(server: &ServerStatus) -> String {
     let mut lines = vec![format!(
         "llama-mcp-server {}, up {}",
         server.version,
@@ -94,7 +94,9 @@ fn told(server: &ServerStatus) -> String {
     );
     lines.push(String::new());
     let models = server.models.iter().map(row);
-    lines.extend(table([HEAD.map(str::to_owned)].into_iter().chain(models)));
+    lines.extend(table(
+        [HEADINGS.map(str::to_owned)].into_iter().chain(models),
+    ));
     let tools = server.tools.iter();
     let tools = tools.map(|tool| [tool.name.clone(), tool.model.clone()]);
     lines.push(String::new());
@@ -109,7 +111,7 @@ fn told(server: &ServerStatus) -> String {
     });
     lines.extend(failed);
     lines.extend(server.models.iter().filter_map(offloaded));
-    lines.extend(server.models.iter().filter_map(silent));
+    lines.extend(server.models.iter().filter_map(stalled));
     lines.join("\n") + "\n"
 }
 
@@ -126,16 +128,16 @@ fn offloaded(model: &ModelStatus) -> Option<String> {
     ))
 }
 
-/// Returns a line about a process that has work and has finished no step for a long time.
-fn silent(model: &ModelStatus) -> Option<String> {
-    let silence = model
+/// Returns a line about a process that has work but has not finished a step for a long time.
+fn stalled(model: &ModelStatus) -> Option<String> {
+    let seconds = model
         .last_step_seconds
         .filter(|seconds| *seconds >= LONG_STEP)?;
     let pid = model.pid.map_or_else(|| "-".into(), |pid| pid.to_string());
     Some(format!(
-        "\n{}: process {pid} has finished no step for {}",
+        "\n{}: process {pid} has not finished a step for {}",
         model.name,
-        time(silence)
+        time(seconds)
     ))
 }
 
@@ -150,7 +152,7 @@ fn config(config: &ConfigStatus) -> String {
     lines.extend(stale.map(|file| format!("{}; {}", mounted::stale(file), mounted::WAY_OUT)));
     if !config.restart_required.is_empty() {
         let keys = config.restart_required.join(", ");
-        lines.push(format!("restart needed: {keys}"));
+        lines.push(format!("requires restart: {keys}"));
     }
     if !config.faults.is_empty() {
         let faults = config.faults.join("\n\n");
@@ -165,7 +167,7 @@ fn config(config: &ConfigStatus) -> String {
     lines.join("\n")
 }
 
-const HEAD: [&str; 10] = [
+const HEADINGS: [&str; 10] = [
     "MODEL",
     "STATE",
     "PID",
@@ -178,7 +180,7 @@ const HEAD: [&str; 10] = [
     "IDLE",
 ];
 
-/// Lines of `rows`, of which the first has the heads; a column is as wide as what is in it.
+/// Formats `rows` as lines with aligned columns. The first row has the headings.
 fn table<const COLUMNS: usize>(rows: impl Iterator<Item = [String; COLUMNS]>) -> Vec<String> {
     let rows: Vec<_> = rows.collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
@@ -193,7 +195,7 @@ fn table<const COLUMNS: usize>(rows: impl Iterator<Item = [String; COLUMNS]>) ->
     rows.iter().map(padded).collect()
 }
 
-fn row(model: &ModelStatus) -> [String; HEAD.len()] {
+fn row(model: &ModelStatus) -> [String; HEADINGS.len()] {
     let state = match model.state {
         ModelState::Unloaded => "unloaded",
         ModelState::Failed => "failed",
@@ -232,7 +234,7 @@ mod tests {
     use crate::status::{ToolStatus, UnusableToken};
 
     #[test]
-    fn the_table_shows_what_is_known_and_what_failed() {
+    fn the_status_lists_models_tools_and_failures() {
         let unloaded = ModelStatus {
             name: "coder".into(),
             state: ModelState::Failed,
@@ -294,10 +296,10 @@ mod tests {
             }],
             config: Some(file),
         };
-        insta::assert_snapshot!(told(&server), @r"
+        insta::assert_snapshot!(to_text(&server), @r"
         llama-mcp-server 1.2.3, up 2h 3m 4s
         configuration /config/llama-mcp-server.toml, last edit applied at 2026-01-02T03:00:00Z
-        restart needed: server.port, log.level
+        requires restart: server.port, log.level
         parts that do not work:
         error: a tool fails
         the edit of 2026-01-02T03:04:05Z was rejected; the previous configuration stays active:
@@ -316,7 +318,7 @@ mod tests {
 
         small: 12 of 33 layers on the GPU, 3.0 GiB of its memory
 
-        small: process 4711 has finished no step for 42s
+        small: process 4711 has not finished a step for 42s
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! `llama-mcp-server unload MODEL` and `restart MODEL`: unload or restart one model of a running server.
+//! `llama-mcp-server unload MODEL` and `restart MODEL`: unloads or restarts one model of a running server.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::Value;
 
 use super::print;
-use super::server::{Server, no_server};
+use super::server::{RunningServer, no_server};
 use crate::cli::ModelArgs;
 use crate::config::Surroundings;
 use crate::error_code::{Coded, ErrorCode};
@@ -14,20 +14,20 @@ use crate::printable::printable;
 use crate::registry::{ModelState, Unloaded};
 use crate::status::Action;
 
-/// Largest number of characters of a server's refusal that are shown.
-const MAX_REFUSAL: usize = 512;
+/// Longest shown message of a server, in characters.
+const MAX_MESSAGE: usize = 512;
 
-/// Asks a server to unload or restart the model, and prints the result.
+/// Requests that a server unload or restart the model, and prints the result.
 ///
 /// # Errors
 /// The server does not answer, has no such model, or does not allow it.
 pub(crate) fn run(
-    asked: ModelArgs,
+    args: ModelArgs,
     action: Action,
     around: &Surroundings,
 ) -> anyhow::Result<ExitCode> {
-    let ModelArgs { model, remote } = asked;
-    let server = match Server::asked(remote, around)? {
+    let ModelArgs { model, remote } = args;
+    let server = match RunningServer::from_args(remote, around)? {
         Ok(server) => server,
         Err(code) => return Ok(code),
     };
@@ -35,19 +35,19 @@ pub(crate) fn run(
         return Err(unknown(&model, &server).into());
     }
     let segment = path_segment(&model);
-    let (status, said) =
+    let (status, body) =
         server.post_with_token(&format!("/admin/models/{segment}/{}", action.name()))?;
     if status != 200 {
-        return Err(refusal(status, &said, &model, &server).into());
+        return Err(rejection(status, &body, &model, &server).into());
     }
-    let done: Unloaded = serde_json::from_str(&said).with_context(|| other_program(&server))?;
+    let done: Unloaded = serde_json::from_str(&body).with_context(|| other_program(&server))?;
     match (&done.fault, action) {
         (Some(fault), Action::Restart) => {
-            let model = printable(&done.model, MAX_REFUSAL);
+            let model = printable(&done.model, MAX_MESSAGE);
             let message = format!("`{model}` cannot be loaded: {fault}");
             Err(ErrorCode::LoadFailed.says(message).into())
         }
-        _ => print(&in_words(&done, action)),
+        _ => print(&to_text(&done, action)),
     }
 }
 
@@ -61,12 +61,12 @@ fn path_segment(name: &str) -> String {
     name.bytes().map(encoded).collect()
 }
 
-/// Returns the error for a response with `status` and the body `said`.
-fn refusal(status: u16, said: &str, model: &str, server: &Server) -> Coded {
+/// Returns the error for a response with `status` and `body`.
+fn rejection(status: u16, body: &str, model: &str, server: &RunningServer) -> Coded {
     let url = &server.url;
-    let message = message_of(said);
+    let message = message_in(body);
     match (status, message) {
-        (401, _) => no_server(server.wants_token()),
+        (401, _) => no_server(server.token_rejected()),
         (403, Some(message)) => ErrorCode::NotAllowed.says(message),
         (404, Some(message)) if message.starts_with("unknown model") => unknown(model, server),
         (404 | 405, _) => other_program(server),
@@ -77,29 +77,29 @@ fn refusal(status: u16, said: &str, model: &str, server: &Server) -> Coded {
     }
 }
 
-/// Returns the message of a refusal, which is a JSON-RPC error.
-fn message_of(said: &str) -> Option<String> {
-    let said: Value = serde_json::from_str(said).ok()?;
-    Some(printable(said["error"]["message"].as_str()?, MAX_REFUSAL))
+/// Returns the message in `body`, which is a JSON-RPC error.
+fn message_in(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    Some(printable(body["error"]["message"].as_str()?, MAX_MESSAGE))
 }
 
-fn unknown(model: &str, server: &Server) -> Coded {
+fn unknown(model: &str, server: &RunningServer) -> Coded {
     ErrorCode::UnknownModel.says(format!(
         "the server at {} has no model `{}`; `llama-mcp-server status` lists its models",
         server.url,
-        printable(model, MAX_REFUSAL)
+        printable(model, MAX_MESSAGE)
     ))
 }
 
-fn other_program(server: &Server) -> Coded {
-    server.missing(format!(
-        "what answers at {} cannot unload models: another program, or an older version",
+fn other_program(server: &RunningServer) -> Coded {
+    server.unexpected(format!(
+        "the program that answers at {} cannot unload models; it is another program, or an older version",
         server.url
     ))
 }
 
-/// Returns a line that describes what was done.
-fn in_words(done: &Unloaded, action: Action) -> String {
+/// Returns a line that describes the result.
+fn to_text(done: &Unloaded, action: Action) -> String {
     let Unloaded {
         model,
         was,
@@ -112,9 +112,9 @@ fn in_words(done: &Unloaded, action: Action) -> String {
     };
     let former = match (was, running) {
         (ModelState::Unloaded | ModelState::Failed | ModelState::Ending, _) => "",
-        (_, 0) => "; the old one has ended or is about to",
-        (_, 1) => "; the old one ends after the call that it answers",
-        (_, _) => "; the old one ends after the calls that it answers",
+        (_, 0) => "; the old one is ending or has ended",
+        (_, 1) => "; the old one ends after its running call",
+        (_, _) => "; the old one ends after its running calls",
     };
     match action {
         Action::Restart => format!("{model}: a new process is starting{former}\n"),
@@ -123,9 +123,11 @@ fn in_words(done: &Unloaded, action: Action) -> String {
         }
         Action::Unload => match running {
             0 => format!("{model}: unloaded; the next call {next}\n"),
-            1 => format!("{model}: unloads after the call that it answers; the next call {next}\n"),
+            1 => {
+                format!("{model}: will be unloaded after its running call; the next call {next}\n")
+            }
             running => format!(
-                "{model}: unloads after the {running} calls that it answers; the next call {next}\n"
+                "{model}: will be unloaded after its {running} running calls; the next call {next}\n"
             ),
         },
     }
@@ -135,7 +137,7 @@ fn in_words(done: &Unloaded, action: Action) -> String {
 mod tests {
     use super::*;
 
-    fn told(was: ModelState, running: usize, action: Action) -> String {
+    fn output(was: ModelState, running: usize, action: Action) -> String {
         let model = "small".to_owned();
         let done = Unloaded {
             model,
@@ -143,36 +145,36 @@ mod tests {
             running,
             fault: None,
         };
-        in_words(&done, action)
+        to_text(&done, action)
     }
 
     #[test]
-    fn a_name_is_one_segment_of_a_path_whatever_is_in_it() {
+    fn any_name_is_encoded_as_one_path_segment() {
         assert_eq!(path_segment("small-1_b"), "small-1_b");
         assert_eq!(path_segment("../qwen2.5:7b"), "%2E%2E%2Fqwen2%2E5%3A7b");
     }
 
     #[test]
     fn the_output_names_the_process_and_its_calls() {
-        let unloaded = |was, running| told(was, running, Action::Unload);
+        let unloaded = |was, running| output(was, running, Action::Unload);
         assert_eq!(
             unloaded(ModelState::Loaded, 0),
             "small: unloaded; the next call starts a new process\n"
         );
         assert_eq!(
             unloaded(ModelState::Loaded, 2),
-            "small: unloads after the 2 calls that it answers; the next call starts a new process\n"
+            "small: will be unloaded after its 2 running calls; the next call starts a new process\n"
         );
         assert_eq!(
             unloaded(ModelState::Failed, 0),
             "small: no process was running; the next call starts a new process\n"
         );
         assert_eq!(
-            told(ModelState::Loaded, 1, Action::Restart),
-            "small: a new process is starting; the old one ends after the call that it answers\n"
+            output(ModelState::Loaded, 1, Action::Restart),
+            "small: a new process is starting; the old one ends after its running call\n"
         );
         assert_eq!(
-            told(ModelState::Unloaded, 0, Action::Restart),
+            output(ModelState::Unloaded, 0, Action::Restart),
             "small: a new process is starting\n"
         );
     }

@@ -1,25 +1,25 @@
-//! Where a value stands in the configuration: `models.small.n_ctx`.
+//! Addresses of values in the configuration, such as `models.small.n_ctx`.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// The names of the tables on the way to a value, and its key.
+/// Address of a value: the names of the tables around it, and its key. The root has no parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address(Vec<String>);
 
 impl Address {
-    /// From its parts.
+    /// Returns the address with these `parts`.
     pub(crate) fn of<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
-    /// A key of `[models.NAME]`.
+    /// Returns the address of `key` in `[models.NAME]`.
     pub(crate) fn of_model(model: &str, key: &str) -> Self {
         Self::of(["models", model, key])
     }
 
-    /// The value `key` of this table.
+    /// Returns the address of `key` in the table at this address.
     #[must_use]
     pub(crate) fn join(&self, key: impl Into<String>) -> Self {
         let mut parts = self.0.clone();
@@ -27,7 +27,7 @@ impl Address {
         Self(parts)
     }
 
-    /// The model that it is about.
+    /// Returns the name of the model that the value belongs to; `None` for other values.
     pub(crate) fn model_name(&self) -> Option<String> {
         match &self.0[..] {
             [table, name, ..] if table == "models" => Some(name.clone()),
@@ -35,7 +35,7 @@ impl Address {
         }
     }
 
-    /// Of a key of a model, where `[defaults]` has it.
+    /// Returns the address in `[defaults]` for a key of a model; `None` for other values.
     pub(crate) fn in_defaults(&self) -> Option<Self> {
         match &self.0[..] {
             [table, _, key, ..] if table == "models" => Some(Self::of(["defaults", key])),
@@ -43,18 +43,18 @@ impl Address {
         }
     }
 
-    /// Its parts.
+    /// Returns the names of the tables and the key.
     pub(crate) fn parts(&self) -> &[String] {
         &self.0
     }
 
-    /// The table around it.
+    /// Returns the address of the table around the value; `None` for the root.
     pub(crate) fn parent(&self) -> Option<Self> {
         let (_, parents) = self.0.split_last()?;
         Some(Self(parents.to_vec()))
     }
 
-    /// The value there; none where there is none.
+    /// Returns the value of `tree` at this address.
     pub(crate) fn get<'tree>(&self, tree: &'tree Value) -> Option<&'tree Value> {
         self.0.iter().try_fold(tree, |value, part| match value {
             Value::Array(items) => items.get(part.parse::<usize>().ok()?),
@@ -62,7 +62,7 @@ impl Address {
         })
     }
 
-    /// Puts `value` there, with the tables around it.
+    /// Sets the value of `tree` at this address, and creates the tables around it.
     pub(crate) fn set(&self, tree: &mut Value, value: Value) {
         let place = self.0.iter().fold(tree, |table, part| {
             if !table.is_object() {
@@ -70,14 +70,14 @@ impl Address {
             }
             table
                 .as_object_mut()
-                .expect("just made one")
+                .expect("the value was made a table")
                 .entry(part)
                 .or_insert(Value::Null)
         });
         *place = value;
     }
 
-    /// Takes the value away; of an array the whole, since nothing can be missing in its middle.
+    /// Removes the value at this address from `tree`. Removes the whole array instead of one of its items, which would shift the others.
     pub(crate) fn remove(&self, tree: &mut Value) {
         let Some((key, parents)) = self.0.split_last() else {
             *tree = Value::Object(Map::new());
@@ -90,7 +90,7 @@ impl Address {
         match table {
             Some(Value::Object(table)) => drop(table.remove(key)),
             Some(_) => parent.remove(tree),
-            // Inside an array.
+            // The address is inside an item of an array.
             None => {
                 if !parents.is_empty() {
                     parent.remove(tree);
@@ -101,7 +101,7 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// As TOML writes it, and arrays' items as `stop[1]`.
+    /// Formats the address as a TOML key, with items of arrays as `stop[1]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, part) in self.0.iter().enumerate() {
             let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');

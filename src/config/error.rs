@@ -1,4 +1,4 @@
-//! What makes a configuration one that cannot be run, and the way out.
+//! Errors of configurations that cannot be run, with hints.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,40 +13,40 @@ use crate::error_code::ErrorCode;
 /// A configuration that cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// No model was named, in the file either.
+    /// Neither the command line nor the file names a model.
     #[error("no model is given{}", .0.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default())]
     NoModel(Option<PathBuf>),
-    /// More than one was named on the command line.
-    #[error("a command line names one model, {0} are given")]
+    /// The command line names more than one model.
+    #[error("the command line must name one model, found {0}")]
     SeveralModels(usize),
-    /// A file has its own models.
-    #[error("`--model` and `--config` are both given")]
+    /// The command line names a model and a file, which has models of its own.
+    #[error("`--model` cannot be combined with `--config`")]
     ModelAndConfig,
-    /// llama.cpp takes paths as UTF-8.
+    /// The path of the model is not UTF-8, which llama.cpp requires.
     #[error("the model's path `{}` is not valid UTF-8", .0.display())]
     PathNotUtf8(PathBuf),
-    /// All that is wrong with files, variables and flags.
+    /// All errors in the file, variables and flags.
     #[error("{}", shown(.0))]
     Problems(Vec<Problem>),
 }
 
-/// Problems that are told; who has more has another one.
-const MAX_TOLD: usize = 100;
+/// Maximum number of problems that are shown.
+const MAX_SHOWN: usize = 100;
 
 fn shown(problems: &[Problem]) -> String {
     let mut texts: Vec<String> = problems
         .iter()
-        .take(MAX_TOLD)
+        .take(MAX_SHOWN)
         .map(ToString::to_string)
         .collect();
-    if let more @ 1.. = problems.len().saturating_sub(MAX_TOLD) {
+    if let more @ 1.. = problems.len().saturating_sub(MAX_SHOWN) {
         texts.push(format!("error: and {more} more problems"));
     }
     texts.join("\n\n")
 }
 
 impl ConfigError {
-    /// Makes an error of `problems`, in the order of the file, warnings last.
+    /// Returns an error with `problems`, sorted by their place in the file, with warnings last.
     pub(crate) fn of(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| {
             let place = problem.place.as_ref().map(|place| place.start);
@@ -55,7 +55,7 @@ impl ConfigError {
         Self::Problems(problems)
     }
 
-    /// Takes all problems and doubts out of `layers`. Takes nothing and returns `None` if there are only doubts.
+    /// Moves all problems and doubts out of `layers` into an error. Returns `None` and moves nothing if there are only doubts.
     pub(crate) fn take(layers: &mut Layers) -> Option<Self> {
         if layers.problems.is_empty() {
             return None;
@@ -65,8 +65,11 @@ impl ConfigError {
         Some(Self::of(problems))
     }
 
-    /// Makes errors of `warnings`, in addition to `error`. An error that is not a list of problems leaves them as they are.
-    pub(crate) fn with(error: Option<Self>, warnings: &mut Vec<Problem>) -> Option<Self> {
+    /// Moves `warnings` into `error` as errors. An `error` that is not a list of problems is returned unchanged.
+    pub(crate) fn with_warnings_as_errors(
+        error: Option<Self>,
+        warnings: &mut Vec<Problem>,
+    ) -> Option<Self> {
         let mut problems = match error {
             None if warnings.is_empty() => return None,
             None => Vec::new(),
@@ -80,13 +83,13 @@ impl ConfigError {
         Some(Self::of(problems))
     }
 
-    /// Tells it to people, with its causes and the way out.
+    /// Writes the error for people, with hints.
     ///
     /// # Errors
-    /// Where nobody reads.
+    /// `output` cannot be written.
     pub(crate) fn report(&self, output: &mut dyn io::Write) -> io::Result<()> {
         if let Self::Problems(_) = self {
-            // Each has its own beginning.
+            // Each problem has a label and hints of its own.
             return writeln!(output, "{self}");
         }
         writeln!(output, "error[{}]: {self}", self.code())?;
@@ -94,25 +97,25 @@ impl ConfigError {
             .map_or(Ok(()), |hint| writeln!(output, "\nhint: {hint}"))
     }
 
-    /// The same as a text.
+    /// Formats the error for people, like [`Self::report`].
     pub(crate) fn told(&self) -> String {
-        let mut told = Vec::new();
-        self.report(&mut told).expect("a vector takes all");
-        String::from_utf8_lossy(&told).trim_end().to_owned()
+        let mut text = Vec::new();
+        self.report(&mut text).expect("a vector can be written");
+        String::from_utf8_lossy(&text).trim_end().to_owned()
     }
 
-    /// What kind of things are wrong, and where, for a report to others: nothing of what was written.
-    pub(crate) fn outlined(&self) -> String {
+    /// Formats only codes and positions, for a report that must not quote the configuration.
+    pub(crate) fn redacted(&self) -> String {
         match self {
             Self::Problems(problems) => {
-                let lines: Vec<String> = problems.iter().map(Problem::outlined).collect();
+                let lines: Vec<String> = problems.iter().map(Problem::redacted).collect();
                 lines.join("\n")
             }
             other => format!("error[{}]", other.code()),
         }
     }
 
-    /// For programs: an array of problems.
+    /// Returns the problems as a JSON array.
     pub(crate) fn to_json(&self) -> Value {
         match self {
             Self::Problems(problems) => problems.iter().map(Problem::to_json).collect(),
@@ -122,7 +125,7 @@ impl ConfigError {
         }
     }
 
-    /// Of several problems each has its own.
+    /// Returns the error code. In a list, each problem has a code of its own instead.
     fn code(&self) -> ErrorCode {
         match self {
             Self::NoModel(_) => ErrorCode::NoModel,
@@ -133,23 +136,22 @@ impl ConfigError {
         }
     }
 
-    /// The way out.
+    /// Returns how to fix the error. In a list, each problem has a hint of its own instead.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::SeveralModels(_) => Some(format!(
-                "declare them in a file: `llama-mcp-server config init > {FILE_NAME}` makes one"
+                "declare them in a file: `llama-mcp-server config init > {FILE_NAME}` creates one"
             )),
             Self::ModelAndConfig => {
                 Some("name the model in the file, under `[models.NAME]`".into())
             }
             Self::PathNotUtf8(_) => Some("rename the file".into()),
             Self::NoModel(None) => Some(format!(
-                "`llama-mcp-server --model /path/to/model.gguf`, or several in a file: `llama-mcp-server config init > {FILE_NAME}`"
+                "run `llama-mcp-server --model /path/to/model.gguf`, or declare models in a file: `llama-mcp-server config init > {FILE_NAME}` creates one"
             )),
             Self::NoModel(Some(_)) => {
                 Some("add `[models.NAME]` with `path = \"model.gguf\"`".into())
             }
-            // Each has its own.
             Self::Problems(_) => None,
         }
     }
@@ -158,14 +160,14 @@ impl ConfigError {
 /// A rejected configuration: its errors, and the warnings that may explain them.
 #[derive(Debug)]
 pub(crate) struct Rejected {
-    /// All faults of the configuration.
+    /// All errors of the configuration.
     pub error: ConfigError,
-    /// Settings that work and are probably a mistake.
+    /// Warnings about settings that work but are probably a mistake.
     pub warnings: Vec<Problem>,
 }
 
 impl Rejected {
-    /// Writes the error, and below it the warnings: a misspelled variable may be the cause of the error.
+    /// Writes the error and the warnings: a misspelled variable may be the cause of the error.
     ///
     /// # Errors
     /// `output` cannot be written.

@@ -15,23 +15,23 @@ pub(super) use value::{hint as value_hint, switch};
 /// The names of one setting in other programs, and its key here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meaning {
-    /// The names; spellings with `-`, with `_` and in camel case are equivalent.
+    /// Names in other programs. Spellings with `-`, with `_` and in camel case are equivalent.
     names: &'static [&'static str],
-    /// The key here, with its table unless it is a key of models; `None` if there is no such key.
+    /// Key in this program, with its table unless it is a key of models; `None` if there is none.
     pub key: Option<&'static str>,
-    /// The difference to the other programs, or the reason why there is no key.
+    /// Difference to the other programs, or the reason why there is no key.
     pub note: &'static str,
 }
 
-/// The rows by the plain spelling of each name.
+/// The rows of the table by the normalized spelling of each name.
 static ROWS: LazyLock<HashMap<String, &Meaning>> = LazyLock::new(|| {
-    let names = |row: &'static Meaning| row.names.iter().map(move |name| (plain(name), row));
+    let names = |row: &'static Meaning| row.names.iter().map(move |name| (normalized(name), row));
     TABLE.iter().flat_map(names).collect()
 });
 
-/// Returns the meaning of `name`, if other programs use this name. Variables of llama.cpp are flags with a prefix.
+/// Returns the meaning of `name` in other programs; `None` if they do not use it. Variables of llama.cpp are flags with a prefix.
 pub(crate) fn find(name: &str) -> Option<&'static Meaning> {
-    let name = plain(name);
+    let name = normalized(name);
     let of_flag = || ROWS.get(name.strip_prefix("llamaarg")?);
     ROWS.get(&name).or_else(of_flag).copied()
 }
@@ -65,7 +65,7 @@ impl Meaning {
     }
 }
 
-/// Joins what to use here and the note about it.
+/// Joins the instruction `here` and the note about it.
 pub(crate) fn join(here: &str, note: &str) -> String {
     if note.is_empty() {
         here.to_owned()
@@ -75,7 +75,7 @@ pub(crate) fn join(here: &str, note: &str) -> String {
 }
 
 /// Returns `name` in lower case and without separators, to compare spellings.
-fn plain(name: &str) -> String {
+fn normalized(name: &str) -> String {
     let letters = name.chars().filter(|letter| !"-_ .".contains(*letter));
     letters.flat_map(char::to_lowercase).collect()
 }

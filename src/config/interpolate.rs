@@ -1,4 +1,4 @@
-//! `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the texts of a file; `$${` is `${` itself.
+//! Interpolates `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the strings of a file. `$${` is a literal `${`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::paths;
 
-/// The longest file that is put into a text: templates and prompts have some kilobytes.
+/// Maximum size of a configuration or an interpolated file, in bytes. Templates and prompts have some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Reads the text of a file of the configuration.
 ///
 /// # Errors
-/// The file is missing or too long, or is a folder, or a pipe, which might never end.
+/// The file is missing or too long, or is not a regular file: a pipe might never end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     check_length(path)?;
     std::fs::read_to_string(path)
@@ -27,18 +27,18 @@ pub(crate) fn read_lossy(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
-/// Checks that the file at `path` can be read as a text.
+/// Checks that `path` is a regular file that is not too long.
 fn check_length(path: &Path) -> io::Result<()> {
     let metadata = std::fs::metadata(path)?;
-    let wrong = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     if metadata.is_dir() {
-        return wrong("it is a folder; name a file in it".into());
+        return invalid("it is a folder; name a file in it".into());
     }
     if !metadata.is_file() {
-        return wrong("it is a pipe or a device; save its text to a file".into());
+        return invalid("it is a pipe or a device; save its text to a file".into());
     }
     if metadata.len() > MAX_FILE {
-        return wrong(too_long(metadata.len()));
+        return invalid(too_long());
     }
     Ok(())
 }
@@ -50,42 +50,39 @@ fn check_length(path: &Path) -> io::Result<()> {
 pub(crate) fn read_pipe(pipe: impl Read) -> io::Result<String> {
     let mut text = String::new();
     pipe.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    match text.len() as u64 {
-        ..=MAX_FILE => Ok(text),
-        length => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            too_long(length),
-        )),
+    if text.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, too_long()));
     }
+    Ok(text)
 }
 
-fn too_long(bytes: u64) -> String {
-    format!("it has {bytes} bytes or more, and at most {MAX_FILE} are read")
+fn too_long() -> String {
+    format!("it has more than {MAX_FILE} bytes; shorten it")
 }
 
-/// What texts may name.
+/// Variables and files that `${…}` can refer to, and a record of those that it did.
 #[derive(Debug)]
-pub(crate) struct Names<'around> {
-    /// The environment.
+pub(crate) struct Scope<'around> {
+    /// Environment variables.
     pub variables: &'around BTreeMap<String, String>,
-    /// Where relative paths start.
+    /// Folder that relative paths start from.
     pub folder: &'around Path,
-    /// The named files, in order, whether or not they could be read.
+    /// Files that were referred to, in order, whether or not they could be read.
     pub files: Vec<PathBuf>,
-    /// The variables that were read, in order.
+    /// Variables that were referred to, in order.
     pub read: Vec<String>,
 }
 
-/// A text that could not be made, and the way out.
+/// Error of an interpolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unresolved {
-    /// What is wrong.
+pub(crate) struct InterpolationError {
+    /// The error message.
     pub message: String,
-    /// The way out.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
-impl Unresolved {
+impl InterpolationError {
     fn new(message: String, hint: &str) -> Self {
         Self {
             message,
@@ -94,11 +91,15 @@ impl Unresolved {
     }
 }
 
-/// `text` with everything put in; none where there is nothing to put in.
+/// Returns `text` with each `${…}` replaced. Returns `None` if `text` has no `${`. For example, `${env:MODELS}/small.gguf` becomes
+/// `/data/small.gguf` if `MODELS=/data`.
 ///
 /// # Errors
-/// An unknown variable, a file that cannot be read, or a `${` that is neither.
-pub(crate) fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<String>, Unresolved> {
+/// A variable is not set, a file cannot be read, or a `${…}` is neither.
+pub(crate) fn interpolate(
+    text: &str,
+    scope: &mut Scope<'_>,
+) -> Result<Option<String>, InterpolationError> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -113,32 +114,34 @@ pub(crate) fn interpolate(text: &str, names: &mut Names<'_>) -> Result<Option<St
             continue;
         }
         let end = after.find('}').ok_or_else(|| {
-            Unresolved::new("`${` has no `}`".into(), "write `$${` for a literal `${`")
+            InterpolationError::new(
+                "missing `}` after `${`".into(),
+                "write `$${` for a literal `${`",
+            )
         })?;
         if after[..end].contains("${") {
-            let message = "a `${…}` stands inside another one".into();
-            return Err(Unresolved::new(
-                message,
-                "give a default that is plain text",
-            ));
+            let message = "`${…}` cannot be nested".into();
+            let hint = "use plain text as the default";
+            return Err(InterpolationError::new(message, hint));
         }
         result.push_str(before);
-        result.push_str(&value_of(&after[..end], names)?);
+        result.push_str(&value_of(&after[..end], scope)?);
         rest = &after[end + 1..];
     }
     result.push_str(rest);
     Ok(Some(result))
 }
 
-fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
+/// Returns the value that replaces `${name}`.
+fn value_of(name: &str, scope: &mut Scope<'_>) -> Result<String, InterpolationError> {
     match name.split_once(':') {
         Some(("env", variable)) => {
             let (variable, default) = match variable.split_once(":-") {
                 Some((variable, default)) => (variable, Some(default)),
                 None => (variable, None),
             };
-            names.read.push(variable.to_owned());
-            let value = names
+            scope.read.push(variable.to_owned());
+            let value = scope
                 .variables
                 .get(variable)
                 .filter(|value| !value.is_empty() || default.is_none());
@@ -148,26 +151,26 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
                 .map(str::to_owned)
                 .ok_or_else(|| {
                     let hint = format!("set it, or give a default: `${{env:{variable}:-…}}`");
-                    Unresolved::new(
+                    InterpolationError::new(
                         format!("the environment variable `{variable}` is not set"),
                         &hint,
                     )
                 })
         }
         Some(("file", path)) => {
-            let path = paths::at_home(path, paths::home(names.variables));
-            let path = names.folder.join(&*path);
-            // A missing file may appear later.
-            names.files.push(path.clone());
-            let text = read_text(&path).map_err(|error| Unresolved {
+            let path = paths::at_home(path, paths::home(scope.variables));
+            let path = scope.folder.join(&*path);
+            // Recorded even if it is missing, since it may appear later.
+            scope.files.push(path.clone());
+            let text = read_text(&path).map_err(|error| InterpolationError {
                 message: format!("could not read `{}`: {error}", path.display()),
                 hint: None,
             })?;
-            // Editors end files by a line break, which is not part of a token or a template.
+            // Editors end files with a line break, which is not a part of a token or a template.
             let trimmed = text.strip_suffix('\n').unwrap_or(&text);
             Ok(trimmed.strip_suffix('\r').unwrap_or(trimmed).to_owned())
         }
-        _ => Err(Unresolved::new(
+        _ => Err(InterpolationError::new(
             format!("`${{{name}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`"),
             &format!(
                 "write `${{env:{name}}}` for the variable `{name}`, or `$${{` for a literal `${{`"
@@ -180,45 +183,45 @@ fn value_of(name: &str, names: &mut Names<'_>) -> Result<String, Unresolved> {
 mod tests {
     use super::*;
 
-    fn made(text: &str) -> Result<Option<String>, String> {
+    fn interpolated(text: &str) -> Result<Option<String>, String> {
         let variables = [("HOME_DIR", "/data"), ("EMPTY", "")];
         let variables = variables
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let mut names = Names {
+        let mut scope = Scope {
             variables: &variables,
             folder: Path::new("tests/models"),
             files: Vec::new(),
             read: Vec::new(),
         };
-        interpolate(text, &mut names).map_err(|error| error.message)
+        interpolate(text, &mut scope).map_err(|error| error.message)
     }
 
     #[test]
-    fn variables_defaults_and_literals_are_put_in() {
-        let text = |text: &str| made(text).unwrap().unwrap();
+    fn variables_and_defaults_are_interpolated() {
+        let text = |text: &str| interpolated(text).unwrap().unwrap();
         assert_eq!(text("${env:HOME_DIR}/m.gguf"), "/data/m.gguf");
         assert_eq!(text("${env:NONE:-7}"), "7");
         assert_eq!(text("${env:EMPTY:-7}"), "7");
         assert_eq!(text("${env:EMPTY}"), "");
         assert_eq!(text("a $${b} ${env:HOME_DIR}"), "a ${b} /data");
-        assert_eq!(made("cost: $5"), Ok(None));
+        assert_eq!(interpolated("cost: $5"), Ok(None));
     }
 
     #[test]
-    fn what_cannot_be_put_in_is_told() {
-        let refusal = |text: &str| made(text).unwrap_err();
+    fn errors_name_the_reference_that_cannot_be_resolved() {
+        let error = |text: &str| interpolated(text).unwrap_err();
         assert_eq!(
-            refusal("${env:NONE}"),
+            error("${env:NONE}"),
             "the environment variable `NONE` is not set"
         );
-        assert_eq!(refusal("${env:HOME_DIR"), "`${` has no `}`");
+        assert_eq!(error("${env:HOME_DIR"), "missing `}` after `${`");
         assert_eq!(
-            refusal("${x}"),
+            error("${x}"),
             "`${x}` is neither `${env:NAME}` nor `${file:PATH}`"
         );
         assert_eq!(
-            refusal("${file:none.txt}"),
+            error("${file:none.txt}"),
             "could not read `tests/models/none.txt`: No such file or directory (os error 2)"
         );
     }

@@ -1,7 +1,18 @@
-//! The layers: file < environment < flags and `--set`, each checked by itself, then merged key by key.
+//! Loads the layers of the configuration: built-in defaults < file < environment variables < flags and `--set`. Each layer is checked by
+//! the schema, and then the layers are merged key by key.
 //!
-//! A variable or a flag without a model's name (`LLAMA_MCP_N_CTX`, `--n_ctx`) counts for all models, whatever the file says
-//! of them; within its layer one that names a model goes before. What no layer says of a model comes from `[defaults]`.
+//! A variable or a flag without the name of a model (`LLAMA_MCP_N_CTX`, `--n_ctx`) applies to all models and overrides the file. Within
+//! its layer, a setting that names a model takes precedence. Keys of a model that no layer sets come from `[defaults]`:
+//!
+//! ```text
+//! file        [models.small]                      n_ctx of `small`    n_ctx of `big`
+//!             n_ctx = 1024                        1024                4096 (built-in default)
+//! variable    LLAMA_MCP_N_CTX=2048                2048                2048
+//! flags       --set models.small.n_ctx=8192       8192                2048
+//! ```
+//!
+//! A value that is wrong is reported and left out, so that all problems are found in one run. [`Layers::read`] never fails: callers look
+//! at [`Layers::problems`].
 
 mod complete;
 mod effective;
@@ -21,43 +32,43 @@ use serde_json::{Value, json};
 
 use super::address::Address;
 use super::file::ConfigFile;
-use super::interpolate::{Names, read_text};
+use super::interpolate::{Scope, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
 use super::source::Source;
-use super::validate::{Fault, Shape, plain};
+use super::validate::{ConfigSchema, Fault, plain};
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
-use overrides::{Said, Target};
+use overrides::{Override, Target};
 
-/// All layers; every value that is kept is of the right type and in its range.
+/// The layers of a configuration. Every value in them has passed the checks of the schema.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    /// What may be said.
-    pub shape: Shape,
-    /// The file, where there is one.
+    /// Schema of the file.
+    pub schema: ConfigSchema,
+    /// The configuration file; `None` if there is none.
     pub file: Option<Arc<Source>>,
-    /// Files whose content is part of the configuration.
+    /// Other files whose content is part of the configuration.
     pub files: Vec<PathBuf>,
-    /// Those of `files` that `[server]` names: rights over HTTP depend on them.
+    /// Those of `files` that `[server]` names. Rights over HTTP depend on them.
     pub server_files: Vec<PathBuf>,
-    /// Variables of which secrets are made.
+    /// Environment variables that secrets in the file refer to.
     pub secret_variables: Vec<String>,
-    /// What was wrong; those values were left out.
+    /// Errors. The values that they concern were left out.
     pub problems: Vec<Problem>,
-    /// Parts that do not work now, such as a model whose file is missing; the rest of the configuration can be used.
+    /// Errors that do not keep the rest of the configuration from being used, such as a model whose file is missing.
     pub doubts: Vec<Problem>,
-    /// Settings that work and are probably a mistake.
+    /// Warnings about settings that work but are probably a mistake.
     pub warnings: Vec<Problem>,
-    /// What is worth a line in the log.
+    /// Notes for the log.
     pub notes: Vec<String>,
     /// Home directory, which `~` stands for; `None` if the environment does not name one.
     home: Option<String>,
-    /// Values that were left out, because they are wrong or name what is not there.
+    /// Addresses of values that were left out, because they are wrong or refer to something that does not exist.
     refused: Vec<Address>,
-    /// Texts that something was put into, as they were written.
-    made: BTreeMap<Address, String>,
-    /// Lowest first.
+    /// Strings with `${…}`, as written in the file. The layer has their resolved values.
+    written: BTreeMap<Address, String>,
+    /// The layers, lowest precedence first.
     layers: Vec<Layer>,
 }
 
@@ -67,16 +78,16 @@ struct Layer {
     tree: Value,
 }
 
-/// The configuration file, as it was read.
+/// Content of the configuration file.
 struct FileText<'path> {
     path: &'path Path,
-    /// Folder at which relative paths in the file start.
+    /// Folder that relative paths in the file start from.
     folder: &'path Path,
     text: io::Result<String>,
 }
 
 impl<'path> FileText<'path> {
-    /// Reads the file at `path`, or takes the `text` that was read from a pipe there: relative paths then start at the current folder.
+    /// Reads the file at `path`. If `text` was read from a pipe there, uses it; relative paths then start from the current folder.
     fn read(path: &'path Path, text: Option<&str>) -> Self {
         match text {
             Some(text) => Self {
@@ -98,7 +109,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 impl Layers {
-    /// Reads `file`, where there is one, and lays what was said elsewhere over it.
+    /// Reads `file`, if there is one, and adds the layers of environment variables and flags.
     pub(crate) fn read(
         typed: &Overrides,
         variables: &BTreeMap<String, String>,
@@ -108,7 +119,7 @@ impl Layers {
         Self::read_file_text(typed, variables, file)
     }
 
-    /// Does what [`Self::read`] does, but with `text` in place of what the file at `path` holds.
+    /// Reads the layers like [`Self::read`], but with `text` as the content of the file at `path`.
     pub(crate) fn read_as(
         typed: &Overrides,
         variables: &BTreeMap<String, String>,
@@ -129,7 +140,7 @@ impl Layers {
         file: Option<FileText<'_>>,
     ) -> Self {
         let mut layers = Self {
-            shape: Shape::default(),
+            schema: ConfigSchema::default(),
             file: None,
             files: Vec::new(),
             server_files: Vec::new(),
@@ -140,38 +151,38 @@ impl Layers {
             notes: Vec::new(),
             home: paths::home(variables).map(str::to_owned),
             refused: Vec::new(),
-            made: BTreeMap::new(),
+            written: BTreeMap::new(),
             layers: Vec::new(),
         };
-        layers.add(Origin::BuiltIn, built_in());
+        layers.add_layer(Origin::BuiltIn, built_in_defaults());
         if let Some(file) = file {
             layers.add_file(file, variables);
         }
         if let Some(model) = typed.models.first() {
-            // One model, for whoever starts the server: it is loaded before the first call.
+            // The only model is loaded at once, so that the first call need not wait.
             let model = json!({"path": model, "tool_name": "chat", "preload": true});
-            layers.add(
+            layers.add_layer(
                 Origin::Flag("--model".into()),
                 json!({"models": {DEFAULT_MODEL: model}}),
             );
         }
-        let mut from_variables = layers.variables(variables);
-        let mut from_flags = layers.flags(typed);
+        let mut from_variables = layers.overrides_from_variables(variables);
+        let mut from_flags = layers.overrides_from_flags(typed);
         layers.remove_strays(&mut from_variables, &from_flags);
         layers.remove_strays(&mut from_flags, &from_variables);
-        // Models that only these name are there, too.
+        // Variables and flags may define further models.
         let mut names = layers.model_names();
         let targets = from_variables.iter().chain(&from_flags);
-        names.extend(targets.filter_map(|said| match &said.target {
-            Target::One(address) => address.model_name(),
+        names.extend(targets.filter_map(|setting| match &setting.target {
+            Target::Key(address) => address.model_name(),
             Target::EveryModel(_) => None,
         }));
-        layers.say(from_variables, &names);
-        layers.say(from_flags, &names);
+        layers.add_overrides(from_variables, &names);
+        layers.add_overrides(from_flags, &names);
         layers
     }
 
-    /// Adds the layer of `file`, or an error if it could not be read.
+    /// Adds the layer of `file`. If the file could not be read, adds an error.
     fn add_file(&mut self, file: FileText<'_>, variables: &BTreeMap<String, String>) {
         let FileText { path, folder, text } = file;
         let text = match text {
@@ -184,7 +195,7 @@ impl Layers {
                 let hint = (path == Path::new("-")).then(|| {
                     "only `config check`, `config show` and `doctor` read standard input".into()
                 });
-                return self.problem(Origin::BuiltIn, None, message, hint);
+                return self.add_error(Origin::BuiltIn, None, message, hint);
             }
         };
         let source = Source::parse(path, text);
@@ -196,7 +207,7 @@ impl Layers {
         let source = Arc::new(source);
         self.file = Some(Arc::clone(&source));
         self.report_syntax(&source);
-        let mut names = Names {
+        let mut scope = Scope {
             variables,
             folder,
             files: Vec::new(),
@@ -207,40 +218,42 @@ impl Layers {
             &Address::default(),
             &mut tree,
             &source,
-            &mut names,
+            &mut scope,
             &mut unresolved,
         );
-        // What is wrong with them is told.
+        // Their errors are already reported.
         for address in &unresolved {
             address.remove(&mut tree);
         }
         self.refused.extend(unresolved);
-        self.files = names.files;
-        self.secret_variables = names.read;
-        self.add(Origin::File(source), tree);
+        self.files = scope.files;
+        self.secret_variables = scope.read;
+        self.add_layer(Origin::File(source), tree);
     }
 
-    /// Checks what one source says and keeps what is right.
-    fn add(&mut self, origin: Origin, mut tree: Value) {
+    /// Checks the values of `tree`, and adds a layer of those that are valid. The others are reported.
+    fn add_layer(&mut self, origin: Origin, mut tree: Value) {
         self.expand_home(&origin, &Address::default(), &mut tree);
-        self.shape.make_whole(&Address::default(), &mut tree);
-        // Again until nothing is wrong: what was taken away may be missing to what is left.
+        self.schema
+            .normalize_integers(&Address::default(), &mut tree);
+        // A removed value may be required by another one, so the check repeats until it finds nothing.
         loop {
-            let faults = self.shape.faults(&tree);
+            let faults = self.schema.faults(&tree);
             if faults.is_empty() {
                 break;
             }
             for fault in faults {
                 self.refuse(&origin, &fault);
                 fault.address.remove(&mut tree);
-                self.settle(&fault, &mut tree);
+                self.ignore_meant(&fault, &mut tree);
             }
         }
         self.layers.push(Layer { origin, tree });
     }
 
-    /// Reports no further errors for what `fault` meant. Removes a table from `tree` that exists only because of a dot in a name.
-    fn settle(&mut self, fault: &Fault, tree: &mut Value) {
+    /// Suppresses further errors about the key that `fault` probably meant. Removes a table from `tree` that exists only because of a dot in a
+    /// name.
+    fn ignore_meant(&mut self, fault: &Fault, tree: &mut Value) {
         let Some(meant) = &fault.meant else { return };
         self.refused.push(meant.clone());
         let Some(table) = fault.address.parent() else {
@@ -253,14 +266,14 @@ impl Layers {
         }
     }
 
-    /// Who said the value at `address`, in the highest layer that has it; the program's own does not count.
-    fn said_highest(&self, address: &Address) -> Option<Origin> {
+    /// Returns the origin of the value at `address` in the highest layer that sets it. Returns `None` if only the built-in defaults have it.
+    fn highest_origin(&self, address: &Address) -> Option<Origin> {
         let mut layers = self.layers.iter().rev();
         let layer = layers.find(|layer| address.get(&layer.tree).is_some())?;
         Some(layer.origin.clone()).filter(|origin| *origin != Origin::BuiltIn)
     }
 
-    /// Returns whether parts of the file are unknown: it could not be read, or is not TOML.
+    /// Returns whether parts of the file are unknown, because it could not be read or is not TOML.
     pub(crate) fn is_incomplete(&self) -> bool {
         let mut problems = self.problems.iter();
         let is_of_file = |code| {
@@ -269,17 +282,18 @@ impl Layers {
         problems.any(|problem| is_of_file(problem.code))
     }
 
-    /// Adds values as layers of their own, those for every model of `names` first: what names a model goes before.
-    fn say(&mut self, said: Vec<Said>, names: &BTreeSet<String>) {
-        let (for_all, for_one): (Vec<_>, Vec<_>) = said
+    /// Adds a layer for each of `overrides`. Those for every model set the key of all models in `names`. They come first, so that the others take
+    /// precedence.
+    fn add_overrides(&mut self, overrides: Vec<Override>, names: &BTreeSet<String>) {
+        let (for_all, for_one): (Vec<_>, Vec<_>) = overrides
             .into_iter()
-            .partition(|said| matches!(said.target, Target::EveryModel(_)));
-        for said in for_all {
+            .partition(|setting| matches!(setting.target, Target::EveryModel(_)));
+        for setting in for_all {
             let mut tree = json!({});
-            let address = said.target.example();
-            address.set(&mut tree, said.value);
+            let address = setting.target.schema_address();
+            address.set(&mut tree, setting.value);
             let found = self.problems.len();
-            self.add(said.origin, tree);
+            self.add_layer(setting.origin, tree);
             if found < self.problems.len() {
                 continue;
             }
@@ -287,28 +301,31 @@ impl Layers {
             let value = address.get(&layer.tree).cloned().unwrap_or_default();
             layer.tree = json!({});
             for name in names {
-                let key = address.parts().last().expect("an example has a key");
+                let key = address
+                    .parts()
+                    .last()
+                    .expect("the address of a key is not empty");
                 Address::of_model(name, key).set(&mut layer.tree, value.clone());
             }
         }
-        for Said {
+        for Override {
             origin,
             target,
             value,
         } in for_one
         {
             let mut tree = json!({});
-            target.example().set(&mut tree, value);
-            self.add(origin, tree);
+            target.schema_address().set(&mut tree, value);
+            self.add_layer(origin, tree);
         }
     }
 
-    /// Returns the models that any layer names.
+    /// Returns the names of the models in all layers.
     pub(crate) fn model_names(&self) -> BTreeSet<String> {
         self.names_in("models")
     }
 
-    /// Returns the names of the tables in `table` that any layer has.
+    /// Returns the names of the tables inside `table`, in all layers.
     fn names_in(&self, table: &str) -> BTreeSet<String> {
         let tables = self
             .layers
@@ -317,22 +334,23 @@ impl Layers {
         tables.flat_map(|tables| tables.keys().cloned()).collect()
     }
 
-    /// `text`, as it may be shown: what a text took from elsewhere may be a secret.
+    /// Quotes `text`, the value at `address`, for a message. A value with `${…}` is not shown, since it may contain a secret.
     pub(crate) fn quoted(&self, address: &Address, text: &str) -> String {
         if self
-            .made
+            .written
             .keys()
-            .any(|made| made == address || made.parent().as_ref() == Some(address))
+            .any(|known| known == address || known.parent().as_ref() == Some(address))
         {
-            "what it was made of".into()
+            "the interpolated value".into()
         } else {
             format!("`{text}`")
         }
     }
 
-    /// Who said the value at `address`, and where: in the highest layer that has it, for a model else in `[defaults]`.
+    /// Returns the origin and the address of the setting that gives the value at `address`: that of the highest layer. For a key of a model
+    /// that no layer sets, this is the key in `[defaults]`.
     pub(crate) fn origin_of(&self, address: &Address) -> (Origin, Address) {
-        let said = |address: &Address| {
+        let highest = |address: &Address| {
             let layer = self
                 .layers
                 .iter()
@@ -340,9 +358,9 @@ impl Layers {
                 .find(|layer| address.get(&layer.tree).is_some());
             layer.map(|layer| (layer.origin.clone(), address.clone()))
         };
-        said(address)
-            .or_else(|| said(&address.in_defaults()?))
-            // What nobody said is missing in the table around it, where that begins.
+        highest(address)
+            .or_else(|| highest(&address.in_defaults()?))
+            // A missing value is located at the lowest layer with the table around it.
             .or_else(|| {
                 let table = address.parent()?;
                 let mut layers = self.layers.iter();
@@ -352,7 +370,7 @@ impl Layers {
             .unwrap_or((Origin::BuiltIn, address.clone()))
     }
 
-    /// Whether the value at `address` was said by a higher layer than the one at `other`.
+    /// Returns whether the layer that sets the value at `address` is higher than the one that sets the value at `other`.
     pub(crate) fn is_above(&self, address: &Address, other: &Address) -> bool {
         let height = |address: &Address| {
             self.layers.iter().rposition(|layer| {
@@ -367,7 +385,7 @@ impl Layers {
 
 /// Returns the built-in value of `key` of a server or a model, as a flag would spell it; `None` if there is none.
 pub(crate) fn built_in_value(key: &str) -> Option<String> {
-    let tree = built_in();
+    let tree = built_in_defaults();
     let mut tables = ["server", "defaults"].iter();
     match tables.find_map(|table| tree[table].get(key))? {
         Value::String(text) => Some(text.clone()),
@@ -376,8 +394,8 @@ pub(crate) fn built_in_value(key: &str) -> Option<String> {
     }
 }
 
-/// What counts where nobody says; keys without a default are not there.
-fn built_in() -> Value {
+/// Returns the tree of the built-in defaults. Keys without a default are missing.
+fn built_in_defaults() -> Value {
     let mut tree = serde_json::to_value(ConfigFile::default()).expect("settings are plain values");
     for table in tree
         .as_object_mut()

@@ -1,4 +1,4 @@
-//! The names of models and tools: what each name means, and which names clash.
+//! Resolves the names of models and tools, and finds names that clash.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::address::Address;
 use super::file::{ConfigFile, ModelSettings};
 use super::load::Layers;
 
-/// Returns the name of the own tool of the model `name`; `None` with `tool = false`.
+/// Returns the name of the chat tool of the model `name`; `None` with `tool = false`.
 pub(super) fn own_tool<'a>(name: &'a str, model: &'a ModelSettings) -> Option<&'a str> {
     model
         .tool
@@ -43,7 +43,7 @@ fn has(model: &ModelSettings, alias: &str) -> bool {
     model.aliases.iter().any(|known| known == alias)
 }
 
-/// Reports ambiguous names, since clients and files could not tell models and tools apart.
+/// Reports ambiguous names of models and tools.
 pub(super) fn check(settings: &ConfigFile, layers: &mut Layers) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, model) in &settings.models {
@@ -79,7 +79,7 @@ fn check_aliases(settings: &ConfigFile, owners: &BTreeMap<&str, &str>, layers: &
             let place = Address::of_model(name, "aliases").join(at.to_string());
             if alias.trim() != alias || alias.contains(char::is_control) {
                 let message = "must not begin or end with a space, or contain control characters";
-                let hint = "clients could not tell it from another name: write it without them";
+                let hint = "remove them: clients cannot distinguish such a name from another one";
                 layers.problem_at(&place, message.into(), Some(hint.into()));
                 continue;
             }

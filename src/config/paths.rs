@@ -1,4 +1,4 @@
-//! Paths as people write them: expands `~/`, and gives hints for notations that only a shell or another program understands.
+//! Expands `~/` in paths, and gives hints for notations that only a shell or another program understands.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::path::Path;
 pub(crate) fn home(variables: &BTreeMap<String, String>) -> Option<&str> {
     let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
     let home = variables.get(variable)?;
-    // A home directory that is not UTF-8 was read with replacement characters, and names another folder.
+    // A home directory that is not UTF-8 was read with replacement characters, and would name a different folder.
     Some(home.as_str())
         .filter(|home| !home.is_empty() && !home.contains(char::REPLACEMENT_CHARACTER))
 }
@@ -24,7 +24,7 @@ pub(crate) fn at_home<'path>(path: &'path str, home: Option<&str>) -> Cow<'path,
     }
 }
 
-/// Returns what to write instead of a shell variable in `path`.
+/// Returns a hint for a shell variable in `path`.
 pub(crate) fn shell_variable_hint(path: &str) -> Option<String> {
     let mut parts = path.split(['/', '\\']);
     parts.find_map(|part| {
@@ -43,12 +43,12 @@ pub(crate) fn shell_variable_hint(path: &str) -> Option<String> {
     })
 }
 
-/// Returns what to write instead of a leading `~` in `path` that `home` cannot replace.
+/// Returns a hint for a leading `~` in `path` that `home` cannot replace.
 pub(crate) fn tilde_hint(path: &str, home: Option<&str>) -> Option<String> {
     (path.starts_with('~') && at_home(path, home) == path).then(|| unexpanded(path))
 }
 
-/// Returns why the `~` at the beginning of `part` was not replaced, and what to write instead.
+/// Returns the hint for a `~` at the beginning of `part` that was not replaced.
 fn unexpanded(part: &str) -> String {
     let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
     if part == "~" || part.starts_with("~/") {
@@ -64,11 +64,11 @@ pub(crate) fn file_reference(text: &str) -> Option<String> {
     const ENDS: [&str; 7] = [
         ".jinja", ".jinja2", ".j2", ".txt", ".md", ".json", ".prompt",
     ];
-    let is_begun = ["~/", "./", "../"]
+    let has_start = ["~/", "./", "../"]
         .iter()
         .any(|begin| text.starts_with(begin));
     let lower = text.to_lowercase();
-    let is_path = is_begun
+    let is_path = has_start
         || ENDS
             .iter()
             .any(|end| lower.ends_with(end) && lower.len() > end.len());
@@ -102,7 +102,7 @@ pub(crate) fn model_hint(path: &Path) -> Option<String> {
     };
     if parts().any(is_remote) || is_repository(&text) {
         return Some(
-            "models are files on this machine, and nothing is downloaded: download the .gguf file, then write its path here"
+            "models must be files on this machine: download the .gguf file, then write its path here"
                 .into(),
         );
     }
@@ -110,7 +110,7 @@ pub(crate) fn model_hint(path: &Path) -> Option<String> {
     let (model, tag) = name.split_once(':')?;
     (!model.is_empty() && !tag.is_empty() && !name.ends_with(".gguf")).then(|| {
         format!(
-            "write the path of a .gguf file; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints its file after `FROM`"
+            "write the path of a .gguf file; if `{name}` is a model of Ollama, `ollama show --modelfile {name}` prints the path after `FROM`"
         )
     })
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_looks_like_a_path_is_told_from_other_texts() {
+    fn a_string_that_looks_like_a_path_is_recognised() {
         for text in ["~/system", "./a", "answer.schema.json", "Prompts/A.TXT"] {
             assert_eq!(file_reference(text), Some(format!("${{file:{text}}}")));
         }

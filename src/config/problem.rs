@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where it was said, and how that is shown.
+//! Problems of a configuration: errors and warnings, with their place in the file and hints.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,16 +12,16 @@ use super::source::Source;
 use super::warning::WarningKind;
 use crate::error_code::ErrorCode;
 
-/// Who said a value.
+/// The layer that sets a value.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// Nobody: the program.
+    /// The built-in defaults.
     BuiltIn,
-    /// The file.
+    /// The configuration file.
     File(Arc<Source>),
-    /// An environment variable.
+    /// An environment variable of this name.
     Variable(String),
-    /// A flag.
+    /// A flag, as typed.
     Flag(String),
 }
 
@@ -29,7 +29,7 @@ impl PartialEq for Origin {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::BuiltIn, Self::BuiltIn) => true,
-            // Each new problem is compared with all others, and a file is large.
+            // Comparing the texts of files is slow, and each new problem is compared with all others.
             (Self::File(one), Self::File(other)) => Arc::ptr_eq(one, other) || one == other,
             (Self::Variable(one), Self::Variable(other)) | (Self::Flag(one), Self::Flag(other)) => {
                 one == other
@@ -40,7 +40,7 @@ impl PartialEq for Origin {
 }
 
 impl Origin {
-    /// What there is to look at: `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx`, `built in`.
+    /// Returns the position of the value at `address`, such as `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx` or `built in`.
     pub(crate) fn position_of(&self, address: &Address) -> String {
         match self {
             Self::BuiltIn => "built in".into(),
@@ -53,41 +53,40 @@ impl Origin {
     }
 }
 
-/// How serious a problem is.
+/// Severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
     /// A part of the configuration cannot be used.
     Error,
-    /// A setting works, and is probably a mistake.
+    /// A setting works, but is probably a mistake.
     Warning,
 }
 
-/// One thing that is wrong.
+/// An error or a warning about the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Problem {
-    /// How serious it is.
+    /// Whether it is an error or a warning.
     pub severity: Severity,
-    /// Who said it.
+    /// Layer that sets the value.
     pub origin: Origin,
-    /// Where in the file.
+    /// Bytes of the file that it is about; `None` if that is unknown, or for other layers.
     pub place: Option<Range<usize>>,
-    /// Which value or table; `None` if it is the file.
+    /// Address of the value or table; `None` if it is about the whole layer.
     pub address: Option<Address>,
-    /// The key itself is wrong, not its value.
+    /// Whether the key itself is wrong, not its value.
     pub is_key: bool,
-    /// Stable name of its kind: of an [`ErrorCode`], or of a [`WarningKind`].
+    /// Name of an [`ErrorCode`] or a [`WarningKind`], which is stable.
     pub code: &'static str,
-    /// What is wrong.
+    /// Description without the address.
     pub message: String,
-    /// The way out.
+    /// How to fix it.
     pub hint: Option<String>,
-    /// Its line must not be shown.
+    /// Whether the line of the file must not be shown.
     pub is_secret: bool,
 }
 
 impl Problem {
-    /// Makes an error about the value at `address`, or about what `origin` names. Without `code`, the error has the code of its part of the
-    /// file.
+    /// Returns an error about the value at `address`, or about `origin` itself. Without `code`, the error has the code of its part of the file.
     pub(crate) fn error(
         origin: Origin,
         address: Option<&Address>,
@@ -116,7 +115,7 @@ impl Problem {
         }
     }
 
-    /// Makes an error about the key at `address`, which `origin` has.
+    /// Returns an error about the key at `address`, which `origin` sets.
     pub(crate) fn of_key(
         origin: Origin,
         address: &Address,
@@ -135,7 +134,7 @@ impl Problem {
         }
     }
 
-    /// Makes a warning of this `kind`, located like an error.
+    /// Returns a warning of this `kind`, located like an error.
     pub(crate) fn warning(
         origin: Origin,
         address: Option<&Address>,
@@ -150,7 +149,7 @@ impl Problem {
         }
     }
 
-    /// Of the file's text.
+    /// Returns a syntax error at `place` in the file.
     pub(crate) fn of_syntax(
         source: &Arc<Source>,
         message: &str,
@@ -164,7 +163,7 @@ impl Problem {
         }
     }
 
-    /// As the value's name and what is wrong with it: what was typed, where a flag or a variable said it.
+    /// Returns the message with the name of the value: its address, or the flag or variable that sets it.
     fn title(&self) -> String {
         match (&self.origin, &self.address) {
             (Origin::Variable(name) | Origin::Flag(name), _) => {
@@ -175,7 +174,7 @@ impl Problem {
         }
     }
 
-    /// Where it is: `server.toml:7:9`, `LLAMA_MCP_N_CTX`, `--n_ctx`; `None` if nobody said the value.
+    /// Returns the position, such as `server.toml:7:9`, `LLAMA_MCP_N_CTX` or `--n_ctx`. Returns `None` for a built-in default.
     fn position(&self) -> Option<String> {
         match (&self.origin, &self.place) {
             (Origin::File(source), Some(place)) => Some(source.position(place)),
@@ -185,7 +184,7 @@ impl Problem {
         }
     }
 
-    /// `error[code]` or `warning[code]`.
+    /// Returns `error[code]` or `warning[code]`.
     fn label(&self) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
@@ -194,7 +193,7 @@ impl Problem {
         format!("{severity}[{}]", self.code)
     }
 
-    /// The problem on one line, for a log: what is wrong, the way out, and where.
+    /// Formats the problem on one line, for a log: message, hint and position.
     pub(crate) fn line(&self) -> String {
         let hint = self.hint.iter().map(|hint| format!("; {hint}"));
         let position = match &self.origin {
@@ -205,15 +204,15 @@ impl Problem {
         format!("{}{hint}{}", self.title(), position.unwrap_or_default())
     }
 
-    /// Its kind and its place, and nothing of what was written there.
-    pub(crate) fn outlined(&self) -> String {
+    /// Formats only code and position, for a report that must not quote the configuration.
+    pub(crate) fn redacted(&self) -> String {
         match self.position() {
             Some(position) => format!("{} at {position}", self.label()),
             None => self.label(),
         }
     }
 
-    /// For programs.
+    /// Returns the problem as JSON.
     pub(crate) fn to_json(&self) -> Value {
         let mut json = json!({"code": self.code, "message": self.title()});
         if let Some(hint) = &self.hint {
@@ -240,14 +239,14 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `error[code]: …`, the line with a caret, and the hint, each on lines of their own.
+    /// Formats `error[code]: …`, the line of the file with a caret, and the hint, each on lines of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let title = self.title();
         let hint = self.hint.as_deref();
         let (Origin::File(source), Some(place)) = (&self.origin, &self.place) else {
             return write!(f, "{}: {title}{}", self.label(), hint_line(hint));
         };
-        // In a broken file, a line may be inside a longer text.
+        // In a file with errors, a line may be inside a multi-line string.
         let is_broken = self.address.is_none() || self.is_key;
         if self.is_secret || source.may_show_secret(place, is_broken) {
             let position = source.position(place);
@@ -270,7 +269,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// By the part of the file that a value stands in.
+/// Returns the code for errors about the value at `address`, by its part of the file.
 fn code_of(address: &Address) -> ErrorCode {
     let parts: Vec<&str> = address.parts().iter().map(String::as_str).collect();
     match parts[..] {

@@ -1,18 +1,18 @@
-//! What values a setting may have, the same for flags and for arguments of a call.
+//! Allowed ranges of settings. They are the same for the configuration and for arguments of a call.
 
 use std::fmt::{self, Display};
 
-/// From `min` to `max`, both included.
+/// Range from `min` to `max`, both included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range<T> {
-    /// The least value.
+    /// Smallest allowed value.
     pub min: T,
-    /// The greatest value.
+    /// Largest allowed value.
     pub max: T,
 }
 
 impl<T: Copy + PartialOrd> Range<T> {
-    /// Whether `value` may be used; what is not a number may not.
+    /// Returns whether `value` is in the range. NaN is in no range.
     pub fn contains(&self, value: T) -> bool {
         self.min <= value && value <= self.max
     }
@@ -28,53 +28,53 @@ const fn range<T: Copy>(min: T, max: T) -> Range<T> {
     Range { min, max }
 }
 
-/// Characters of a string; the grammar's automaton grows with them.
+/// Range of the maximum length of a string in an answer, in characters. The automaton of the grammar grows with it.
 pub(crate) const JSON_MAX_STRING: Range<i64> = range(1, 1_000_000);
-/// Items of an array, and properties of a map.
+/// Range of the maximum number of items of an array, or of properties of a map, in an answer.
 pub(crate) const JSON_MAX_ITEMS: Range<i64> = range(1, 100_000);
-/// The context cuts it further.
+/// Range of `max_tokens`. The context limits it further.
 pub(crate) const MAX_TOKENS: Range<i64> = range(1, 1_000_000_000);
-/// Tokens of reasoning; 0 allows none.
+/// Range of `thinking_budget`, in tokens. 0 allows no reasoning.
 pub(crate) const THINKING_BUDGET: Range<i64> = range(0, 1_000_000_000);
-/// Characters of a marker of reasoning.
+/// Range of the length of a thinking tag, in characters.
 pub(crate) const THINKING_TAG: Range<usize> = range(1, 100);
-/// Seconds: from what a timer can tell to a week.
+/// Range of `deadline`, in seconds: from the resolution of timers to a week.
 pub(crate) const DEADLINE: Range<f64> = range(0.001, 604_800.0);
-/// Seconds: an hour is longer than any supervisor waits.
+/// Range of `drain_time`, in seconds. An hour is longer than any supervisor waits.
 pub(crate) const DRAIN_TIME: Range<f64> = range(0.0, 3600.0);
-/// Seconds: less would cut clients on slow networks, more holds a place for who is gone.
+/// Range of the timeouts of HTTP, in seconds. Less would disconnect clients on slow networks; more would keep dead connections.
 pub(crate) const HTTP_TIME: Range<f64> = range(1.0, 3600.0);
 /// Range of `stall_timeout`, in seconds: pauses under a second are common on a busy machine, and the maximum is a year.
 pub(crate) const STALL_TIMEOUT: Range<f64> = range(1.0, 31_536_000.0);
-/// More descriptors than systems give.
+/// Range of `max_connections`. The maximum exceeds the file descriptors that systems allow.
 pub(crate) const MAX_CONNECTIONS: Range<usize> = range(1, 1_000_000);
-/// Beyond any queue.
+/// Range of `max_calls`. The maximum exceeds every queue.
 pub(crate) const MAX_CALLS: Range<usize> = range(1, 1_000_000);
-/// No call may begin at 0, and more than the greatest is no limit.
+/// Range of `calls_per_minute`. 0 would allow no call.
 pub(crate) const CALLS_PER_MINUTE: Range<u32> = range(1, 1_000_000);
-/// More layers than any model has.
+/// Range of `n_gpu_layers`. The maximum exceeds the layers of every model.
 pub(crate) const N_GPU_LAYERS: Range<i64> = range(0, 1_000_000);
-/// Tokens; 0 is what the model was trained for.
+/// Range of `n_ctx`, in tokens. 0 is the context that the model was trained for.
 pub(crate) const N_CTX: Range<i64> = range(0, 100_000_000);
-/// Tokens; wider batches than this only take memory.
+/// Range of `n_batch`, in tokens. Larger batches only take memory.
 pub(crate) const N_BATCH: Range<i64> = range(1, 65_536);
-/// Capped by the CPUs there are.
+/// Range of `n_threads`. The number of CPUs limits it further.
 pub(crate) const N_THREADS: Range<i64> = range(0, 4096);
-/// llama.cpp has 256 sequences; a batch needs room for prompts beside one token for each.
+/// Range of `parallel`. llama.cpp supports 256 sequences, and a batch must hold prompts in addition to one token of each sequence.
 pub(crate) const PARALLEL: Range<i64> = range(1, 128);
-/// Waiting calls hold their prompts in memory.
+/// Range of `max_queue`. Queued calls keep their prompts in memory.
 pub(crate) const MAX_QUEUE: Range<i64> = range(0, 100_000);
 
-/// Beyond, the adapter is all that is left of the model.
+/// Range of the scale of a `LoRA` adapter. A larger scale leaves nothing of the model.
 pub(crate) const LORA_SCALE: Range<f64> = range(-10.0, 10.0);
-/// More stop strings than any use has; each is searched for in every piece of text.
+/// Maximum number of stop strings. Each is searched for in every piece of text.
 pub(crate) const MAX_STOPS: usize = 16;
-/// The end of the text that may be held back for one.
+/// Maximum length of a stop string, in characters. That much text may be held back.
 pub(crate) const MAX_STOP_CHARS: usize = 1024;
-/// Sessions are small; more than this is no use of one machine.
+/// Range of `max_sessions`. Sessions are small, so the maximum exceeds the needs of one machine.
 pub(crate) const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
 
-/// A checked number in the width in which llama.cpp takes it.
+/// Converts a number that was checked against its range to `f32`, which llama.cpp uses.
 #[cfg(feature = "llama")]
 pub(crate) fn to_f32(value: f64) -> f32 {
     #[expect(

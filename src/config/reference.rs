@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::address::Address;
 use super::load::Layers;
-use super::validate::Shape;
+use super::validate::ConfigSchema;
 pub(crate) use markdown::markdown;
 
 const HEAD: &str = "\
@@ -30,72 +30,72 @@ const NEEDED: [&str; 2] = ["path", "prompt"];
 
 /// Returns the annotated file.
 pub(crate) fn text() -> String {
-    let shape = Shape::default();
+    let schema = ConfigSchema::default();
     let mut text = String::from(HEAD);
     for table in ["server", "log", "registry", "defaults"] {
         let address = Address::of([table]);
-        section(&mut text, &shape, table, &address);
+        section(&mut text, &schema, table, &address);
         if table == "defaults" {
             text.push_str("\n# All keys of a model, below, may stand here.\n");
         } else {
-            keys(&mut text, &shape, &address);
+            keys(&mut text, &schema, &address);
         }
         if table == "server" {
             let tokens = address.join("tokens");
             // A token without keys would be an error.
             text.push('\n');
-            comment(&mut text, shape.description(&tokens).unwrap_or_default());
+            comment(&mut text, schema.description(&tokens).unwrap_or_default());
             text.push_str("# [server.tokens.alice]\n");
-            keys(&mut text, &shape, &tokens.join("alice"));
+            keys(&mut text, &schema, &tokens.join("alice"));
         }
     }
     for (table, name) in [("models", "small"), ("tools", "summarise")] {
         let address = Address::of([table, name]);
         section(
             &mut text,
-            &shape,
+            &schema,
             &format!("{table}.{name}"),
             &Address::of([table]),
         );
-        keys(&mut text, &shape, &address);
+        keys(&mut text, &schema, &address);
     }
     let arguments = Address::of(["tools", "summarise", "arguments"]);
     section(
         &mut text,
-        &shape,
+        &schema,
         "tools.summarise.arguments.text",
         &arguments,
     );
-    keys(&mut text, &shape, &arguments.join("text"));
+    keys(&mut text, &schema, &arguments.join("text"));
     text
 }
 
-fn section(text: &mut String, shape: &Shape, name: &str, address: &Address) {
+fn section(text: &mut String, schema: &ConfigSchema, name: &str, address: &Address) {
     text.push('\n');
-    comment(text, shape.description(address).unwrap_or_default());
+    comment(text, schema.description(address).unwrap_or_default());
     writeln!(text, "[{name}]").expect("a string takes all");
 }
 
-fn keys(text: &mut String, shape: &Shape, table: &Address) {
+fn keys(text: &mut String, schema: &ConfigSchema, table: &Address) {
     // These have tables of their own.
-    for key in shape
+    for key in schema
         .keys(table)
         .into_iter()
         .filter(|key| !["arguments", "tokens"].contains(key))
     {
         let address = table.join(key);
         text.push('\n');
-        let mut words = shape.description(&address).unwrap_or_default().to_owned();
-        if let Some(range) = shape.range(&address) {
+        let mut words = schema.description(&address).unwrap_or_default().to_owned();
+        if let Some(range) = schema.range(&address) {
             write!(words, " From {range}.").expect("a string takes all");
         }
         let is_needed = NEEDED.contains(&key);
         // The description says what applies instead.
-        if !is_needed && !shape.has_default(&address) {
+        if !is_needed && !schema.has_default(&address) {
             words.push_str(" No default; for example:");
         }
         comment(text, &words);
-        let value = shape.example(&address);
+        let value = schema.example(&address);
         let mark = if is_needed { "" } else { "# " };
         writeln!(text, "{mark}{key} = {}", in_toml(&value)).expect("a string takes all");
     }
@@ -155,7 +155,7 @@ fn table_of_values(
     view: View,
 ) {
     writeln!(text, "\n[{table}]").expect("a string takes all");
-    for key in layers.shape.keys(table) {
+    for key in layers.schema.keys(table) {
         let address = table.join(key);
         if address == Address::of(["server", "tokens"]) {
             continue;
@@ -163,7 +163,7 @@ fn table_of_values(
         let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {
             continue;
         };
-        if layers.shape.is_secret(&address) && layers.written(&address).is_none() {
+        if layers.schema.is_secret(&address) && layers.written(&address).is_none() {
             write!(text, "# {key} = \"***\"")
         } else {
             let value = match view {

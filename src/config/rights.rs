@@ -1,7 +1,7 @@
-//! Rights over HTTP in a configuration that is rejected for other reasons: the rights that it takes away end nevertheless.
+//! Revokes rights over HTTP that a rejected configuration no longer grants.
 //!
-//! Revocation must not wait until the rest of a file is valid. So rights only shrink here: a token that is removed, renamed or replaced
-//! ends, and lists and limits are narrowed. Rights that the rejected configuration would grant wait until the file is valid.
+//! Revocation must not wait until the rest of the file is valid. Rights only shrink here: a token that is removed, renamed or replaced is
+//! revoked, and lists and limits are narrowed. Rights that the rejected configuration would add wait until the file is valid.
 
 mod mention;
 
@@ -21,13 +21,13 @@ use super::source::Source;
 use super::token::{self, TokenConfig};
 use super::{Overrides, Surroundings, find_file};
 
-/// The rights that a configuration states, as far as they can be read.
+/// The rights over HTTP in a configuration, as far as they can be read.
 #[derive(Debug)]
 pub(crate) struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
-    /// The configuration file.
+    /// Configuration file.
     source: Arc<Source>,
-    /// The readable part of the configuration.
+    /// Readable part of the configuration.
     settings: ConfigFile,
     /// Addresses of values that cannot be read.
     unreadable: Vec<Address>,
@@ -40,16 +40,16 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown: the file cannot be read, is empty or
-    /// binary, or `server` or `server.tokens` is not a valid table.
+    /// Reads the rights from the configuration that `typed` names. Returns `None` if they are unknown, because the file cannot be read, is empty
+    /// or binary, or has an invalid table `server` or `server.tokens`.
     pub(crate) fn read(typed: &Overrides, around: &Surroundings) -> Option<Self> {
         let file = find_file(typed, around).ok()??;
         let text = read_lossy(&file).ok()?;
         Self::of_text(typed, around, &file, text)
     }
 
-    /// Reads the rights like [`Self::read`], but with `text` in place of what the configuration file `file` holds. With the text of the
-    /// active configuration, only the files that it names may have changed.
+    /// Reads the rights like [`Self::read`], but with `text` as the content of `file`. With the text of the active configuration, only the files
+    /// that it names can have changed.
     pub(crate) fn of_text(
         typed: &Overrides,
         around: &Surroundings,
@@ -116,7 +116,7 @@ impl Rights {
         })
     }
 
-    /// Returns `current` without the rights that this configuration does not grant. `models` are those that are served.
+    /// Returns `current` without the rights that this configuration does not grant. `models` are the models being served.
     #[must_use]
     pub(crate) fn narrow(&self, current: &HttpConfig, models: &[ModelConfig]) -> HttpConfig {
         let tokens = current
@@ -125,7 +125,7 @@ impl Rights {
             .map(|token| Arc::new(self.narrow_token(token, models)));
         HttpConfig {
             tokens: if current.tokens.is_empty() {
-                // Without tokens, everybody had all rights.
+                // Without tokens, every client had all rights.
                 self.tokens.clone()
             } else {
                 tokens.collect()
@@ -142,7 +142,7 @@ impl Rights {
         }
     }
 
-    /// Narrows one token. A token that has ended stays in the list without its secret, since an empty list would let everybody in.
+    /// Narrows one token. A revoked token stays in the list without its secret, since an empty list would let every client in.
     fn narrow_token(&self, current: &TokenConfig, models: &[ModelConfig]) -> TokenConfig {
         let Some(new) = self.token(&current.name) else {
             return if self.may_hide(&current.name) {
@@ -163,12 +163,12 @@ impl Rights {
             narrowed
         } else {
             let fault = new.fault.as_deref();
-            narrowed.ended(fault.unwrap_or("the rejected configuration gives it another secret"))
+            narrowed.ended(fault.unwrap_or("the rejected configuration changes its secret"))
         }
     }
 
-    /// Returns the tools of `token`. If the names of a model cannot be read, they mean what they mean in `models`: a slip in `aliases` does
-    /// not take a tool away from a token that has it by an alias.
+    /// Returns the tools of `token`. If the names of a model cannot be read, those in `models` apply: a mistake in `aliases` does not revoke a
+    /// tool that the token has by an alias.
     fn tools_of(
         &self,
         token: &TokenConfig,
@@ -186,7 +186,7 @@ impl Rights {
         Some(Arc::new(tools))
     }
 
-    /// Returns whether names of the model `model` cannot be read: an error is in them, or they are missing and an error may be the cause.
+    /// Returns whether names of the model `model` cannot be read. Either they contain an error, or they are missing and an error may hide them.
     fn hides_names(&self, model: &str) -> bool {
         let is_unreadable = |at: &Address| self.unreadable.iter().any(|one| overlap(one, at));
         let table = Address::of(["models", model]);
@@ -210,14 +210,14 @@ impl Rights {
     }
 }
 
-/// Returns whether one of two addresses contains the other, or they are the same.
+/// Returns whether two addresses are the same, or one contains the other.
 fn overlap(one: &Address, other: &Address) -> bool {
     let mut parts = one.parts().iter().zip(other.parts());
     parts.all(|(one, other)| one == other)
 }
 
-/// Returns `token` with only the rights that the file surely grants. If `tools` is one of the `unreadable` addresses, the token has an empty
-/// list of tools. An unreadable limit is the number that `tree`, the values of the file, still shows, or 0.
+/// Returns `token` with only the rights that the file certainly grants. If `tools` is one of the `unreadable` addresses, the token gets no tools.
+/// For an unreadable limit, it gets the number that `tree`, the values of the file, still has, or 0.
 fn without_unreadable(token: &TokenConfig, unreadable: &[Address], tree: &Value) -> TokenConfig {
     let key = |key| Address::of(["server", "tokens", &token.name, key]);
     let is_unreadable = |key: &Address| {
@@ -248,7 +248,7 @@ fn without_unreadable(token: &TokenConfig, unreadable: &[Address], tree: &Value)
     token
 }
 
-/// Returns the items of `current` that are also in `stated`; all of them if `stated` is `None`.
+/// Returns the items of `current` that are also in `stated`. Returns all items if `stated` is `None`.
 fn common<T: Clone + PartialEq>(current: &[T], stated: Option<&[T]>) -> Vec<T> {
     let items = current.iter();
     items
@@ -257,7 +257,7 @@ fn common<T: Clone + PartialEq>(current: &[T], stated: Option<&[T]>) -> Vec<T> {
         .collect()
 }
 
-/// Returns the tools that both lists allow; `None` allows all tools.
+/// Returns the tools that both lists allow. `None` allows all tools.
 fn common_tools(
     one: Option<&Arc<BTreeSet<String>>>,
     other: Option<&Arc<BTreeSet<String>>>,
@@ -268,7 +268,7 @@ fn common_tools(
     }
 }
 
-/// Returns the smaller of two limits; `None` is no limit.
+/// Returns the smaller of two limits. `None` is no limit.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     [one, other].into_iter().flatten().min()
 }

@@ -1,4 +1,4 @@
-//! A TOML file, parsed once: its values as a tree, and where each stands in the text.
+//! Parses a TOML file into a tree of values, each with its place in the text.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,23 +10,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::address::Address;
 
-/// A file as it was written.
+/// A parsed configuration file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Source {
-    /// As it was named.
+    /// Path as given.
     pub path: PathBuf,
-    /// Its text.
+    /// Content of the file.
     pub text: String,
-    /// Its values; what could not be parsed is left out.
+    /// Values of the file, without the parts that could not be parsed.
     pub tree: Value,
-    /// What could not, with its place.
+    /// Syntax errors, each with its place if it is known.
     pub syntax: Vec<(String, Option<Range<usize>>)>,
-    /// Values that have a syntax error in them: the tree holds a guess of the parser.
+    /// Addresses of values with a syntax error inside. The tree contains the guesses of the parser for them.
     pub broken: Vec<Address>,
     places: HashMap<Address, Place>,
 }
 
-/// Bytes of the text.
+/// Byte ranges of a key and its value in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     key: Range<usize>,
@@ -62,12 +62,12 @@ impl Source {
         }
     }
 
-    /// Where the value at `address` stands; of one that has none, the nearest table around it.
+    /// Returns the place of the value at `address`, or else of the nearest table around it.
     pub(crate) fn place_of(&self, address: &Address) -> Option<Range<usize>> {
         let mut address = Some(address.clone());
         while let Some(here) = address {
             if let Some(place) = self.places.get(&here) {
-                // A table's own place is all of it: its name says which.
+                // The value of a table is all of its lines, so its name is shown instead.
                 let is_table = here.get(&self.tree).is_some_and(Value::is_object);
                 return Some(if is_table { &place.key } else { &place.value }.clone());
             }
@@ -76,17 +76,17 @@ impl Source {
         None
     }
 
-    /// Where the key at `address` stands.
+    /// Returns the place of the key at `address`.
     pub(crate) fn place_of_key(&self, address: &Address) -> Option<Range<usize>> {
         self.places.get(address).map(|place| place.key.clone())
     }
 
-    /// Whether the lines of a place speak of a secret, misspelled or cut ones too. Where texts of several lines are
-    /// `broken`, all before it count.
-    pub(crate) fn may_show_secret(&self, place: &Range<usize>, broken: bool) -> bool {
+    /// Returns whether the lines at `place` may show a secret, judging by words such as `auth` or `token`, even misspelled. In a file that
+    /// `is_broken`, the place may be inside a multi-line string, so all lines before it count, too.
+    pub(crate) fn may_show_secret(&self, place: &Range<usize>, is_broken: bool) -> bool {
         let before = &self.text[..place.end];
-        let has_long_texts = before.contains(r#"""""#) || before.contains("'''");
-        let start = if broken && has_long_texts {
+        let has_multiline_string = before.contains(r#"""""#) || before.contains("'''");
+        let start = if is_broken && has_multiline_string {
             0
         } else {
             self.text[..place.start].rfind('\n').map_or(0, |at| at + 1)
@@ -97,9 +97,9 @@ impl Source {
         let lines = self.text[start..end].to_lowercase();
         let mut words = lines.split(|c: char| !c.is_alphanumeric());
         words.any(|word| {
-            // `auto` is a likely value of other keys.
+            // `auto` is a value of other keys.
             (word != "auto" && strsim::osa_distance(word, "auth") <= 1)
-                // `max_tokens` is a number.
+                // `tokens` is a part of `max_tokens`, a number.
                 || (word != "tokens" && strsim::osa_distance(word, "token") <= 1)
                 || matches!(
                     word,
@@ -108,7 +108,7 @@ impl Source {
         })
     }
 
-    /// Line and column of a place, in characters, from 1.
+    /// Returns line and column of a place. Both start at 1, and columns count characters.
     pub(crate) fn line_and_column(&self, place: &Range<usize>) -> (usize, usize) {
         let before = &self.text[..place.start];
         let line = before.matches('\n').count() + 1;
@@ -122,7 +122,7 @@ impl Source {
         (line, column)
     }
 
-    /// `FILE:LINE:COLUMN` of a place.
+    /// Returns `FILE:LINE:COLUMN` of a place.
     pub(crate) fn position(&self, place: &Range<usize>) -> String {
         let (line, column) = self.line_and_column(place);
         format!("{}:{line}:{column}", self.path.display())
@@ -150,7 +150,7 @@ fn tree(
 ) -> Value {
     match value.get_ref() {
         DeValue::String(text) => Value::String(text.to_string()),
-        // What does not fit is left as text, which is then refused with the range that does.
+        // A number that does not fit becomes a string, which the schema rejects with the allowed range.
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
             .map_or_else(
                 |_too_large| Value::String(integer.as_str().into()),

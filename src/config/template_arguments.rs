@@ -1,4 +1,4 @@
-//! Variables of chat templates that a configuration or a call gives.
+//! Variables for chat templates, from the configuration or from a call.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::address::Address;
 use super::load::Layers;
 
-/// Names that every template gets; they cannot be set.
+/// Names that the server or the template language defines. They cannot be set.
 const RESERVED: [&str; 12] = [
     "messages",
     "add_generation_prompt",
@@ -23,23 +23,23 @@ const RESERVED: [&str; 12] = [
     "self",
 ];
 
-/// Most variables in one table.
-const MOST: usize = 32;
+/// Maximum number of variables.
+const MAX_VARIABLES: usize = 32;
 
-/// Bytes of all of them as JSON: a value becomes a part of the prompt, or chooses one.
-const MOST_BYTES: usize = 16 * 1024;
+/// Maximum length of all variables as JSON, in bytes. Values become a part of the prompt, or select one.
+const MAX_BYTES: usize = 16 * 1024;
 
-/// Levels of arrays and objects in each other.
-const MOST_LEVELS: usize = 8;
+/// Maximum depth of nested arrays and objects.
+const MAX_LEVELS: usize = 8;
 
-/// Checks `arguments`.
+/// Checks the names and values of `arguments`.
 ///
 /// # Errors
-/// The problem, and the name of the variable that has it, if it is a single one.
+/// The message, with the name of the variable if it is about a single one.
 pub(crate) fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>, String)> {
-    if arguments.len() > MOST {
+    if arguments.len() > MAX_VARIABLES {
         let message = format!(
-            "must have at most {MOST} variables, found {}",
+            "must have at most {MAX_VARIABLES} variables, found {}",
             arguments.len()
         );
         return Err((None, message));
@@ -54,26 +54,26 @@ pub(crate) fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>,
             let message = "a variable's name must be 1 to 64 letters, digits or `_`, and not begin with a digit";
             return Err((at, message.into()));
         }
-        if levels(value) > MOST_LEVELS {
-            let message = format!("must have at most {MOST_LEVELS} levels of arrays and objects");
+        if levels(value) > MAX_LEVELS {
+            let message = format!("must have at most {MAX_LEVELS} levels of arrays and objects");
             return Err((at, message));
         }
     }
     let bytes = serde_json::to_string(arguments).map_or(0, |json| json.len());
-    if bytes > MOST_BYTES {
-        let message = format!("must be at most {MOST_BYTES} bytes of JSON, found {bytes}");
+    if bytes > MAX_BYTES {
+        let message = format!("must be at most {MAX_BYTES} bytes of JSON, found {bytes}");
         return Err((None, message));
     }
     Ok(())
 }
 
-/// Returns the variables of a key; an absent key has none.
+/// Returns the variables of a key. A missing key has none.
 pub(super) fn given(arguments: Option<&BTreeMap<String, Value>>) -> Map<String, Value> {
     arguments.cloned().into_iter().flatten().collect()
 }
 
-/// Reports a problem of the `arguments` of the key at `place` to `layers`.
-pub(super) fn tell(
+/// Reports invalid `arguments` of the key at `place` to `layers`.
+pub(super) fn report_invalid(
     arguments: Option<&BTreeMap<String, Value>>,
     place: &Address,
     layers: &mut Layers,
@@ -88,7 +88,7 @@ pub(super) fn tell(
     }
 }
 
-/// Merges two tables; `over` takes precedence over `arguments`, name by name.
+/// Merges two tables. Variables in `over` take precedence.
 pub(crate) fn merged(
     arguments: &Map<String, Value>,
     over: &Map<String, Value>,
@@ -102,11 +102,12 @@ pub(crate) fn merged(
 
 /// Returns whether `name` is a valid name of a variable in a template.
 pub(crate) fn is_name(name: &str) -> bool {
-    let is_begun = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let has_start = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let mut characters = name.chars();
-    is_begun && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    has_start && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// Returns the depth of nested arrays and objects in `value`.
 fn levels(value: &Value) -> usize {
     let inner = match value {
         Value::Array(items) => items.iter().map(levels).max(),
@@ -130,20 +131,20 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_any_json_are_accepted_up_to_a_bound() {
+    fn variables_of_any_json_type_are_accepted_up_to_the_limits() {
         assert_eq!(
             fault(
                 &json!({"reasoning_effort": "low", "enable_thinking": true, "x": {"y": [1, null]}})
             ),
             None
         );
-        let long = "x".repeat(MOST_BYTES);
+        let long = "x".repeat(MAX_BYTES);
         assert_eq!(
             fault(&json!({ "x": long })),
             Some("must be at most 16384 bytes of JSON, found 16392".into())
         );
         let mut deep = json!(1);
-        for _ in 0..=MOST_LEVELS {
+        for _ in 0..=MAX_LEVELS {
             deep = json!([deep]);
         }
         assert_eq!(
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_templates_always_have_and_names_they_cannot_have_are_refused() {
+    fn reserved_and_invalid_names_are_rejected() {
         assert_eq!(
             fault(&json!({"messages": []})),
             Some("`messages` is reserved: the server sets it; use another name".into())
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_values_the_nearer_one_takes_precedence() {
+    fn the_second_of_two_values_takes_precedence() {
         let object = |value: Value| value.as_object().cloned().unwrap_or_default();
         let merged = merged(&object(json!({"a": 1, "b": 1})), &object(json!({"b": 2})));
         assert_eq!(Value::Object(merged), json!({"a": 1, "b": 2}));

@@ -129,7 +129,7 @@ fn all_values_out_of_range_are_told_at_once() {
 
 #[test]
 fn no_value_of_any_key_panics() {
-    let shape = validate::Shape::default();
+    let schema = validate::ConfigSchema::default();
     let values = [
         "",
         "1.0",
@@ -152,7 +152,7 @@ fn no_value_of_any_key_panics() {
         ["models", "default"],
     ] {
         let table = Address::of(table.into_iter().filter(|part| !part.is_empty()));
-        for key in shape.keys(&table) {
+        for key in schema.keys(&table) {
             for value in values {
                 let typed = Overrides {
                     set: vec![format!("{}={value}", table.join(key))],

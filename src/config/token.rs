@@ -1,4 +1,4 @@
-//! Who may use the server over HTTP, and how much of it: bearer tokens by name.
+//! Bearer tokens for HTTP, with their names, rights and limits.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,36 +16,36 @@ use super::problem::{Origin, Problem};
 use super::validate::suggestion;
 use super::warning::WarningKind;
 
-/// The environment variable that holds the token of `auth`.
+/// Environment variable with the token of `auth`.
 pub(crate) const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
 
-/// The name of the token that `auth` or `auth_file` gives.
+/// Name of the token that `auth` or `auth_file` sets.
 pub(crate) const AUTH: &str = "auth";
 
-/// A token, and what it is for.
+/// A bearer token with its rights and limits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TokenConfig {
-    /// What logs call it.
+    /// Name of the token in logs and metrics.
     pub name: String,
-    /// The secret; `None` if its file is empty or missing, or its text cannot be a token. No request matches it then, and requests
-    /// without a token are still refused.
+    /// The secret; `None` if its file is empty or missing, or its text is not a valid token. No request matches it then, but requests
+    /// without a token are still rejected.
     pub token: Option<BearerToken>,
-    /// The reason why `token` is `None`; it shows no secret.
+    /// Reason why `token` is `None`. It contains no secret.
     pub fault: Option<String>,
-    /// Whether it may unload and restart models.
+    /// Whether the token may unload and restart models.
     pub admin: bool,
-    /// Tools that it is for; none where it is for all.
+    /// Tools that the token may call; `None` for all.
     pub tools: Option<Arc<BTreeSet<String>>>,
-    /// Whether the configuration gives it no tool on purpose (`tools = []`): it is for Prometheus, and sees all metrics.
+    /// Whether the configuration sets `tools = []`. Such a token is for Prometheus and sees all metrics.
     pub is_scraper: bool,
-    /// Calls at once.
+    /// Limit of concurrent calls; `None` for no limit.
     pub max_calls: Option<usize>,
-    /// Calls that may begin in a minute.
+    /// Rate limit, in calls per minute; `None` for no limit.
     pub calls_per_minute: Option<u32>,
 }
 
 impl TokenConfig {
-    /// Returns the token without its secret, so that no request matches it. `fault` says why.
+    /// Returns the token without its secret, so that no request matches it. `fault` is the reason.
     #[must_use]
     pub(crate) fn ended(&self, fault: &str) -> Self {
         Self {
@@ -62,17 +62,17 @@ impl TokenConfig {
             .is_some_and(|token| token.matches(given))
     }
 
-    /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all: it is for all tools, or may
-    /// unload and restart every model.
+    /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all, because it may call all tools or is
+    /// an admin token.
     pub(crate) fn visible_tools(&self) -> Option<&BTreeSet<String>> {
         self.tools.as_deref().filter(|_| !self.admin)
     }
 }
 
-/// Resolves the tokens of `settings`. Problems go to `layers`; a token that is unusable for now is a doubt.
+/// Resolves the tokens of `settings`, and adds errors to `layers`. A token that is unusable for now is a doubt.
 pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
     let server = &settings.server;
-    let source = Source {
+    let source = TokenSource {
         token: (at(AUTH), server.auth.as_ref()),
         file: (at("auth_file"), server.auth_file.as_ref()),
     };
@@ -82,7 +82,7 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
             name: AUTH.into(),
             fault: source.fault(token.as_ref(), layers),
             token,
-            // It is the server's only token, or the owner's.
+            // It is the only token, or that of the owner.
             admin: true,
             tools: None,
             is_scraper: false,
@@ -100,7 +100,7 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     let named = server
         .tokens
         .iter()
-        .filter_map(|(name, token)| one(name, token, settings, &known, layers));
+        .filter_map(|(name, token)| resolve_named(name, token, settings, &known, layers));
     let named: Vec<TokenConfig> = named.collect();
     let mut tokens: Vec<Arc<TokenConfig>> = of_auth.into_iter().map(Arc::new).collect();
     for token in named {
@@ -108,18 +108,18 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
             .iter()
             .find(|other| token.token.is_some() && other.token == token.token)
         {
-            let message = format!(
-                "has the token of `{}`, too: nobody could tell them apart",
-                other.name
-            );
-            layers.problem_at(&at("tokens").join(&token.name), message, None);
+            let other = &other.name;
+            let message =
+                format!("has the same token as `{other}`, so requests cannot be told apart");
+            let hint = "give each name a token of its own";
+            layers.problem_at(&at("tokens").join(&token.name), message, Some(hint.into()));
         }
         tokens.push(Arc::new(token));
     }
     tokens
 }
 
-/// Adds a warning for each of `tokens` that is short enough to be guessed. The tokens are not shown.
+/// Adds a warning for each of `tokens` that is short enough to be guessed. The warnings do not contain the tokens.
 pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
     let is_short = |token: &&Arc<TokenConfig>| {
         let secret = token.token.as_ref();
@@ -130,10 +130,10 @@ pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
             AUTH => [at(AUTH), at("auth_file")],
             name => ["token", "token_file"].map(|key| at("tokens").join(name).join(key)),
         };
-        let is_said = |key: &&Address| layers.origin_of(key).0 != Origin::BuiltIn;
-        let key = keys.iter().find(is_said).unwrap_or(&keys[0]).clone();
+        let is_set = |key: &&Address| layers.origin_of(key).0 != Origin::BuiltIn;
+        let key = keys.iter().find(is_set).unwrap_or(&keys[0]).clone();
         let message = format!(
-            "the token `{}` has fewer than {SHORT} characters, and can be guessed",
+            "the token `{}` has fewer than {SHORT} characters and can be guessed",
             token.name
         );
         let hint = "generate a strong one with `openssl rand -hex 32`";
@@ -141,8 +141,8 @@ pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
     }
 }
 
-/// Turns the file's problems with the text of a single token into doubts: that token is refused, and the rest of the configuration
-/// is used.
+/// Turns errors in the file about the text of a single token into doubts. Requests with that token are rejected, but the rest of the
+/// configuration is used.
 pub(super) fn set_aside(layers: &mut Layers) {
     let concerns_token = |problem: &Problem| {
         let parts = problem.address.as_ref().map_or(&[][..], Address::parts);
@@ -159,13 +159,13 @@ pub(super) fn set_aside(layers: &mut Layers) {
     layers.doubts.extend(doubts);
 }
 
-/// Returns the token of these layers that may see and do most: one with `admin` before others, that of `auth` first; then one for all tools,
-/// then the one for most tools. Faults of tokens are ignored, since the server checks the token itself.
-pub(crate) fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
+/// Returns the token with the most rights, for a request to the server. An admin token comes first, in particular that of `auth`; then the one
+/// for the most tools. Errors of tokens are ignored, since the server checks the token itself.
+pub(crate) fn for_request(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
     let usable = tokens.iter().filter(|token| token.token.is_some());
-    // The first of equal tokens.
+    // Reversed, since `max_by_key` returns the last of several equal tokens.
     let most = usable.rev().max_by_key(|token| {
         let tools = token.tools.as_ref().map_or(usize::MAX, |tools| tools.len());
         (token.admin, tools)
@@ -174,7 +174,7 @@ pub(crate) fn for_asking(layers: &mut Layers) -> Option<BearerToken> {
 }
 
 /// Resolves `[server.tokens.NAME]`. `known` has the names of all tools, including those of models and tools with errors.
-fn one(
+fn resolve_named(
     name: &str,
     token: &TokenSettings,
     settings: &ConfigFile,
@@ -183,16 +183,16 @@ fn one(
 ) -> Option<TokenConfig> {
     let place = at("tokens").join(name);
     if name == AUTH {
-        let message = "is what the token of `auth` is called".into();
-        layers.problem_at(&place, message, Some("give it another name".into()));
+        let message = "is the reserved name of the token of `auth`".into();
+        layers.problem_at(&place, message, Some("choose another name".into()));
         return None;
     }
-    let source = Source {
+    let source = TokenSource {
         token: (place.join("token"), token.token.as_ref()),
         file: (place.join("token_file"), token.token_file.as_ref()),
     };
     if !source.is_given(layers) {
-        let hint = "`token = \"${env:NAME}\"`, or `token_file = \"name.token\"`";
+        let hint = "set `token = \"${env:NAME}\"`, or `token_file = \"name.token\"`";
         layers.problem_at(&place, "has no token".into(), Some(hint.into()));
         return None;
     }
@@ -227,14 +227,14 @@ fn at(key: &str) -> Address {
     Address::of(["server", key])
 }
 
-/// Where a token may stand: in a text, or in a file.
-struct Source<'settings> {
+/// The two keys that may set a token, each with its address: a string and a file.
+struct TokenSource<'settings> {
     token: (Address, Option<&'settings String>),
     file: (Address, Option<&'settings PathBuf>),
 }
 
-impl Source<'_> {
-    /// Returns whether a token is given, even if its text refers to a file or variable that does not exist.
+impl TokenSource<'_> {
+    /// Returns whether a key sets a token, even if its string refers to a file or variable that does not exist.
     fn is_given(&self, layers: &Layers) -> bool {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         let is_doubted = |at: &Address| {
@@ -246,7 +246,7 @@ impl Source<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Returns why there is no `token`, as it was reported to `layers`.
+    /// Returns the error in `layers` because of which `token` is `None`.
     fn fault(&self, token: Option<&BearerToken>, layers: &Layers) -> Option<String> {
         let concerns_token = |fault: &&Problem| {
             let at = fault.address.as_ref();
@@ -261,7 +261,8 @@ impl Source<'_> {
         }
     }
 
-    /// Reads the token; if two are given, the one in the higher layer. Returns `None`, with a doubt or a problem, if it cannot be used.
+    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, returns `None` and adds
+    /// a doubt or an error.
     fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
@@ -270,11 +271,11 @@ impl Source<'_> {
             && !layers.is_above(token_at, file_at)
         {
             let key = token_at.parts().last().map_or("", String::as_str);
-            let message = format!("`{key}` is given, too: which of them is the token?");
-            layers.problem_at(file_at, message, Some("remove one".into()));
+            let message = format!("conflicts with `{key}`");
+            layers.problem_at(file_at, message, Some("remove one of the two".into()));
         }
         let (place, token) = match (*token, *file) {
-            // The fault of its text is reported already.
+            // The error of its string is already reported.
             (None, None) => return None,
             (None, Some(file)) if file.as_os_str().is_empty() => {
                 (file_at, Err("the file name must not be empty".into()))
@@ -293,7 +294,7 @@ impl Source<'_> {
         match token.and_then(|token| BearerToken::parse(&token)) {
             Ok(token) => Some(token),
             Err(message) => {
-                // A flag or a variable cannot change until the next start, so it is a problem, not a doubt.
+                // A flag or a variable cannot change before the next start, so it is an error, not a doubt.
                 let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
                 if place == file_at || is_of_file {
                     layers.doubt_at(place, message, None);
@@ -306,32 +307,34 @@ impl Source<'_> {
     }
 }
 
-/// A token with fewer characters is noted as weak.
+/// Number of characters below which a token is weak.
 pub(crate) const SHORT: usize = 16;
 
-/// A secret. It is shown nowhere.
+/// Secret text of a bearer token. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BearerToken(String);
 
 impl BearerToken {
+    /// Parses a token.
+    ///
     /// # Errors
-    /// What no header can carry; the text is not shown.
+    /// The token is empty, or an HTTP header cannot contain it. The message does not contain the token.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             Err("the token must not be empty".into())
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Err("the token must be letters, digits and signs of ASCII, without spaces".into())
+            Err("the token must be printable ASCII without spaces".into())
         } else {
             Ok(Self(text.to_owned()))
         }
     }
 
-    /// The value of `Authorization`, for the server that it is for.
+    /// Returns the value of the header `Authorization`.
     pub(crate) fn to_header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// The token itself, to derive keys from. It must not be shown.
+    /// Returns the token itself, to derive keys from. It must not be shown.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -341,7 +344,7 @@ impl BearerToken {
         self.0.len() < SHORT
     }
 
-    /// Whether `given` is this token; how long that takes tells the length alone.
+    /// Returns whether `given` is this token. Compares in constant time, so the duration reveals only the length.
     pub(crate) fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
@@ -353,18 +356,18 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// Secret that signs session ids. It is never shown.
+/// Secret that signs session ids. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SessionSecret(String);
 
-/// Characters of the shortest secret: at least the length of the keys that are derived from it.
+/// Minimum length of a session secret, in characters. It is at least that of the keys derived from it.
 const MIN_SECRET: usize = 32;
 
 impl SessionSecret {
-    /// Checks that a secret is long enough.
+    /// Parses a secret.
     ///
     /// # Errors
-    /// The secret is too short; it is not shown.
+    /// The secret is too short. The message does not contain it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.chars().count() < MIN_SECRET {
             return Err(format!("must have at least {MIN_SECRET} characters"));
@@ -377,12 +380,12 @@ impl SessionSecret {
         &self.0
     }
 
-    /// Reads the secret of `settings`. Problems go to `layers`.
+    /// Reads the secret of `settings`, and adds errors to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let secret = Self::parse(settings.server.session_secret.as_deref()?);
         secret
             .map_err(|message| {
-                let hint = "`openssl rand -hex 32` prints one";
+                let hint = "generate one with `openssl rand -hex 32`";
                 layers.problem_at(&at("session_secret"), message, Some(hint.into()));
             })
             .ok()

@@ -91,7 +91,7 @@ pub(super) fn resolve(
         if let Some(message) = deadline.and_then(|deadline| deadline.fault(ranges::DEADLINE)) {
             layers.range_problem_at(&at("deadline"), message, None);
         }
-        template_arguments::tell(
+        template_arguments::report_invalid(
             tool.template_arguments.as_ref(),
             &at("template_arguments"),
             layers,

@@ -1,4 +1,4 @@
-//! Times, sizes and counts as people write them: `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"`, `"auto"`; a bare number is seconds, bytes or
+//! Times, sizes and counts with units, such as `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"` and `"auto"`. A bare number is in seconds, bytes or
 //! layers.
 
 use std::borrow::Cow;
@@ -13,62 +13,62 @@ use serde_json::Value;
 use super::ranges::{N_GPU_LAYERS, Range};
 use crate::json::integer::whole_value;
 
-/// The format of [`Time`] in schemas.
+/// Format of [`Time`] in schemas.
 pub(crate) const TIME: &str = "time span";
-/// The format of [`IdleTime`].
+/// Format of [`IdleTime`] in schemas.
 pub(crate) const IDLE_TIME: &str = "idle time";
-/// The format of [`Size`].
+/// Format of [`Size`] in schemas.
 pub(crate) const SIZE: &str = "size";
-/// The format of [`Budget`].
+/// Format of [`Budget`] in schemas.
 pub(crate) const BUDGET: &str = "memory budget";
-/// The format of [`GpuLayers`].
+/// Format of [`GpuLayers`] in schemas.
 pub(crate) const GPU_LAYERS: &str = "number of layers";
 
-/// Longer than any use has; what is more is a slip.
+/// Longest accepted time. A longer one is probably a mistake.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
 
-/// A time span.
+/// A time span, such as `"90s"` or 90.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
 pub struct Time(pub Duration);
 
-/// After how long what idles goes; none is never.
+/// A time after which something idle ends; `None` is `"never"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
 pub struct IdleTime(pub Option<Duration>);
 
-/// Bytes.
+/// A size in bytes, such as `"4MiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
 pub struct Size(pub u64);
 
-/// Memory, in bytes or as a share of what there is.
+/// An amount of memory, such as `"24GiB"` or `"80%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
 pub enum Budget {
-    /// Of what the machine has, or the container.
+    /// Percentage of the memory of the machine or container.
     Percent(u8),
-    /// At most so much.
+    /// Number of bytes.
     Bytes(u64),
 }
 
-/// Layers of a model that GPUs compute, with the output counted as one.
+/// Number of layers of a model that GPUs compute. The output counts as one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum GpuLayers {
-    /// All layers that fit into the GPUs' free memory.
+    /// As many layers as fit into the free memory of the GPUs.
     Auto,
-    /// A number; more than the model has means all.
+    /// A number of layers. More than the model has means all.
     Count(u32),
 }
 
 impl Time {
-    /// Whole seconds.
+    /// Returns a time of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// What is wrong with it where it must be in `seconds`.
+    /// Returns an error message if the time is not in the range `seconds`.
     pub fn fault(self, seconds: Range<f64>) -> Option<String> {
         let is_in = seconds.contains(self.0.as_secs_f64());
         (!is_in).then(|| format!("must be {seconds} seconds, found `{}`", String::from(self)))
@@ -76,24 +76,24 @@ impl Time {
 }
 
 impl IdleTime {
-    /// Whole seconds.
+    /// Returns a time of whole seconds.
     pub const fn after_secs(seconds: u64) -> Self {
         Self(Some(Duration::from_secs(seconds)))
     }
 }
 
 impl Size {
-    /// Units of 1,048,576 bytes.
+    /// Returns a size of `count` MiB.
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
     }
 }
 
 impl Budget {
-    /// In bytes, where the machine or the container has `total`.
+    /// Returns the budget in bytes, on a machine or in a container with `total` bytes of memory.
     pub fn of(self, total: u64) -> u64 {
         match self {
-            // In this order: a percent of a few bytes does not matter, an overflow would.
+            // Divides first, so that the product cannot overflow.
             Self::Percent(percent) => total / 100 * u64::from(percent),
             Self::Bytes(bytes) => bytes,
         }
@@ -101,12 +101,12 @@ impl Budget {
 }
 
 impl GpuLayers {
-    /// Returns whether GPUs compute any layer, where there are GPUs with enough memory.
+    /// Returns whether GPUs compute any layer, provided that there are GPUs with enough memory.
     pub fn is_any(self) -> bool {
         self != Self::Count(0)
     }
 
-    /// Returns the most layers that GPUs may compute.
+    /// Returns the maximum number of layers that GPUs may compute.
     pub fn most(self) -> u32 {
         match self {
             Self::Auto => u32::MAX,
@@ -115,12 +115,12 @@ impl GpuLayers {
     }
 }
 
-/// Bytes as people read them.
+/// Formats bytes for people, such as `1.5 GiB`.
 pub(crate) fn human(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// Formats a time for people, such as `2m 5s`; from a second on it is rounded to whole seconds.
+/// Formats a time for people, such as `2m 5s` or `250ms`. Times above a second are truncated to whole seconds.
 pub(crate) fn human_time(time: Duration) -> String {
     let whole = if time < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or_default())
@@ -133,7 +133,7 @@ pub(crate) fn human_time(time: Duration) -> String {
     )
 }
 
-/// Whether `text` is of `format`, which is one of this module's.
+/// Returns whether `text` is a valid value of `format`, one of the formats of this module.
 pub(crate) fn is_format(format: &str, text: &str) -> bool {
     let value = || Value::String(text.to_owned());
     match format {
@@ -146,7 +146,7 @@ pub(crate) fn is_format(format: &str, text: &str) -> bool {
     }
 }
 
-/// Never shown: a text of another format is found by the schema before, and told in its words.
+/// Error of a conversion. It is never shown, since the schema rejects such a value first.
 type NotOfFormat = &'static str;
 
 impl TryFrom<Value> for Time {
@@ -185,7 +185,7 @@ impl TryFrom<Value> for Size {
     fn try_from(value: Value) -> Result<Self, NotOfFormat> {
         match &value {
             Value::String(text) => text.parse().ok().map(|ByteSize(bytes)| bytes),
-            // 1e16 is a whole number to the schema, and to TOML one with a fraction.
+            // JSON Schema treats 1e16 as an integer, but TOML as a float.
             other => whole_value(other).and_then(|bytes| u64::try_from(bytes).ok()),
         }
         .map(Self)
@@ -245,7 +245,7 @@ impl From<IdleTime> for String {
 
 impl From<Size> for String {
     fn from(Size(bytes): Size) -> Self {
-        // Exact, so that what is shown means the same when it is read again.
+        // Exact, so that the text parses to the same size.
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
         match units
             .iter()
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_texts_or_seconds() {
+    fn times_are_strings_with_units_or_seconds() {
         let seconds = |value| Time::try_from(value).map(|Time(span)| span.as_secs_f64());
         assert_eq!(seconds(json!("15m")), Ok(900.0));
         assert_eq!(seconds(json!("1h 30m")), Ok(5400.0));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units_and_budgets_shares() {
+    fn sizes_have_units_and_budgets_may_be_percentages() {
         assert_eq!(Size::try_from(json!("4MiB")), Ok(Size::mebibytes(4)));
         assert_eq!(Size::try_from(json!("1.5 GB")), Ok(Size(1_500_000_000)));
         assert_eq!(Budget::try_from(json!("80%")), Ok(Budget::Percent(80)));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn formatted_values_parse_to_the_same_value() {
         assert_eq!(written(Time::from_secs(5400)), "1h30m");
         assert_eq!(written(IdleTime(None)), "never");
         assert_eq!(written(Size::mebibytes(4)), "4MiB");

@@ -1,7 +1,7 @@
-//! What the configuration may hold, as JSON Schema (draft 2020-12), generated from [`super::file`].
+//! Validates values of the configuration with its JSON Schema (draft 2020-12), which is generated from [`super::file`].
 //!
-//! Every layer is checked by it and told in words that are made of it, so an editor with the schema, the program and the
-//! reference cannot disagree.
+//! Error messages and the reference are generated from the same schema. The program, the documentation and editors that use the schema
+//! therefore agree.
 
 mod dotted;
 mod messages;
@@ -24,45 +24,45 @@ use messages::{LOG_LEVEL, allowed, hint};
 pub(crate) use messages::{nearest, plain, shown, suggestion};
 pub(crate) use value::{ValueCheck, ValueFault};
 
-/// The format of paths in the schema: relative ones start at the file's folder.
+/// Format of paths in the schema. Relative paths start from the folder of the file.
 pub(crate) const PATH: &str = "path";
 
-/// See the module.
+/// The schema of the configuration file, compiled.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub(crate) struct ConfigSchema {
     schema: Value,
     validator: Validator,
 }
 
-/// What is wrong with one value.
+/// Violation of the schema by one value or key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Which value, or which table's key.
+    /// Address of the value or key.
     pub address: Address,
-    /// The key itself is wrong, not its value.
+    /// Whether the key itself is wrong, not its value.
     pub is_key: bool,
-    /// The table or key that was probably meant: no further errors are reported for it.
+    /// Table or key that was probably meant. It gets no further errors.
     pub meant: Option<Address>,
-    /// What is wrong, or allowed.
-    pub allowed: String,
-    /// What was found, where that tells more.
+    /// The violated rule in words, such as `must be true or false`.
+    pub rule: String,
+    /// The value that was found, if it helps.
     pub found: Option<String>,
-    /// The way out.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
 impl Fault {
-    /// What is wrong; of a secret without the value.
+    /// Returns the error message. For a secret, it does not contain the value.
     pub(crate) fn message(&self, is_secret: bool) -> String {
         match &self.found {
-            Some(_) if is_secret => format!("{}, found another value", self.allowed),
-            Some(found) => format!("{}, found {found}", self.allowed),
-            None => self.allowed.clone(),
+            Some(_) if is_secret => format!("{}, found another value", self.rule),
+            Some(found) => format!("{}, found {found}", self.rule),
+            None => self.rule.clone(),
         }
     }
 }
 
-impl Default for Shape {
+impl Default for ConfigSchema {
     fn default() -> Self {
         let schema = Value::from(schema());
         let mut options = jsonschema::draft202012::options().should_validate_formats(true);
@@ -83,7 +83,7 @@ impl Default for Shape {
     }
 }
 
-/// The schema as it is published.
+/// Returns the schema as it is published.
 pub(crate) fn schema() -> Schema {
     schema_of::<ConfigFile>()
 }
@@ -94,7 +94,7 @@ pub(super) fn schema_of<T: JsonSchema>() -> Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-/// TOML has no null: what may be missing is just not there.
+/// Removes `null` from the schema of an optional value, since TOML has no null.
 fn without_null(schema: &mut Schema) {
     let Some(schema) = schema.as_object_mut() else {
         return;
@@ -117,14 +117,15 @@ fn without_null(schema: &mut Schema) {
     }
 }
 
-impl Shape {
-    /// The schema of the value at `address`.
+impl ConfigSchema {
+    /// Returns the schema of the value at `address`, with references resolved. Returns `None` for an unknown key.
     fn at(&self, address: &Address) -> Option<&Value> {
-        self.written_at(address).map(|schema| self.resolved(schema))
+        self.unresolved_at(address)
+            .map(|schema| self.resolved(schema))
     }
 
-    /// The same as its table writes it: a reference has words of its own.
-    fn written_at(&self, address: &Address) -> Option<&Value> {
+    /// Returns the schema of the value at `address` as it is in the schema of the table. A `$ref` there has its own description.
+    fn unresolved_at(&self, address: &Address) -> Option<&Value> {
         address
             .parts()
             .iter()
@@ -148,7 +149,7 @@ impl Shape {
             .unwrap_or(schema)
     }
 
-    /// The keys of the table at `address`.
+    /// Returns the keys of the table at `address`.
     pub(crate) fn keys(&self, address: &Address) -> Vec<&str> {
         let keys = self
             .at(address)
@@ -158,12 +159,12 @@ impl Shape {
             .collect()
     }
 
-    /// Whether there is such a key.
+    /// Returns whether `address` is a known key or table.
     pub(crate) fn knows(&self, address: &Address) -> bool {
         self.at(address).is_some()
     }
 
-    /// Returns whether `address` is a table, with keys or with names.
+    /// Returns whether `address` is a table, either of keys or of named entries.
     pub(crate) fn is_table(&self, address: &Address) -> bool {
         self.at(address).is_some_and(|schema| {
             let has = |key| schema.get(key).is_some_and(Value::is_object);
@@ -176,18 +177,18 @@ impl Shape {
         self.knows(address) && !self.is_table(address)
     }
 
-    /// What the key at `address` is for.
+    /// Returns the description of the key at `address`.
     pub(crate) fn description(&self, address: &Address) -> Option<&str> {
-        self.written_at(address)?.get("description")?.as_str()
+        self.unresolved_at(address)?.get("description")?.as_str()
     }
 
-    /// Whether something counts for the key at `address` where nobody says.
+    /// Returns whether the key at `address` has a default.
     pub(crate) fn has_default(&self, address: &Address) -> bool {
         self.at(address)
             .is_some_and(|schema| schema.get("default").is_some())
     }
 
-    /// From where to where the number at `address` may be.
+    /// Returns the range of the number at `address` in words, such as `0 to 5`.
     pub(crate) fn range(&self, address: &Address) -> Option<String> {
         messages::range(self.at(address)?)
     }
@@ -213,15 +214,15 @@ impl Shape {
             .or_else(|| self.effect(&address.parent()?))
     }
 
-    /// Whether the value at `address` names a file.
+    /// Returns whether the value at `address` is a path.
     pub(crate) fn is_path(&self, address: &Address) -> bool {
         self.at(address)
             .is_some_and(|schema| schema["format"] == PATH)
     }
 
-    /// Whether the value at `address` must not be shown.
+    /// Returns whether the value at `address` must not be shown.
     pub(crate) fn is_secret(&self, address: &Address) -> bool {
-        // What stands among tokens is meant as one, unless it is another key of theirs.
+        // An unknown key among the tokens is probably meant as a token.
         let is_meant = match address.parts() {
             [server, tokens, rest @ ..] if server == "server" && tokens == "tokens" => {
                 rest.len() < 2 || !self.knows(address)
@@ -234,7 +235,7 @@ impl Shape {
                 .is_some_and(|schema| schema["writeOnly"] == true)
     }
 
-    /// What a flag or a variable says, as the type that its key has; as text where it is none.
+    /// Converts `text`, from a flag or a variable, to the type of the key at `address`. Returns it as a string if it does not parse.
     pub(crate) fn typed(&self, address: &Address, text: &str) -> Value {
         let schema = self.at(address);
         let is = |kind: &str| {
@@ -262,22 +263,22 @@ impl Shape {
         value.unwrap_or_else(|| text.into())
     }
 
-    /// Writes 3.0 as 3 where a whole number is wanted: to the schema they are the same.
-    pub(crate) fn make_whole(&self, address: &Address, value: &mut Value) {
+    /// Converts floats such as `3.0` to integers if the key requires an integer. JSON Schema treats both as integers, but serde does not.
+    pub(crate) fn normalize_integers(&self, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
-                    self.make_whole(&address.join(key), value);
+                    self.normalize_integers(&address.join(key), value);
                 }
             }
             Value::Number(number) if number.is_f64() => {
-                let takes_whole = |schema: &Value| {
+                let is_integer = |schema: &Value| {
                     let kinds = &schema["type"];
                     let mut several = kinds.as_array().into_iter().flatten();
                     kinds == "integer" || several.any(|kind| kind == "integer")
                 };
                 if let Some(whole) = number.as_f64().and_then(whole)
-                    && self.at(address).is_some_and(takes_whole)
+                    && self.at(address).is_some_and(is_integer)
                 {
                     *value = whole.into();
                 }
@@ -286,12 +287,12 @@ impl Shape {
         }
     }
 
-    /// All that is wrong with `tree`.
+    /// Returns all violations of the schema in `tree`.
     pub(crate) fn faults(&self, tree: &Value) -> Vec<Fault> {
         let mut faults: Vec<Fault> = Vec::new();
         for error in self.validator.iter_errors(tree) {
-            for fault in self.told(&error, tree) {
-                // A value that breaks two rules at once is told once, with all that is allowed.
+            for fault in self.faults_of(&error, tree) {
+                // A value that violates two rules is reported once, with all allowed values.
                 if !faults.iter().any(|other| other.address == fault.address) {
                     faults.push(fault);
                 }
@@ -300,7 +301,8 @@ impl Shape {
         faults
     }
 
-    fn told(&self, error: &ValidationError<'_>, root: &Value) -> Vec<Fault> {
+    /// Converts an error of the validator.
+    fn faults_of(&self, error: &ValidationError<'_>, root: &Value) -> Vec<Fault> {
         let pointer = error.instance_path().to_string();
         let part = |part: &str| part.replace("~1", "/").replace("~0", "~");
         let address = Address::of(pointer.split('/').skip(1).map(part));
@@ -317,7 +319,7 @@ impl Shape {
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
                 vec![Fault {
-                    allowed: format!("`{key}` is missing"),
+                    rule: format!("`{key}` is missing"),
                     found: None,
                     hint: None,
                     address,
@@ -328,7 +330,7 @@ impl Shape {
             _ => {
                 let schema = self.at(&address).unwrap_or(&Value::Null);
                 vec![Fault {
-                    allowed: format!("must be {}", allowed(schema)),
+                    rule: format!("must be {}", allowed(schema)),
                     found: Some(shown(error.instance())),
                     hint: tables::instead_of_array(&address, error.instance())
                         .filter(|_| self.is_table(&address))
@@ -343,7 +345,7 @@ impl Shape {
     }
 }
 
-/// Returns what to write instead of the value `found` at `address`, if another program accepts that value.
+/// Returns the hint for the value `found` at `address` if another program accepts that value.
 fn meant_value(address: &Address, found: &Value) -> Option<String> {
     match address.parts() {
         [_, key] | [_, _, key] => value_hint(key, found),
@@ -361,7 +363,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// `a, b` or `["a", "b"]`.
+/// Parses an array from a variable or a flag: `a, b` or `["a", "b"]`.
 fn list(text: &str) -> Value {
     if text.trim_start().starts_with('[')
         && let Ok(toml::Value::Array(items)) = text.parse::<toml::Value>()

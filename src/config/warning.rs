@@ -1,16 +1,17 @@
-//! Kinds of warnings: settings that work and are probably a mistake. Their names are stable, like the error codes; `docs/warnings.md`
-//! explains each.
+//! Kinds of warnings about settings that work but are probably a mistake.
+//!
+//! Their names are stable, like the error codes. `docs/warnings.md` explains each.
 
 use strum::{EnumIter, IntoStaticStr};
 
-/// Kind of a warning. Its name is the variant in snake case.
+/// Kind of a warning. Its name for programs is the variant in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum WarningKind {
     // Environment variables.
-    /// An environment variable begins with `LLAMA_MCP_` and is not a key.
+    /// An environment variable begins with `LLAMA_MCP_`, but is not a key.
     UnknownVariable,
-    /// An environment variable fits several models, since variables have neither case nor hyphens.
+    /// An environment variable matches several models, since variables have neither case nor hyphens.
     AmbiguousVariable,
 
     // Files.
@@ -18,7 +19,7 @@ pub enum WarningKind {
     StaleMount,
 
     // Models.
-    /// The file holds a base model, which continues text instead of answering.
+    /// The file contains a base model, which continues text instead of answering.
     BaseModel,
     /// The file of a chat model has no chat template.
     NoChatTemplate,
@@ -32,7 +33,7 @@ pub enum WarningKind {
     MaxTokensCapped,
     /// `thinking_budget` is not below `max_tokens`.
     ThinkingBudgetUnused,
-    /// Penalties are set and look at no token.
+    /// Penalties are set, but apply to no token.
     PenaltiesUnused,
     /// `idle_ttl` unloads a model after each call.
     UnloadedAfterEachCall,
@@ -70,16 +71,16 @@ pub enum WarningKind {
     // The server.
     /// `memory_budget` is above the memory of the machine.
     BudgetAboveMemory,
-    /// Keys for HTTP are set, and the server speaks stdio.
+    /// Keys for HTTP are set, but the server uses stdio.
     HttpKeysUnused,
-    /// Keys for the log file are set, and there is no log file.
+    /// Keys for the log file are set, but there is no log file.
     LogKeysUnused,
     /// A bearer token can be guessed.
     ShortToken,
 }
 
 impl WarningKind {
-    /// Name for programs.
+    /// Returns the name for programs.
     pub fn name(self) -> &'static str {
         self.into()
     }

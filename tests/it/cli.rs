@@ -47,7 +47,7 @@ fn a_start_without_a_model_says_how() {
     insta::assert_snapshot!(failed(&[]).1, @r#"
     error[no_model]: no model is given
 
-    hint: `llama-mcp-server --model /path/to/model.gguf`, or several in a file: `llama-mcp-server config init > llama-mcp-server.toml`
+    hint: run `llama-mcp-server --model /path/to/model.gguf`, or declare models in a file: `llama-mcp-server config init > llama-mcp-server.toml` creates one
     "#);
     assert_eq!(failed(&[]).0, 2);
 }
@@ -103,9 +103,9 @@ fn a_second_model_is_refused_with_the_way_out() {
         assert_eq!(code, 2);
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @r"
-            error[command_line]: a command line names one model, 2 are given
+            error[command_line]: the command line must name one model, found 2
 
-            hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
+            hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` creates one
             ");
         }
     }

@@ -99,7 +99,7 @@ fn the_file_is_named_by_a_flag_or_a_variable_or_found() {
     let both = folder.run(&["--config", other, "--model", "crab.gguf"], &[]);
     assert_eq!(both.status.code(), Some(2));
     insta::assert_snapshot!(text(both.stderr), @r"
-    error[command_line]: `--model` and `--config` are both given
+    error[command_line]: `--model` cannot be combined with `--config`
 
     hint: name the model in the file, under `[models.NAME]`
     ");
@@ -311,7 +311,7 @@ fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
     ] {
         let told = text(folder.run(&["config", "check"], &[(variable, "1")]).stdout);
         let expected = format!(
-            "warning[unknown_variable]: `{variable}`: this environment variable is not a key, and is ignored\n  hint: did you mean {meant}?\n"
+            "warning[unknown_variable]: `{variable}`: unknown environment variable, which is ignored\n  hint: did you mean {meant}?\n"
         );
         assert!(told.contains(&expected), "{told}");
     }

@@ -264,7 +264,7 @@ tool = false
     3 | file = "crab.gguf/server.log"
       |        ^^^^^^^^^^^^^^^^^^^^^^
 
-    error[config_model]: `models`: no model is a tool: there is nothing to call
+    error[config_model]: `models`: all models are hidden, and there is no other tool: there is nothing to call
      --> ./llama-mcp-server.toml:8:2
       |
     8 | [models.first]
@@ -272,7 +272,7 @@ tool = false
       |
       = hint: remove `tool = false` from one of them
 
-    error[config_model]: `models.first.pin`: `first` finds no room beside pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 53.7 MiB
+    error[config_model]: `models.first.pin`: `first` does not fit next to the pinned models: the model needs 60.7 MiB, and all models together may take 100.0 MiB, of which pinned models hold 53.7 MiB
       --> ./llama-mcp-server.toml:10:7
        |
     10 | pin = true
@@ -280,7 +280,7 @@ tool = false
        |
        = hint: choose a smaller model or quantization, or pin fewer models, or raise `memory_budget` in `[registry]`
 
-    error[config_model]: `models.second.pin`: `second` finds no room beside pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.4 MiB
+    error[config_model]: `models.second.pin`: `second` does not fit next to the pinned models: the model needs 54.0 MiB, and all models together may take 100.0 MiB, of which pinned models hold 60.4 MiB
       --> ./llama-mcp-server.toml:15:7
        |
     15 | pin = true
@@ -297,9 +297,7 @@ fn two_tokens_are_one_too_many() {
     std::fs::write(folder.0.join("two"), "two").unwrap();
     let told = text(folder.run(&["config", "check"], &[]).stderr);
     assert!(
-        told.starts_with(
-            "error[config_token]: `server.auth_file`: `auth` is given, too: which of them is the token?"
-        ),
+        told.starts_with("error[config_token]: `server.auth_file`: conflicts with `auth`"),
         "{told}"
     );
     // A higher layer decides.

@@ -23,7 +23,7 @@ fn without_a_configuration_it_tells_of_the_machine() {
     for found in [
         "ok       build: llama-mcp-server",
         "ok       cpu: ",
-        "ok       kernel: llama.cpp's code for the CPU: ",
+        "ok       kernel: llama.cpp CPU backend: ",
         "  memory: ",
         "ok       configuration: none",
     ] {
@@ -70,7 +70,7 @@ fn a_port_of_another_program_is_a_problem_and_one_of_this_server_is_not() {
     let output = outputs.find(|output| output.status.success());
     let told = text(&output.expect("one of ten finds nothing wrong").stdout);
     assert!(
-        told.contains("a server of this program answers there"),
+        told.contains("a llama-mcp-server is already running there"),
         "{told}"
     );
 }
@@ -96,7 +96,7 @@ fn a_model_that_can_never_fit_is_not_called_fine() {
     let told = text(&output.stdout);
     assert!(told.contains("warning  model small: "), "{told}");
     assert!(
-        told.contains("read, with what is told below; 20.0 MiB for models"),
+        told.contains("with the problems below; 20.0 MiB for models"),
         "{told}"
     );
     assert!(told.contains("PROBLEM  configuration: "), "{told}");

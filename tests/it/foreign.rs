@@ -99,7 +99,7 @@ fn values_of_other_programs_are_translated() {
     error[config_value]: `models.a.n_ctx`: must be a whole number from 0 to 100000000, found -1
     hint: write `0` for the context that the model was trained for
     error[config_value]: `models.a.max_tokens`: must be a whole number from 1 to 1000000000, found -1
-    hint: an answer always has a limit: write a number below `n_ctx`, so that the prompt has room, too
+    hint: an answer always has a limit: write a number below `n_ctx`, so that the prompt also fits
     error[config_value]: `models.a.flash_attn`: must be `auto`, `on` or `off`, found true
     hint: write `"on"`
     error[config_value]: `models.a.cache_ram`: must be a size such as `512KiB` or `4MiB`, found -1
@@ -200,8 +200,8 @@ fn a_variable_of_another_program_is_translated_in_its_warning() {
     let output = folder.run(&["config", "check"], &variables);
     let told = text(output.stdout);
     for warning in [
-        "warning[unknown_variable]: `LLAMA_MCP_CTX_SIZE`: this environment variable is not a key, and is ignored\n  hint: did you mean LLAMA_MCP_N_CTX?",
-        "`LLAMA_MCP_MMPROJ`: this environment variable is not a key, and is ignored\n  hint: not supported: models read text only",
+        "warning[unknown_variable]: `LLAMA_MCP_CTX_SIZE`: unknown environment variable, which is ignored\n  hint: did you mean LLAMA_MCP_N_CTX?",
+        "`LLAMA_MCP_MMPROJ`: unknown environment variable, which is ignored\n  hint: not supported: models read text only",
     ] {
         assert!(told.contains(warning), "{told}");
     }
@@ -268,7 +268,7 @@ fn an_invalid_model_path_gets_a_hint() {
         ("https://example.com/m.gguf", "download the .gguf file"),
         (
             "llama3.2:3b",
-            "`ollama show --modelfile llama3.2:3b` prints its file",
+            "`ollama show --modelfile llama3.2:3b` prints the path",
         ),
         (
             "${HOME}/m.gguf",

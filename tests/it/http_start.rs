@@ -128,7 +128,7 @@ fn a_token_that_cannot_be_one_ends_the_start_without_being_shown() {
     ---
     error[config_token]: `LLAMA_MCP_AUTH`: the token must not be empty
     ---
-    error[config_token]: `--auth`: the token must be letters, digits and signs of ASCII, without spaces
+    error[config_token]: `--auth`: the token must be printable ASCII without spaces
     ---
     error: the argument '--auth <TOKEN>' cannot be used with '--auth_file <FILE>'
 

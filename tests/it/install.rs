@@ -134,9 +134,9 @@ fn every_client_starts_what_it_was_told() {
 fn it_says_what_it_wrote_and_what_comes_next() {
     let home = Home::with("says", ".lmstudio");
     insta::assert_snapshot!(home.installed(&["lmstudio", "crab.gguf"]), @r"
-    LM Studio: `llama` stands in ~/.lmstudio/mcp.json
-    It starts: PROGRAM --model ~/crab.gguf --deadline 50
-    Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. The deadline ends answers before, with what they have.
+    LM Studio: `llama` is now in ~/.lmstudio/mcp.json
+    Command: PROGRAM --model ~/crab.gguf --deadline 50
+    Time limit: 60 seconds per call; set `timeout` (milliseconds) next to `command` to change it. The deadline ends answers earlier, with the text generated so far.
     Next: switch the server on in LM Studio, under Program
     ");
     let written = home.told(home.read(".lmstudio/mcp.json").into_bytes());
@@ -152,21 +152,21 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     "#);
     insta::assert_snapshot!(home.installed(&["lmstudio", "--model", "crab.gguf"]), @r"
     LM Studio: `llama` is already in ~/.lmstudio/mcp.json
-    It starts: PROGRAM --model ~/crab.gguf --deadline 50
-    Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. The deadline ends answers before, with what they have.
+    Command: PROGRAM --model ~/crab.gguf --deadline 50
+    Time limit: 60 seconds per call; set `timeout` (milliseconds) next to `command` to change it. The deadline ends answers earlier, with the text generated so far.
     Next: switch the server on in LM Studio, under Program
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--config", "llama-mcp-server.toml"]), @r"
-    LM Studio: `llama` stands in ~/.lmstudio/mcp.json
-    The file as it was: ~/.lmstudio/mcp.json.before-install
-    It starts: PROGRAM --config ~/llama-mcp-server.toml --transport stdio
-    Time limit: 60 seconds a call, unless `timeout` (milliseconds) beside `command` says otherwise. `deadline = 50` under [defaults] ends answers before, with what they have.
+    LM Studio: `llama` is now in ~/.lmstudio/mcp.json
+    Backup: ~/.lmstudio/mcp.json.before-install
+    Command: PROGRAM --config ~/llama-mcp-server.toml --transport stdio
+    Time limit: 60 seconds per call; set `timeout` (milliseconds) next to `command` to change it. Set `deadline = 50` under [defaults] to end answers earlier, with the text generated so far.
     Next: switch the server on in LM Studio, under Program
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @r"
-    LM Studio: `llama` is gone from ~/.lmstudio/mcp.json
-    The file as it was: ~/.lmstudio/mcp.json.before-install-2
-    Next: start LM Studio anew
+    LM Studio: `llama` was removed from ~/.lmstudio/mcp.json
+    Backup: ~/.lmstudio/mcp.json.before-install-2
+    Next: restart LM Studio
     ");
     insta::assert_snapshot!(home.installed(&["lmstudio", "--remove"]), @"LM Studio: `llama` is not in ~/.lmstudio/mcp.json");
 }
@@ -295,11 +295,11 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     }
     assert_eq!(home.list(".cursor"), ["mcp.json"]);
     insta::assert_snapshot!(told.join("---\n"), @r#"
-    1 error[install_failed]: `zed` is not changed
-      caused by: Zed is not installed for this user: there is no `~/.config/zed`; start it once if it is, or let `install print` print what belongs in its file
+    1 error[install_failed]: the configuration of `zed` was not changed
+      caused by: Zed is not installed for this user: there is no `~/.config/zed`; start it once if it is installed, or copy the output of `install print` into its file
     ---
-    1 error[install_failed]: `claude-code` is not changed
-      caused by: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is, or let `install print` print what belongs in its file
+    1 error[install_failed]: the configuration of `claude-code` was not changed
+      caused by: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is installed, or copy the output of `install print` into its file
     ---
     2 error[config_model]: `--model`: the model file `~/missing.gguf` does not exist
       hint: check the path; in a configuration file, relative paths start at its folder
@@ -311,30 +311,30 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     ---
     2 error[config_value]: `--n_ctx`: must be a whole number from 0 to 100000000, found the string "x"
     ---
-    2 error[command_line]: a command line names one model, 2 are given
+    2 error[command_line]: the command line must name one model, found 2
 
-    hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` makes one
+    hint: declare them in a file: `llama-mcp-server config init > llama-mcp-server.toml` creates one
     ---
-    2 error: a client that starts the server speaks to it over stdio: leave out `--transport`
+    2 error: `--transport` cannot be combined with `install`: clients start the server over stdio; remove the flag
     ---
-    2 error: invalid value 'a b' for '--name <NAME>': a name is letters, digits, `_` and `-`, at most 64
+    2 error: invalid value 'a b' for '--name <NAME>': must be 1 to 64 letters, digits, `_` or `-`
 
     For more information, try '--help'.
     ---
-    1 error[install_failed]: `print` is not changed
+    1 error[install_failed]: the configuration of `print` was not changed
       caused by: `print` writes no file, so there is nothing to remove; name the client
     ---
-    1 error[install_failed]: `cursor` is not changed
+    1 error[install_failed]: the configuration of `cursor` was not changed
       caused by: could not edit `~/.cursor/mcp.json`
-      caused by: line 2, column 18: Unexpected token in object; nothing was written
+      caused by: line 2, column 18: Unexpected token in object; correct it, then run this again
     ---
-    1 error[install_failed]: `cursor` is not changed
+    1 error[install_failed]: the configuration of `cursor` was not changed
       caused by: could not edit `~/.cursor/mcp.json`
-      caused by: `llama` is another server there, `npx`; `--name` gives this one another name
+      caused by: the name `llama` is taken by another server (`npx`); choose another with `--name`
     ---
-    1 error[install_failed]: `cursor` is not changed
+    1 error[install_failed]: the configuration of `cursor` was not changed
       caused by: could not edit `~/.cursor/mcp.json`
-      caused by: what it holds is not an object; nothing was written
+      caused by: the file must be a JSON object; correct it, then run this again
     "#);
 }
 

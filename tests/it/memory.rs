@@ -170,7 +170,7 @@ fn the_hint_for_a_prompt_beyond_the_trained_context_does_not_advise_a_larger_n_c
     let folder = Folder::new("capped", "[models.a]\npath = 'crab.gguf'\nn_ctx = 65536\n");
     let told = text(folder.run(&["config", "check"], &[]).stdout);
     assert!(
-        told.contains("warning[context_capped]: `models.a.n_ctx`: is 65536, and the model was trained for 4096 tokens: its context is 4096"),
+        told.contains("warning[context_capped]: `models.a.n_ctx`: is 65536, but the model was trained for 4096 tokens: the context is 4096"),
         "{told}"
     );
 }

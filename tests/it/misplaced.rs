@@ -147,8 +147,8 @@ fn a_misspelt_tool_or_model_outside_of_the_file_is_one_error() {
     let told = text(folder.run(&["config", "check"], &variables).stderr);
     assert_eq!(told.matches("error[").count(), 2, "{told}");
     for part in [
-        "there is no tool `codr`\n  hint: did you mean the tool `coder`? If not: a new tool requires `prompt`, or `kind = \"chat\"`",
-        "there is no model `qq`\n  hint: did you mean the model `q`? If not: a new model requires `path`",
+        "there is no tool `codr`\n  hint: did you mean the tool `coder`? If not, a new tool requires `prompt`, or `kind = \"chat\"`",
+        "there is no model `qq`\n  hint: did you mean the model `q`? If not, a new model requires `path`",
     ] {
         assert!(told.contains(part), "{told}");
     }
@@ -173,7 +173,7 @@ fn an_alias_that_looks_like_another_name_is_refused() {
     for alias in [" b", "a\\tb", "x\\u0000"] {
         assert_one(
             &format!("{MODEL}aliases = [\"{alias}\"]\n"),
-            "clients could not tell it from another name",
+            "clients cannot distinguish such a name",
         );
     }
 }
@@ -202,10 +202,10 @@ fn a_tilde_that_stands_for_nothing_makes_no_folder() {
 fn a_command_of_another_program_is_translated() {
     let folder = Folder::empty("commands");
     for (word, hint) in [
-        ("serve", "without a command the server starts"),
+        ("serve", "run `llama-mcp-server` without a command"),
         ("check", "`llama-mcp-server config check`"),
         ("help", "`llama-mcp-server --help`"),
-        ("pull", "nothing is downloaded"),
+        ("pull", "download a .gguf file"),
     ] {
         let output = folder.run(&[word], &[]);
         assert_eq!(output.status.code(), Some(2), "{word}");

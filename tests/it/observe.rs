@@ -292,5 +292,5 @@ fn another_program_at_the_port_is_no_healthy_server() {
     other.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("is another program"), "{told}");
+    assert!(told.contains("another program answers at"), "{told}");
 }

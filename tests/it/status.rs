@@ -125,7 +125,7 @@ fn the_status_command_takes_the_token_from_the_file_the_variable_or_a_flag() {
     );
     let (code, told) = asked(&["--url", "https://127.0.0.1/mcp"], "");
     assert_eq!(code, 2);
-    assert!(told.contains("speaks no TLS"), "{told}");
+    assert!(told.contains("TLS is not supported"), "{told}");
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn an_edit_that_waits_for_a_restart_stays_visible_until_it_is_taken_back() {
     let write = |head: &str, tail: &str| {
         folder.write("llama-mcp-server.toml", &format!("{head}{model}{tail}"));
     };
-    let needed = "restart needed: server.cors\n";
+    let needed = "requires restart: server.cors\n";
     let cors = "[server]\ncors = true\n";
-    assert!(!status_when(&at, |_| true).contains("restart needed"));
+    assert!(!status_when(&at, |_| true).contains("requires restart"));
     write(cors, "");
     status_when(&at, |told| told.contains(needed));
     let restart = "config_restart_required";
@@ -173,7 +173,7 @@ fn an_edit_that_waits_for_a_restart_stays_visible_until_it_is_taken_back() {
     let told = status_when(&at, |told| told.contains("was rejected"));
     assert!(told.contains(needed), "{told}");
     write("", "");
-    status_when(&at, |told| !told.contains("restart needed"));
+    status_when(&at, |told| !told.contains("requires restart"));
     assert_eq!(whole(&metrics(&server), restart), 0);
 }
 
@@ -237,7 +237,7 @@ fn the_status_command_takes_the_token_that_may_see_most() {
 #[test]
 fn the_status_command_says_why_no_server_may_answer() {
     for (server, told) in [
-        ("port = 0", "this configuration serves stdio"),
+        ("port = 0", "this configuration uses stdio"),
         ("transport = 'http'\nport = 0", "the configured port is 0"),
     ] {
         let file = format!("[server]\n{server}\n[models.small]\npath = 'crab.gguf'\n");

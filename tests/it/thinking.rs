@@ -274,7 +274,7 @@ fn markers_that_nothing_shows_are_noted_and_can_be_named() {
     let checked = folder.run(&["config", "check"], &[]);
     let printed = text(checked.stdout) + &text(checked.stderr);
     assert!(
-        printed.contains("warning[unknown_thinking_tags]: `models.small.path`: the chat template has `<ponder>`, which looks like a marker of reasoning: it stays in answers"),
+        printed.contains("warning[unknown_thinking_tags]: `models.small.path`: the chat template has `<ponder>`, which looks like a marker of reasoning: the reasoning stays in answers"),
         "{printed}"
     );
     folder.write(

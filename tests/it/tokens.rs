@@ -197,12 +197,12 @@ tools = [\"chet\"]
     let told = text(output.stderr);
     for part in [
         "`server.tokens.none`: has no token",
-        "`server.tokens.auth`: is what the token of `auth` is called",
-        "`server.tokens.same`: has the token of `auth`, too",
-        "`server.tokens.both.token_file`: `token` is given, too",
+        "`server.tokens.auth`: is the reserved name of the token of `auth`",
+        "`server.tokens.same`: has the same token as `auth`",
+        "`server.tokens.both.token_file`: conflicts with `token`",
         "`server.tokens.tools.tools[0]`: there is no tool `chet`",
         "did you mean `chat`?",
-        "the token must be letters, digits and signs of ASCII, without spaces",
+        "the token must be printable ASCII without spaces",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }

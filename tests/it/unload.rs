@@ -104,7 +104,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     signal_process(former, "STOP");
     assert_eq!(
         printed(&server, &["restart", "chat"]),
-        "chat: a new process is starting; the old one ends after the call that it answers\n"
+        "chat: a new process is starting; the old one ends after its running call\n"
     );
     // The new process loads without a call.
     let models = models_when(&server, |models| {

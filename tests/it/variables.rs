@@ -164,7 +164,7 @@ fn variables_that_describe_services_do_not_prevent_a_start() {
     ];
     let told = text(folder.run(&["config", "check"], &other).stdout);
     for part in [
-        "`LLAMA_MCP_OTHER`: this environment variable is not a key",
+        "`LLAMA_MCP_OTHER`: unknown environment variable",
         "did you mean LLAMA_MCP_LOG__KEEP?",
     ] {
         assert!(told.contains(part), "{told}");

@@ -63,7 +63,7 @@ pub(super) fn unused_variables<'a>(
             model.name
         );
         let table = address.parent().unwrap_or_default();
-        let hint = if layers.shape.knows(&table.join(name)) {
+        let hint = if layers.schema.knows(&table.join(name)) {
             format!("`{name}` is a key of `[{table}]`: move it above `[{address}]`")
         } else {
             "correct the name, or remove the variable".to_owned()
@@ -82,7 +82,7 @@ pub(super) fn not_rendered(text: Option<&str>, address: &Address, layers: &mut L
     if has("{{", "}}") || has("{%", "%}") {
         let message =
             "is not a template: `{{ … }}` and `{% … %}` stay in the text as they are".into();
-        let hint = "move what depends on arguments into the `prompt` of a tool";
+        let hint = "move the parts that depend on arguments into the `prompt` of a tool";
         layers.warn_at(WarningKind::NotRendered, address, message, hint);
     }
 }
@@ -90,13 +90,13 @@ pub(super) fn not_rendered(text: Option<&str>, address: &Address, layers: &mut L
 /// Warns of `text`, the value at `address`, if it looks like the path of a file: the model sees the path, not the content.
 pub(super) fn path_as_text(text: Option<&str>, address: &Address, layers: &mut Layers) {
     if let Some(reference) = text.and_then(paths::file_reference) {
-        let message = "looks like the path of a file, and is used as the text itself".into();
+        let message = "looks like the path of a file, but is used as the text itself".into();
         let hint = format!("write `\"{reference}\"` for the content of the file");
         layers.warn_at(WarningKind::PathAsText, address, message, &hint);
     }
 }
 
-/// Warns of a base model, and of a model without a chat template.
+/// Warns of base models, and of models without a chat template.
 fn base_model(model: &ModelConfig, layers: &mut Layers) {
     let Ok(files) = &model.gguf().files else {
         return;
@@ -131,7 +131,7 @@ fn context(model: &ModelConfig, layers: &mut Layers) {
     let trained = model.trained_context();
     if model.gguf().settings.n_ctx > trained {
         let message = format!(
-            "is {}, and the model was trained for {trained} tokens: its context is {trained}",
+            "is {}, but the model was trained for {trained} tokens: the context is {trained}",
             model.gguf().settings.n_ctx
         );
         let hint = format!("lower it to {trained}, or set 0 for the trained context");
@@ -139,7 +139,7 @@ fn context(model: &ModelConfig, layers: &mut Layers) {
         layers.warn_at(kind, &model.address("n_ctx"), message, &hint);
     }
     let max_tokens = model.address("max_tokens");
-    if layers.is_said(&max_tokens) {
+    if layers.is_set(&max_tokens) {
         max_tokens_above(model.defaults.max_tokens, model, &max_tokens, layers);
     }
 }
@@ -154,7 +154,7 @@ pub(super) fn max_tokens_above(
     let context = model.context();
     if max_tokens >= context && !layers.is_refused(&model.address("n_ctx")) {
         let message = format!(
-            "is {max_tokens}, and the context of `{}` holds {context} tokens, prompt and answer together",
+            "is {max_tokens}, but the context of `{}` holds only {context} tokens for prompt and answer together",
             model.name
         );
         let hint = "lower it below `n_ctx`, or raise `n_ctx`";
@@ -170,7 +170,7 @@ pub(super) fn prompt_above_context(
     layers: &mut Layers,
 ) {
     let context = model.context();
-    // Most texts cannot be that long, and then need not be rendered.
+    // A text has at most one token per byte, so most texts need not be rendered.
     let bytes = tool.defaults.system.as_ref().map_or(0, String::len)
         + tool.prepared().map_or(0, |prepared| prepared.prompt.len());
     if bytes < context as usize || layers.is_refused(&model.address("n_ctx")) {
@@ -179,7 +179,7 @@ pub(super) fn prompt_above_context(
     let least = least_tokens(tool);
     if least >= context as usize {
         let message = format!(
-            "every call fails: the text has at least {least} tokens, and the context of `{}` holds {context}",
+            "every call fails: the text has at least {least} tokens, but the context of `{}` holds only {context}",
             model.name
         );
         let context = ContextSize {
@@ -208,7 +208,7 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
             "is {}: a number without a unit is in bytes",
             human(cache_ram)
         );
-        let hint = "write a unit, such as `\"256MiB\"`, or 0 to keep no prompts there";
+        let hint = "write a unit, such as `\"256MiB\"`, or 0 to cache no prompts in memory";
         let address = model.address("cache_ram");
         layers.warn_at(WarningKind::TinySize, &address, message, hint);
     }
@@ -240,7 +240,7 @@ pub(super) fn thinking_is_off(defaults: &Defaults, address: &Address, layers: &m
     }
 }
 
-/// Warns of `budget`, the value at `address`, which is not below `max_tokens`.
+/// Warns that `budget`, the value at `address`, is not below `max_tokens`.
 pub(super) fn thinking_budget_above(
     budget: u32,
     max_tokens: u32,
@@ -248,7 +248,7 @@ pub(super) fn thinking_budget_above(
     layers: &mut Layers,
 ) {
     let message = format!(
-        "is {budget}, and `max_tokens` ends the answer at {max_tokens} tokens, reasoning included"
+        "is {budget}, but `max_tokens` ends the answer at {max_tokens} tokens, including reasoning"
     );
     let hint = "lower it, or raise `max_tokens`";
     layers.warn_at(WarningKind::ThinkingBudgetUnused, address, message, hint);
@@ -278,12 +278,12 @@ fn idle_time(model: &ModelConfig, settings: &ConfigFile, layers: &mut Layers) {
 
 fn unused_model(model: &ModelConfig, config: &Config, layers: &mut Layers) {
     let is_used = config.tools.iter().any(|tool| tool.model == model.name);
-    // A configuration without anything to call is an error.
+    // If there is nothing to call at all, that is reported as an error.
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
     let has_tools = has_chat || !config.tools.is_empty();
     let is_known = !layers.has_problem_at(&Address::of(["tools"])) && has_tools;
     if model.tool_name.is_none() && !is_used && is_known {
-        let message = "hides the model, and no other tool uses it".into();
+        let message = "hides the model, but no other tool uses it".into();
         let hint = "remove `tool = false` or the model, or name the model in a tool";
         let kind = WarningKind::UnusedModel;
         layers.warn_at(kind, &model.address("tool"), message, hint);

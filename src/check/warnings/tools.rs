@@ -14,39 +14,39 @@ use crate::config::{ModelConfig, ToolConfig};
 use crate::schema::AnswerSchema;
 use crate::tools::typed::prompt::PromptTemplate;
 
-/// Adds the warnings about `tool` of `model` to `layers`.
+/// Adds the warnings about `tool`, which uses `model`, to `layers`.
 pub(super) fn find(
     tool: &ToolConfig,
     model: Option<&ModelConfig>,
     settings: &ConfigFile,
     layers: &mut Layers,
 ) {
-    let Some(said) = settings.tools.get(&tool.name) else {
+    let Some(own) = settings.tools.get(&tool.name) else {
         return;
     };
     descriptions(tool, layers);
     for (key, text) in [
-        ("system", &said.system),
-        ("description", &said.description),
-        ("title", &said.title),
-        ("prompt_suffix", &said.prompt_suffix),
+        ("system", &own.system),
+        ("description", &own.description),
+        ("title", &own.title),
+        ("prompt_suffix", &own.prompt_suffix),
     ] {
         not_rendered(text.as_deref(), &address(&tool.name, key), layers);
     }
     for (key, text) in [
-        ("system", &said.system),
-        ("prompt", &said.prompt),
-        ("prompt_suffix", &said.prompt_suffix),
+        ("system", &own.system),
+        ("prompt", &own.prompt),
+        ("prompt_suffix", &own.prompt_suffix),
     ] {
         path_as_text(text.as_deref(), &address(&tool.name, key), layers);
     }
     if let Some(model) = model {
-        beside_model(tool, model, said, layers);
+        against_model(tool, model, own, layers);
         let prompt = tool.prepared().map_or(0, |prepared| prepared.prompt.len());
         let system = tool.defaults.system.as_ref().map_or(0, String::len);
         let longest = if prompt > system {
             address(&tool.name, "prompt")
-        } else if said.system.is_some() {
+        } else if own.system.is_some() {
             address(&tool.name, "system")
         } else {
             model.address("system")
@@ -57,7 +57,7 @@ pub(super) fn find(
         return;
     };
     schema_notes(&tool.name, prepared, layers);
-    // Only a part of a faulty template is known.
+    // The variables of a template with an error are not all known.
     if !layers.has_problem_at(&address(&tool.name, "prompt"))
         && let Ok(template) = PromptTemplate::of(prepared)
     {
@@ -82,14 +82,14 @@ fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
     let is_blank = |text: Option<&str>| text.is_none_or(|text| text.trim().is_empty());
     if is_blank(tool.description.as_deref()) {
         let message = "is missing: clients choose among tools by their descriptions".into();
-        let hint = "say what the tool is good for: `description = \"…\"`";
+        let hint = "describe the purpose of the tool: `description = \"…\"`";
         layers.warn_at(kind, &address(&tool.name, "description"), message, hint);
     }
     let arguments = tool.prepared().map(|prepared| &prepared.arguments);
     for argument in arguments.into_iter().flatten() {
         if is_blank(argument.schema["description"].as_str()) {
-            let message = "is missing: clients must guess what the argument is".into();
-            let hint = "say what the argument is: `description = \"…\"`";
+            let message = "is missing: clients must guess the meaning of the argument".into();
+            let hint = "describe the argument: `description = \"…\"`";
             let arguments = address(&tool.name, "arguments");
             let at = arguments.join(&argument.name);
             if !layers.is_refused(&at) {
@@ -100,39 +100,37 @@ fn descriptions(tool: &ToolConfig, layers: &mut Layers) {
 }
 
 /// Warns of settings of the tool that have no effect because of its model's settings.
-fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, layers: &mut Layers) {
-    let variables = said.template_arguments.iter().flatten();
+fn against_model(tool: &ToolConfig, model: &ModelConfig, own: &ToolSettings, layers: &mut Layers) {
+    let variables = own.template_arguments.iter().flatten();
     let variables = variables.map(|(name, _)| name);
     let at = address(&tool.name, "template_arguments");
     unused_variables(variables, model, &at, layers);
     let defaults = &tool.defaults;
     let max_tokens = address(&tool.name, "max_tokens");
-    if let Some((asked, limit)) = said.max_tokens.zip(defaults.max_tokens_limit)
-        && asked > limit
+    if let Some((max, limit)) = own.max_tokens.zip(defaults.max_tokens_limit)
+        && max > limit
         // A value above the tool's own limit is an error.
-        && said.max_tokens_limit.is_none()
+        && own.max_tokens_limit.is_none()
     {
         let message = format!(
-            "is {asked}, and the `max_tokens_limit` of `{}` is {limit}",
+            "is {max}, but the `max_tokens_limit` of `{}` is {limit}",
             model.name
         );
         let hint = "lower it, or raise `max_tokens_limit`";
         layers.warn_at(WarningKind::MaxTokensCapped, &max_tokens, message, hint);
     }
-    if said.max_tokens.is_some() {
+    if own.max_tokens.is_some() {
         max_tokens_above(defaults.max_tokens, model, &max_tokens, layers);
     }
-    thinking_budget(tool, model, said, layers);
-    let penalties_said = [
-        ("repeat_last_n", said.sampling.repeat_last_n.is_some()),
-        ("repeat_penalty", said.sampling.repeat_penalty.is_some()),
-        ("presence_penalty", said.sampling.presence_penalty.is_some()),
-        (
-            "frequency_penalty",
-            said.sampling.frequency_penalty.is_some(),
-        ),
+    thinking_budget(tool, model, own, layers);
+    let sampling = &own.sampling;
+    let penalty_keys = [
+        ("repeat_last_n", sampling.repeat_last_n.is_some()),
+        ("repeat_penalty", sampling.repeat_penalty.is_some()),
+        ("presence_penalty", sampling.presence_penalty.is_some()),
+        ("frequency_penalty", sampling.frequency_penalty.is_some()),
     ];
-    match penalties_said.iter().find(|(_, is_said)| *is_said) {
+    match penalty_keys.iter().find(|(_, is_set)| *is_set) {
         Some(("repeat_last_n", _)) => {
             penalties(defaults, &address(&tool.name, "repeat_last_n"), layers);
         }
@@ -142,11 +140,11 @@ fn beside_model(tool: &ToolConfig, model: &ModelConfig, said: &ToolSettings, lay
     }
 }
 
-/// Warns of a limit of reasoning that has no effect, if the tool sets a part of what contradicts itself.
+/// Warns of a `thinking_budget` that has no effect, if the tool itself sets one of the keys that contradict each other.
 fn thinking_budget(
     tool: &ToolConfig,
     model: &ModelConfig,
-    said: &ToolSettings,
+    own: &ToolSettings,
     layers: &mut Layers,
 ) {
     let at = |key: &str| address(&tool.name, key);
@@ -156,19 +154,19 @@ fn thinking_budget(
     };
     let max_tokens = defaults.max_tokens;
     if budget >= max_tokens {
-        if said.thinking_budget.is_some() {
+        if own.thinking_budget.is_some() {
             thinking_budget_above(budget, max_tokens, &at("thinking_budget"), layers);
-        } else if said.max_tokens.is_some() {
+        } else if own.max_tokens.is_some() {
             let message = format!(
-                "is {max_tokens}, reasoning included, and the `thinking_budget` of `{}` is {budget}",
+                "is {max_tokens}, including reasoning, but the `thinking_budget` of `{}` is {budget}",
                 model.name
             );
-            let hint = "raise it, or set a lower `thinking_budget` of the tool";
+            let hint = "raise it, or set a lower `thinking_budget` for the tool";
             let kind = WarningKind::ThinkingBudgetUnused;
             layers.warn_at(kind, &at("max_tokens"), message, hint);
         }
     }
-    if said.thinking_budget.is_some() {
+    if own.thinking_budget.is_some() {
         thinking_is_off(defaults, &at("thinking_budget"), layers);
     }
 }
@@ -185,7 +183,7 @@ fn unused_arguments(
         .filter(|argument| !is_used(&argument.name))
     {
         let cost = match argument.default {
-            None => "clients must give it all the same",
+            None => "clients must still pass it",
             Some(_) => "it has no effect",
         };
         let message = format!("the prompt does not use this argument, and {cost}");
@@ -198,7 +196,7 @@ fn unused_arguments(
     }
 }
 
-/// Warns if `prompt`, which is all the text that the model sees, does not name the allowed answers. The model sees neither choices nor schemas.
+/// Warns if `prompt`, the whole text that the model sees, does not name the allowed answers. The model sees neither choices nor schemas.
 fn hidden_answer(
     tool: &str,
     prompt: &str,
@@ -221,10 +219,10 @@ fn hidden_answer(
                 more => format!(" and {more} more"),
             };
             let message = format!(
-                "the prompt does not name `{first}`{more}, and the model sees nothing but the prompt"
+                "the prompt does not name `{first}`{more}, but the model sees only the prompt"
             );
             let hint =
-                "name the choices in the prompt, for example by `{{ choices | join(\", \") }}`";
+                "name the choices in the prompt, for example with `{{ choices | join(\", \") }}`";
             layers.warn_at(WarningKind::ChoicesNotShown, &at, message, hint);
         }
         return;
@@ -234,9 +232,8 @@ fn hidden_answer(
     let mut fields = fields.map(|name| name.replace(['_', '-'], " ")).peekable();
     if fields.peek().is_some() && fields.all(|name| is_hidden(&name)) && !is_used("output_schema") {
         let message =
-            "the prompt names no field of the answer, and the model sees nothing but the prompt"
-                .into();
-        let hint = "name the fields in the prompt, for example by `{{ output_schema }}`";
+            "the prompt names no field of the answer, but the model sees only the prompt".into();
+        let hint = "name the fields in the prompt, for example with `{{ output_schema }}`";
         layers.warn_at(WarningKind::OutputNotShown, &at, message, hint);
     }
 }
@@ -259,7 +256,7 @@ fn shown(tool: &ToolConfig, prepared: &PreparedPrompt) -> String {
     (shown + &plain).to_lowercase()
 }
 
-/// Warns about the parts of a schema that are not enforced.
+/// Warns of the parts of a schema that are not enforced.
 fn schema_notes(name: &str, tool: &PreparedPrompt, layers: &mut Layers) {
     let Some(answer) = &tool.answer else { return };
     for note in answer.notes.iter().filter(|note| note.is_ignored) {

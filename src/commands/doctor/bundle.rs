@@ -1,4 +1,4 @@
-//! A report to pass on: what doctor found, and what counts of the configuration, without what is nobody's business.
+//! Report to share: the findings and the effective configuration, without secrets, prompts and the home directory.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,19 +10,19 @@ use super::Finding;
 use crate::config::load::Layers;
 use crate::config::reference::{self, View};
 
-/// Writes the report to `path`, which must not be there yet.
+/// Writes the report to `path`, which must not exist.
 pub(super) fn write(
     path: &Path,
     findings: &[Finding],
     layers: Option<&Layers>,
 ) -> anyhow::Result<()> {
-    let findings: Vec<String> = findings.iter().map(Finding::for_others).collect();
+    let findings: Vec<String> = findings.iter().map(Finding::to_shareable).collect();
     let configuration = layers.map_or_else(
-        || "(there is none that could be run)\n".into(),
+        || "(no valid configuration)\n".into(),
         |layers| reference::effective(layers, View::ForOthers),
     );
     let report = format!(
-        "# What doctor found\n\n{}\n\n# What counts of the configuration\n\n{configuration}",
+        "# Findings\n\n{}\n\n# Effective configuration\n\n{configuration}",
         findings.join("\n")
     );
     let home = dirs::home_dir();
@@ -34,7 +34,7 @@ pub(super) fn write(
         .with_context(|| format!("could not write the report `{}`", path.display()))
 }
 
-/// A home directory is called like its owner. In TOML it is written with escapes.
+/// Replaces the home directory by `~`, since its name is usually that of its owner. TOML values contain it with escapes.
 fn without_home(report: &str, home: Option<&Path>) -> String {
     let home = home.map(|home| home.to_string_lossy().into_owned());
     match home.as_deref() {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_owner_of_the_home_folder_is_left_out() {
+    fn the_name_of_the_home_directory_is_left_out() {
         let report = "`/home/ann/small.gguf`, path = \"/home/ann/small.gguf\"";
         let home = Some(Path::new("/home/ann"));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a configuration asks of the machine: models, disk, port.
+//! Checks of a configuration against the machine: models, disks, port.
 
 use std::io::ErrorKind;
 use std::iter;
@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::{Finding, Verdict};
 use crate::backend::Need;
 use crate::check::{self, Checked};
-use crate::commands::server::Server;
+use crate::commands::server::RunningServer;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
@@ -21,11 +21,11 @@ use crate::process::{self, memory_lock};
 use crate::transport;
 use crate::transport::http::observe::READY;
 
-/// Less than this is soon full of logs.
+/// Free disk space in bytes below which logs may soon fill the disk.
 const LITTLE_DISK: u64 = 1 << 30;
 
-/// What is found, and what was said, where it could be run.
-pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, Option<Layers>) {
+/// Returns the findings on the configuration that `typed` names, and its layers if it is valid.
+pub(super) fn inspect(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, Option<Layers>) {
     let checked = match check::examine(typed, around) {
         Ok(checked) => checked,
         Err(rejected) => {
@@ -41,12 +41,12 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
         }
     };
     let mut findings = vec![configuration(&checked)];
-    // Models whose files are unusable appear among the problems of the configuration.
+    // Models with unusable files are among the problems of the configuration.
     let models = checked.loadable();
     findings
         .extend(models.map(|(model, files, need)| self::model(model, files, need, checked.budget)));
     let models = checked.loadable();
-    findings.extend(models.filter_map(|(model, files, _)| locked(model, files)));
+    findings.extend(models.filter_map(|(model, files, _)| memory_lock_limit(model, files)));
     findings.extend(checked.layers.warnings.iter().map(warning));
     findings.extend(disks(&checked));
     match &checked.config.transport {
@@ -66,14 +66,14 @@ pub(super) fn look(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>, O
 
 fn problem(error: &ConfigError) -> Finding {
     Finding {
-        outline: Some(error.outlined()),
+        redacted: Some(error.redacted()),
         ..Finding::new(Verdict::Problem, "configuration", error.told())
     }
 }
 
 fn warning(warning: &Problem) -> Finding {
     Finding {
-        outline: Some(warning.outlined()),
+        redacted: Some(warning.redacted()),
         ..Finding::new(Verdict::Warning, "configuration", warning.line())
     }
 }
@@ -86,24 +86,24 @@ fn configuration(checked: &Checked) -> Finding {
     let state = if checked.doubts.is_empty() {
         "valid"
     } else {
-        "read, with what is told below"
+        "with the problems below"
     };
-    let mut told = vec![format!(
+    let mut lines = vec![format!(
         "{from}, {state}; {} for models",
         human(checked.budget)
     )];
-    told.extend(
+    lines.extend(
         checked
             .layers
             .notes
             .iter()
             .map(|note| format!("note: {note}")),
     );
-    Finding::ok("configuration", told.join("\n"))
+    Finding::ok("configuration", lines.join("\n"))
 }
 
 /// Returns a warning if the system does not let the process of `model` lock its weights into memory.
-fn locked(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
+fn memory_lock_limit(model: &ModelConfig, files: &ModelFiles) -> Option<Finding> {
     let limit = memory_lock::limit()?;
     let is_refused = model.gguf().settings.mlock && files.header.weight_bytes > limit;
     is_refused.then(|| {
@@ -133,7 +133,7 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
         bytes => format!(" and {} of GPU memory", human(bytes)),
     };
     let text = format!(
-        "`{}`, {}{trained}, {template}; {} of tensors, {} in all{gpu} for calls of {} tokens",
+        "`{}`, {}{trained}, {template}; {} of weights, {} in total{gpu} for calls of {} tokens",
         model.gguf().settings.path.display(),
         header.architecture,
         human(header.weight_bytes),
@@ -143,7 +143,10 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     let subject = format!("model {}", model.name);
     let free = memory::free().unwrap_or(u64::MAX);
     if total > budget {
-        let text = format!("{text}\nall models together may take {}", human(budget));
+        let text = format!(
+            "{text}\nthis exceeds the memory budget of all models, {}",
+            human(budget)
+        );
         return Finding::new(Verdict::Warning, subject, text);
     }
     if total > free {
@@ -161,7 +164,7 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
     Finding::ok(subject, text)
 }
 
-/// Where the server writes: the log, and on systems other than Linux small files of turns.
+/// Checks the disks that the server writes to: that of the log, and that of temporary files.
 fn disks(checked: &Checked) -> Vec<Finding> {
     let temporary = std::env::temp_dir();
     let log = checked.config.log.file.as_deref().and_then(Path::parent);
@@ -169,16 +172,16 @@ fn disks(checked: &Checked) -> Vec<Finding> {
     let folders = folders.into_iter();
     folders
         .filter_map(|(what, folder)| {
-            // A file without a folder is in the current one.
+            // The parent of a bare file name is empty.
             let folder = folder?;
             let folder = if folder.as_os_str().is_empty() {
                 Path::new(".")
             } else {
                 folder
             };
-            // That of the log is made.
+            // The server creates the folder of the log.
             if !folder.exists() && what != "log" {
-                let text = format!("`{}` is not there", folder.display());
+                let text = format!("`{}` does not exist", folder.display());
                 return Some(Finding::new(
                     Verdict::Warning,
                     format!("disk for {what}"),
@@ -200,7 +203,7 @@ fn disks(checked: &Checked) -> Vec<Finding> {
 fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding {
     let addresses: Vec<String> = http.addresses.iter().map(SocketAddr::to_string).collect();
     let addresses = addresses.join(" or ");
-    // As the server does it.
+    // Listens as the server does.
     let listened = Builder::new_current_thread()
         .enable_io()
         .build()
@@ -208,13 +211,13 @@ fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding 
     let Err(error) = listened else {
         return Finding::ok("port", format!("{addresses} is free"));
     };
-    let answers = Server::configured(typed, around)
+    let response = RunningServer::from_config(typed, around)
         .ok()
         .and_then(|server| server.get("/health/ready").ok());
-    match answers {
-        Some((200, said)) if said.trim() == READY => Finding::ok(
+    match response {
+        Some((200, body)) if body.trim() == READY => Finding::ok(
             "port",
-            format!("{addresses}: a server of this program answers there"),
+            format!("{addresses}: a llama-mcp-server is already running there"),
         ),
         _ => Finding::new(
             Verdict::Problem,
@@ -222,11 +225,11 @@ fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding 
             match error.kind() {
                 ErrorKind::AddrNotAvailable => {
                     format!(
-                        "{addresses}: {error}\nhint: `--host` or `[server] host` names an address of this machine"
+                        "{addresses}: {error}\nhint: set `--host`, or `host` in `[server]`, to an address of this machine"
                     )
                 }
                 _ => format!(
-                    "{addresses}: {error}\nhint: `--port` or `[server] port` chooses another one"
+                    "{addresses}: {error}\nhint: choose another port with `--port`, or with `port` in `[server]`"
                 ),
             },
         ),

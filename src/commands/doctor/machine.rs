@@ -1,4 +1,4 @@
-//! The machine and the build: CPU and its code, GPUs, memory.
+//! Checks of the machine and the build: CPU, kernels, GPUs, memory.
 
 use std::env;
 
@@ -9,20 +9,21 @@ use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
 use crate::worker::machine::{self, Machine};
 
-/// Drivers that compute on the CPU.
+/// Graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
-/// Less than this lets no useful model in.
+/// Free memory in bytes below which no useful model can be loaded.
 const LITTLE_MEMORY: u64 = 512 << 20;
 
-/// What the kernels of llama.cpp make use of, by the names of `/proc/cpuinfo` and Rust.
+/// CPU features that the kernels of llama.cpp use, each with whether this CPU has it.
 macro_rules! detected {
     ($detected:ident: $($name:tt),*) => {
         [$(($name, std::arch::$detected!($name))),*]
     };
 }
 
-pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
+/// Returns the findings on the machine and the build.
+pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "build",
         format!(
@@ -34,13 +35,13 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
         ),
     )];
     findings.push(cpus(around));
-    match asked(around) {
-        Ok(machine) => findings.extend(computing(&machine)),
+    match ask_llama_cpp(around) {
+        Ok(machine) => findings.extend(devices(&machine)),
         Err(error) => findings.push(Finding::new(
             Verdict::Problem,
             "llama.cpp",
             format!(
-                "{error}\nhint: take a build for this machine; a GPU's driver may need an update"
+                "{error}\nhint: use a build for this machine; the GPU driver may need an update"
             ),
         )),
     }
@@ -48,25 +49,25 @@ pub(super) fn look(around: &Surroundings) -> Vec<Finding> {
     findings
 }
 
-/// Returns what llama.cpp finds, in a process of its own.
-fn asked(around: &Surroundings) -> Result<Machine, String> {
+/// Returns the backends and devices that llama.cpp finds, asked in a separate process.
+fn ask_llama_cpp(around: &Surroundings) -> Result<Machine, String> {
     let program = around.program.as_deref();
     machine::detect(program.ok_or("could not find this program's file")?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {
     let cpus = around.cpus;
-    let there: Vec<&str> = features()
+    let available: Vec<&str> = features()
         .into_iter()
-        .filter_map(|(name, is_there)| is_there.then_some(name))
+        .filter_map(|(name, is_available)| is_available.then_some(name))
         .collect();
     Finding::ok(
         "cpu",
         format!(
-            "{} may be used ({} cores), with {}",
+            "{} available ({} cores), with {}",
             cpus.all,
             cpus.cores,
-            there.join(" ")
+            available.join(" ")
         ),
     )
 }
@@ -86,9 +87,9 @@ fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
     []
 }
 
-fn computing(machine: &Machine) -> Vec<Finding> {
+fn devices(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![match &machine.cpu_backend {
-        Ok(backend) => Finding::ok("kernel", format!("llama.cpp's code for the CPU: {backend}")),
+        Ok(backend) => Finding::ok("kernel", format!("llama.cpp CPU backend: {backend}")),
         Err(error) => Finding::new(Verdict::Problem, "kernel", error),
     }];
     let gpus = machine.devices.iter().filter(|device| device.is_gpu);
@@ -106,19 +107,19 @@ fn computing(machine: &Machine) -> Vec<Finding> {
             human(gpu.memory_total)
         );
         if SOFTWARE.iter().any(|name| gpu.description.contains(name)) {
-            let text = format!("{text}\nhint: this is the CPU, slower than without a GPU backend; install the GPU's driver, or set `n_gpu_layers = 0`");
+            let text = format!("{text}\nhint: this driver computes on the CPU, more slowly than a build without GPU backend; install the driver of the GPU, or set `n_gpu_layers = 0`");
             return Finding::new(Verdict::Warning, "gpu", text);
         }
         Finding::ok("gpu", text)
     }));
     if !machine.has_gpu() {
         findings.push(match gpu::BACKEND {
-            None => Finding::ok("gpu", "this build computes on the CPU alone"),
+            None => Finding::ok("gpu", "none: this build computes on the CPU"),
             Some(backend) => Finding::new(
                 Verdict::Warning,
                 "gpu",
                 format!(
-                    "{backend} finds none: models run on the CPU\nhint: look at the driver; in a container the GPU must be passed in (`--gpus all`)"
+                    "{backend} finds no GPU: models run on the CPU\nhint: check the driver; in a container, pass the GPU in (`--gpus all`)"
                 ),
             ),
         });
@@ -128,13 +129,13 @@ fn computing(machine: &Machine) -> Vec<Finding> {
 
 fn memory(memory: &Memory) -> Finding {
     let free = memory.free();
-    let told = free.map_or("unknown".into(), human);
+    let shown = free.map_or("unknown".into(), human);
     let machine = memory.machine.map(|machine| human(machine.total));
     let machine = machine.unwrap_or("unknown".into());
     let (limit, hint) = match memory.cgroup {
         CgroupLimit::None => ("no cgroup limit".into(), "stop programs that use it"),
         CgroupLimit::Hidden => (
-            "the files of this process's cgroup are not mounted, so a limit of a container or service is not known\nhint: set `memory_budget` below that limit".into(),
+            "the files of this process's cgroup are not mounted, so the limit of the container or service is unknown\nhint: set `memory_budget` below that limit".into(),
             "stop programs that use it",
         ),
         CgroupLimit::Bytes(limit) => (
@@ -142,7 +143,7 @@ fn memory(memory: &Memory) -> Finding {
             "raise the limit (`docker run --memory`, `resources.limits.memory`, `MemoryMax=`), or stop programs that use it",
         ),
     };
-    let text = format!("{told} free of {machine}; {limit}");
+    let text = format!("{shown} free of {machine}; {limit}");
     match free {
         Some(free) if free < LITTLE_MEMORY => {
             let text = format!("{text}\nhint: {hint}");
@@ -164,7 +165,7 @@ mod tests {
     use crate::memory::Capacity;
 
     #[test]
-    fn a_gpu_that_is_there_is_told() {
+    fn a_gpu_is_listed_with_its_memory() {
         let machine = Machine {
             cpu_backend: Ok("libggml-cpu-zen4.so".into()),
             devices: vec![Device {
@@ -176,21 +177,18 @@ mod tests {
                 memory_free: 79 << 30,
             }],
         };
-        let told: Vec<String> = computing(&machine)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let lines: Vec<String> = devices(&machine).iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            lines,
             [
-                "ok       kernel: llama.cpp's code for the CPU: libggml-cpu-zen4.so",
+                "ok       kernel: llama.cpp CPU backend: libggml-cpu-zen4.so",
                 "ok       gpu: CUDA0 (NVIDIA H100), memory of its own: 79.0 GiB free of 80.0 GiB",
             ]
         );
     }
 
     #[test]
-    fn little_memory_is_a_warning_whose_hint_names_what_limits_it() {
+    fn little_free_memory_is_a_warning_whose_hint_names_the_limit() {
         let machine = Some(Capacity {
             total: 8 << 30,
             free: 300 << 20,

@@ -1,93 +1,96 @@
-//! One server's entry in the text of a client's configuration: text in, text out. All else stays as it is, comments,
-//! order and indentation included.
+//! Edits the entry of a server in the JSON text of a client's configuration. Pure.
+//!
+//! Everything else in the text stays as it is, including comments, order and indentation.
 
 use jsonc_parser::cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode};
 use jsonc_parser::{ParseOptions, errors::ParseError};
 use serde_json::Value;
 use thiserror::Error;
 
-/// The stem of this program's file, by which an entry is known as one of ours.
+/// File name of this program without extension. An entry with this command belongs to this program.
 const PROGRAM: &str = "llama-mcp-server";
 
-/// Windows' Notepad puts it in front; the parser would stumble over it.
+/// Byte order mark, which some Windows editors put first. The parser does not accept it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Where entries stand: the client's own key, and the server's name under it.
+/// Place of an entry: the key of the table of servers, and the name of the server in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot<'a> {
-    /// `mcpServers`, and the like.
+    /// Key of the table of servers, such as `mcpServers`.
     pub key: &'a str,
-    /// The server's name.
+    /// Name of the server.
     pub name: &'a str,
 }
 
-/// How a client starts the server.
+/// The entry of a server: the command with which a client starts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Whether the client wants to be told that it is one over stdio.
+    /// Whether the entry has `"type": "stdio"`.
     pub has_type: bool,
-    /// The program.
+    /// Path of the program.
     pub command: String,
-    /// What it is started with.
+    /// Arguments of the program.
     pub args: Vec<String>,
 }
 
-/// Why a text is not edited.
+/// The reason why a text cannot be edited.
 #[derive(Debug, Error)]
 pub(crate) enum EditError {
-    /// Neither JSON nor JSON with comments.
-    #[error("line {}, column {}: {}; nothing was written", .0.line_display(), .0.column_display(), .0.kind())]
+    /// The text is neither JSON nor JSON with comments.
+    #[error("line {}, column {}: {}; correct it, then run this again", .0.line_display(), .0.column_display(), .0.kind())]
     Broken(ParseError),
-    /// Something else where an object is to be.
-    #[error("{0} is not an object; nothing was written")]
+    /// A value that must be an object is none.
+    #[error("{0} must be a JSON object; correct it, then run this again")]
     NotAnObject(String),
-    /// Programs read one of them, and not all the same one.
-    #[error("`{0}` stands there twice; remove one of them")]
-    Twice(String),
-    /// The name is taken.
-    #[error("`{name}` is another server there, {command}; `--name` gives this one another name")]
-    Foreign {
-        /// Its name.
+    /// A key occurs twice. Programs differ in which of the two they read.
+    #[error("`{0}` occurs twice; remove one of the two")]
+    DuplicateKey(String),
+    /// Another server has the name.
+    #[error(
+        "the name `{name}` is taken by another server ({command}); choose another with `--name`"
+    )]
+    NameTaken {
+        /// Name of both servers.
         name: String,
-        /// What it starts, in words.
+        /// Command of the other server, or how else it is reached.
         command: String,
     },
 }
 
-/// Puts `entry` into `text`. What the entry has beside command and arguments (`env` …) it keeps.
+/// Writes `entry` into `text`. An existing entry keeps its other keys, such as `env`.
 ///
 /// # Errors
-/// Where the text is broken, or the name belongs to another server.
+/// The text is invalid, or another server has the name.
 pub(crate) fn set(text: &str, slot: Slot<'_>, entry: &Entry) -> Result<String, EditError> {
     edit(text, |root| {
         let root = root
             .object_value_or_create()
-            .ok_or_else(|| EditError::NotAnObject("what it holds".to_owned()))?;
+            .ok_or_else(|| EditError::NotAnObject("the file".to_owned()))?;
         let servers = match object(&root, slot.key)? {
             Some(servers) => servers,
             None => root.object_value_or_set(slot.key),
         };
-        let Some(there) = ours(&servers, slot.name)? else {
+        let Some(existing) = ours(&servers, slot.name)? else {
             let fields = entry.fields().into_iter();
             let fields = fields.map(|(key, value)| (key.to_owned(), input(&value)));
             servers.append(slot.name, CstInputValue::Object(fields.collect()));
             return Ok(());
         };
         for (key, value) in entry.fields() {
-            match only(&there, key)? {
+            match only(&existing, key)? {
                 Some(field) if value_of(&field) == Some(value.clone()) => {}
                 Some(field) => field.set_value(input(&value)),
-                None => drop(there.append(key, input(&value))),
+                None => drop(existing.append(key, input(&value))),
             }
         }
         Ok(())
     })
 }
 
-/// Takes the entry out of `text`, if it is there.
+/// Removes the entry from `text`, if there is one.
 ///
 /// # Errors
-/// Where the text is broken, or the name belongs to another server.
+/// The text is invalid, or another server has the name.
 pub(crate) fn remove(text: &str, slot: Slot<'_>) -> Result<String, EditError> {
     edit(text, |root| {
         let servers = match root.object_value() {
@@ -124,7 +127,7 @@ fn edit(
     Ok(format!("{mark}{root}"))
 }
 
-/// What editors allow in their settings; none of JSON5.
+/// Returns the options for JSON as editors allow it in their settings: with comments and trailing commas, but not JSON5.
 fn json_with_comments() -> ParseOptions {
     ParseOptions {
         allow_comments: true,
@@ -140,19 +143,22 @@ fn json_with_comments() -> ParseOptions {
     }
 }
 
-/// The property `name`, of which there is one at most.
+/// Returns the property `name` of `object`.
+///
+/// # Errors
+/// The property occurs twice.
 fn only(object: &CstObject, name: &str) -> Result<Option<CstObjectProp>, EditError> {
     let mut found = object
         .properties()
         .into_iter()
         .filter(|property| property.decoded_name().as_deref() == Some(name));
     match (found.next(), found.next()) {
-        (_, Some(_)) => Err(EditError::Twice(name.to_owned())),
+        (_, Some(_)) => Err(EditError::DuplicateKey(name.to_owned())),
         (property, None) => Ok(property),
     }
 }
 
-/// The object under `name`.
+/// Returns the object in the property `name` of `parent`.
 fn object(parent: &CstObject, name: &str) -> Result<Option<CstObject>, EditError> {
     let Some(property) = only(parent, name)? else {
         return Ok(None);
@@ -163,14 +169,14 @@ fn object(parent: &CstObject, name: &str) -> Result<Option<CstObject>, EditError
     }
 }
 
-/// The entry `name`, which must be one of this program.
+/// Returns the entry `name` of `servers`, which must belong to this program.
 fn ours(servers: &CstObject, name: &str) -> Result<Option<CstObject>, EditError> {
     let Some(entry) = object(servers, name)? else {
         return Ok(None);
     };
     let command = only(&entry, "command")?.and_then(|command| value_of(&command));
     let command = match &command {
-        // As Zed had it until 2025.
+        // The format of Zed until 2025.
         Some(Value::Object(command)) => command.get("path"),
         other => other.as_ref(),
     };
@@ -179,16 +185,16 @@ fn ours(servers: &CstObject, name: &str) -> Result<Option<CstObject>, EditError>
         return Ok(Some(entry));
     }
     let command = match command {
-        "" => "which is reached by an address".to_owned(),
+        "" => "reached by URL".to_owned(),
         command => format!("`{command}`"),
     };
-    Err(EditError::Foreign {
+    Err(EditError::NameTaken {
         name: name.to_owned(),
         command,
     })
 }
 
-/// Whether `command` names a file of this program, on any system and in any folder.
+/// Returns whether `command` is a path of this program, on any system and in any folder.
 fn is_this_program(command: &str) -> bool {
     let file = command.rsplit(['/', '\\']).next().unwrap_or_default();
     file.strip_suffix(".exe").unwrap_or(file) == PROGRAM

@@ -1,13 +1,13 @@
-//! The table of foreign names. The page `docs/coming-from.md` has the same rows; a test checks that.
+//! The table of names in other programs. The page `docs/coming-from.md` has the same rows, which a test checks.
 
 use super::Meaning;
 
-/// Makes a row for a key that works as in the other programs.
+/// Returns the row for a key that works as in the other programs.
 const fn key(names: &'static [&'static str], key: &'static str) -> Meaning {
     noted(names, key, "")
 }
 
-/// Makes a row for a key that differs, with a note about the difference.
+/// Returns the row for a key that differs, with a note about the difference.
 const fn noted(names: &'static [&'static str], key: &'static str, note: &'static str) -> Meaning {
     Meaning {
         names,
@@ -16,7 +16,7 @@ const fn noted(names: &'static [&'static str], key: &'static str, note: &'static
     }
 }
 
-/// Makes a row for settings that have no key here.
+/// Returns the row for settings that have no key here.
 const fn none(names: &'static [&'static str], note: &'static str) -> Meaning {
     Meaning {
         names,
@@ -25,7 +25,7 @@ const fn none(names: &'static [&'static str], note: &'static str) -> Meaning {
     }
 }
 
-/// All rows. Names are those of flags without hyphens, of keys and of variables.
+/// The rows. Names are those of flags (without hyphens), keys and variables.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Meaning] = &[
     // Files.

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::*;
-use crate::config::validate::Shape;
+use crate::config::validate::ConfigSchema;
 
 #[test]
 fn every_row_names_a_key_that_exists() {
-    let shape = Shape::default();
+    let schema = ConfigSchema::default();
     for row in TABLE {
         let meaning = find(row.names[0]).unwrap();
         if let Some(address) = meaning.address() {
-            assert!(shape.knows(&address), "{address}");
+            assert!(schema.knows(&address), "{address}");
         }
     }
 }
@@ -21,14 +21,14 @@ fn every_row_names_a_key_that_exists() {
 fn no_name_means_two_things() {
     let mut known: BTreeMap<String, &str> = BTreeMap::new();
     for name in TABLE.iter().flat_map(|row| row.names) {
-        assert_eq!(known.insert(plain(name), name), None, "{name}");
+        assert_eq!(known.insert(normalized(name), name), None, "{name}");
     }
 }
 
 #[test]
 fn no_row_hides_a_key_of_a_model_from_its_own_spelling() {
-    let shape = Shape::default();
-    for key in shape.keys(&Address::of(["defaults"])) {
+    let schema = ConfigSchema::default();
+    for key in schema.keys(&Address::of(["defaults"])) {
         let spellings = [key.to_owned(), key.replace('_', "-")];
         for name in spellings {
             let meaning = find(&name);

@@ -1,8 +1,8 @@
-//! Translates values that other programs accept.
+//! Translates values of other programs.
 
 use serde_json::Value;
 
-/// Returns what to write instead of the value `found` of `key`, if another program accepts that value.
+/// Returns a hint for the value `found` of `key` if another program accepts that value.
 pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
     let text = found.as_str().map(str::to_lowercase);
     let text = text.as_deref();
@@ -19,7 +19,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         Some("never" | "forever" | "off" | "disabled" | "null")
     );
     let switch = switch(found);
-    let told = match key {
+    let hint = match key {
         "n_gpu_layers" if is_negative || is_all => {
             "write `99` to put all layers on the GPU, or `\"auto\"` for as many as fit"
         }
@@ -28,17 +28,17 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         }
         "n_threads" if is_negative || is_all => "write `0` for one thread per core",
         "parallel" if is_negative || is_all || number == Some(0.0) => {
-            "write the number of calls that are answered at once; the default is `4`"
+            "write the number of calls that run at once; the default is `4`"
         }
         "max_tokens" | "max_tokens_limit" if is_negative || is_all => {
-            "an answer always has a limit: write a number below `n_ctx`, so that the prompt has room, too"
+            "an answer always has a limit: write a number below `n_ctx`, so that the prompt also fits"
         }
         "repeat_last_n" if is_negative => "write the value of `n_ctx` for the whole context",
         "top_k" if is_negative => "write `0` to switch it off",
         "flash_attn" | "thinking" if switch == Some(false) => "write `\"off\"`",
         "flash_attn" if switch == Some(true) => "write `\"on\"`",
         "thinking" if switch == Some(true) => {
-            "write `\"before\"`, which asks for reasoning and leaves it out of the answer"
+            "write `\"before\"`, which lets the model reason and leaves the reasoning out of the answer"
         }
         "cache_ram" if is_negative || is_all => {
             "the cache always has a limit: write a size such as `\"8GiB\"`"
@@ -93,7 +93,7 @@ pub(in crate::config) fn hint(key: &str, found: &Value) -> Option<String> {
         }
         _ => return None,
     };
-    Some(told.to_owned())
+    Some(hint.to_owned())
 }
 
 /// Returns the number that `text` such as `8k` means: tokens are counted in multiples of 1024.
@@ -102,7 +102,7 @@ fn thousands(text: Option<&str>) -> Option<u64> {
     number.checked_mul(1024)
 }
 
-/// Returns whether `found` means on or off in any program's spelling; `None` if it means neither.
+/// Parses a switch in the spelling of any program: `Some(true)` for on, `Some(false)` for off.
 pub(in crate::config) fn switch(found: &Value) -> Option<bool> {
     match found {
         Value::Bool(is_on) => Some(*is_on),

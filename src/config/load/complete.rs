@@ -1,4 +1,4 @@
-//! Completes the texts of a file: resolves `${…}`, and makes relative paths start at the file's folder.
+//! Resolves `${…}`, `~` and relative paths in the strings of a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,89 +7,89 @@ use serde_json::Value;
 
 use super::Layers;
 use crate::config::address::Address;
-use crate::config::interpolate::{Names, interpolate};
+use crate::config::interpolate::{Scope, interpolate};
 use crate::config::paths;
 use crate::config::problem::Origin;
 use crate::config::source::Source;
 
 impl Layers {
-    /// Resolves `${…}` in texts, and makes relative paths start at the file's folder. Adds the addresses of texts that cannot be resolved to
-    /// `unresolved`.
+    /// Resolves `${…}` in strings, and makes relative paths start from the folder of the file. Adds the addresses of strings that cannot be
+    /// resolved to `unresolved`.
     pub(super) fn complete(
         &mut self,
         address: &Address,
         value: &mut Value,
         source: &Arc<Source>,
-        names: &mut Names<'_>,
+        scope: &mut Scope<'_>,
         unresolved: &mut Vec<Address>,
     ) {
         match value {
             Value::Object(table) => {
                 for (key, value) in table {
-                    self.complete(&address.join(key), value, source, names, unresolved);
+                    self.complete(&address.join(key), value, source, scope, unresolved);
                 }
             }
             Value::Array(items) => {
                 for (at, item) in items.iter_mut().enumerate() {
                     let address = address.join(at.to_string());
-                    self.complete(&address, item, source, names, unresolved);
+                    self.complete(&address, item, source, scope, unresolved);
                 }
             }
             Value::String(text) => {
-                let (read, files) = (names.read.len(), names.files.len());
-                let made = interpolate(text, names);
+                let (read, files) = (scope.read.len(), scope.files.len());
+                let resolved = interpolate(text, scope);
                 if address
                     .parts()
                     .first()
                     .is_some_and(|table| table == "server")
                 {
-                    self.server_files.extend_from_slice(&names.files[files..]);
+                    self.server_files.extend_from_slice(&scope.files[files..]);
                 }
-                if !self.shape.is_secret(address) {
-                    names.read.truncate(read);
+                if !self.schema.is_secret(address) {
+                    scope.read.truncate(read);
                 }
-                match made {
+                match resolved {
                     Ok(None) => {}
-                    Ok(Some(made)) => {
-                        let written = if self.shape.is_path(address) {
-                            under(names.folder, &made, text)
+                    Ok(Some(resolved)) => {
+                        let written = if self.schema.is_path(address) {
+                            from_folder(scope.folder, &resolved, text)
                         } else {
                             text.clone()
                         };
-                        self.made.insert(address.clone(), written);
-                        *value = self.shape.typed(address, &made);
+                        self.written.insert(address.clone(), written);
+                        *value = self.schema.typed(address, &resolved);
                     }
                     Err(error) => {
                         let origin = Origin::File(Arc::clone(source));
                         let hint = argument_hint(address, text, source).or(error.hint);
-                        self.problem(origin, Some(address), error.message, hint);
+                        self.add_error(origin, Some(address), error.message, hint);
                         unresolved.push(address.clone());
                     }
                 }
-                if let (Value::String(path), true) = (&*value, self.shape.is_path(address)) {
-                    if let Some(hint) = self.missing_path_hint(address, path, names.folder) {
+                if let (Value::String(path), true) = (&*value, self.schema.is_path(address)) {
+                    if let Some(hint) = self.missing_path_hint(address, path, scope.folder) {
                         let message = format!("`{path}` does not exist");
                         let origin = Origin::File(Arc::clone(source));
-                        self.problem(origin, Some(address), message, Some(hint));
+                        self.add_error(origin, Some(address), message, Some(hint));
                         unresolved.push(address.clone());
                     }
                     let path = paths::at_home(path, self.home.as_deref());
-                    *value = names.folder.join(&*path).to_string_lossy().into();
+                    *value = scope.folder.join(&*path).to_string_lossy().into();
                 }
             }
             _ => {}
         }
     }
 
-    /// Puts the home directory in place of `~` in all paths of `value`, which is at `address`. Reports and removes a path whose `~` stands for
-    /// nothing.
+    /// Replaces `~` by the home directory in all paths of `value`, which is at `address`. Reports and removes paths whose `~` cannot be
+    /// replaced.
     pub(super) fn expand_home(&mut self, origin: &Origin, address: &Address, value: &mut Value) {
         match value {
             Value::Object(table) => {
                 table.retain(|key, value| {
                     let address = address.join(key);
                     let hint = match &*value {
-                        Value::String(path) if self.shape.is_path(&address) => {
+                        Value::String(path) if self.schema.is_path(&address) => {
                             self.missing_path_hint(&address, path, Path::new(""))
                         }
                         _ => None,
@@ -100,20 +100,20 @@ impl Layers {
                     };
                     let message =
                         format!("`{}` does not exist", value.as_str().unwrap_or_default());
-                    self.problem(origin.clone(), Some(&address), message, Some(hint));
+                    self.add_error(origin.clone(), Some(&address), message, Some(hint));
                     self.refused.push(address);
                     false
                 });
             }
-            Value::String(path) if self.shape.is_path(address) => {
+            Value::String(path) if self.schema.is_path(address) => {
                 *path = paths::at_home(path, self.home.as_deref()).into_owned();
             }
             _ => {}
         }
     }
 
-    /// Returns what to write instead of a `~` or a shell variable in the `path` at `address` that nothing stands for, unless that file exists.
-    /// Returns `None` for files of models: the check of the model reports them, so that the other models are served.
+    /// Returns a hint for the `path` at `address` if it has a `~` or a shell variable that is not replaced, and does not exist. Returns `None`
+    /// for files of models: the check of the model reports them, so that the other models are served.
     fn missing_path_hint(&self, address: &Address, path: &str, folder: &Path) -> Option<String> {
         let is_of_model = address.in_defaults().is_some() || address.parts().first()? == "defaults";
         if is_of_model {
@@ -125,7 +125,7 @@ impl Layers {
     }
 }
 
-/// Returns what to write in `text`, the prompt of a tool at `address`, instead of the name of an argument in `${…}`.
+/// Returns a hint if `text`, the prompt of a tool at `address`, has the name of an argument in `${…}`.
 fn argument_hint(address: &Address, text: &str, source: &Source) -> Option<String> {
     let [tools, tool, key] = address.parts() else {
         return None;
@@ -146,9 +146,9 @@ fn argument_hint(address: &Address, text: &str, source: &Source) -> Option<Strin
     ))
 }
 
-/// Returns the path `made`, as `text` spells it, for a file in another folder: a relative path then starts at `folder`.
-fn under(folder: &Path, made: &str, text: &str) -> String {
-    if Path::new(made).is_absolute() || made.starts_with('~') {
+/// Returns the path `text`, which resolves to `resolved`, as another file may write it: a relative path then starts from `folder`.
+fn from_folder(folder: &Path, resolved: &str, text: &str) -> String {
+    if Path::new(resolved).is_absolute() || resolved.starts_with('~') {
         return text.to_owned();
     }
     let folder = std::path::absolute(folder.join(".")).unwrap_or_else(|_| folder.into());

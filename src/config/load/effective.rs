@@ -1,4 +1,8 @@
-//! All layers as one: as the program runs by it, and as it would be written.
+//! Merges all layers into the effective configuration.
+//!
+//! `figment` merges the trees: tables key by key, and any other value is replaced by that of the higher layer. It does nothing
+//! else: each layer is read and checked before the merge, while values still have their place in the file. Provenance therefore comes from
+//! the layers themselves ([`Layers::origin_of`]), not from figment's metadata.
 
 use figment::Figment;
 use figment::providers::Serialized;
@@ -10,13 +14,13 @@ use crate::config::file::ConfigFile;
 use crate::config::problem::Origin;
 
 impl Layers {
-    /// All layers as one.
+    /// Returns the effective configuration, as the program uses it.
     pub(crate) fn merged(&self) -> ConfigFile {
         serde_json::from_value(self.effective())
             .expect("every layer was checked by the schema of this type")
     }
 
-    /// The same as it would be written; models have the defaults.
+    /// Returns the effective configuration as a tree. Models include the keys that they take from `[defaults]`.
     pub(crate) fn effective(&self) -> Value {
         let mut figment = Figment::new();
         for layer in &self.layers {
@@ -29,7 +33,7 @@ impl Layers {
                 *model = with_defaults(model, &defaults);
             }
         }
-        // figment sorts tables, and the order of a schema's properties is that of the answer.
+        // figment sorts the keys of tables, but the order of properties in a schema is that of the answer.
         let tools = merged["tools"].as_object().cloned().unwrap_or_default();
         for name in tools.keys() {
             let output = Address::of(["tools", name, "output"]);
@@ -41,16 +45,17 @@ impl Layers {
         merged
     }
 
-    /// The text at `address` as the file has it, where it counts and something was put into it.
+    /// Returns the string with `${…}` at `address`, as written in the file. Returns `None` if there is none, if a higher layer overrides it, or
+    /// if it contains a secret.
     pub(crate) fn written(&self, address: &Address) -> Option<&str> {
         let (origin, at) = self.origin_of(address);
-        let written = self.made.get(&at)?;
-        // A secret may stand in the text itself, as a default for example.
-        let shows_nothing = !self.shape.is_secret(address) || names_alone(written);
-        (matches!(origin, Origin::File(_)) && shows_nothing).then_some(written.as_str())
+        let written = self.written.get(&at)?;
+        // The string itself may contain the secret, for example as a default.
+        let is_safe = !self.schema.is_secret(address) || is_reference(written);
+        (matches!(origin, Origin::File(_)) && is_safe).then_some(written.as_str())
     }
 
-    /// `value`, which counts at `address`, with the texts in it as the file has them.
+    /// Returns `value`, which is at `address`, with its strings as written in the file. A file with these strings gives the same value.
     pub(crate) fn as_written(&self, address: &Address, value: &Value) -> Value {
         match value {
             Value::Array(items) => (0_usize..)
@@ -63,9 +68,8 @@ impl Layers {
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
             _ => match (self.written(address), value) {
-                // It means the same when it is read again.
                 (Some(written), _) => written.into(),
-                (None, Value::String(text)) if self.shape.is_path(address) => {
+                (None, Value::String(text)) if self.schema.is_path(address) => {
                     let path = std::path::absolute(text).unwrap_or_else(|_| text.into());
                     path.to_string_lossy().replace("${", "$${").into()
                 }
@@ -76,20 +80,20 @@ impl Layers {
     }
 }
 
-/// Whether `text` is one `${env:NAME}` or `${file:PATH}` and nothing else.
-fn names_alone(text: &str) -> bool {
+/// Returns whether `text` consists of one `${env:NAME}` or `${file:PATH}`.
+fn is_reference(text: &str) -> bool {
     let name = text
         .strip_prefix("${")
         .and_then(|rest| rest.strip_suffix('}'));
     name.is_some_and(|name| !name.contains(['{', '}']) && !name.contains(":-"))
 }
 
-/// A model's keys over the defaults; a table counts as one value.
+/// Returns the keys of `model` merged over `defaults`. Tables are not merged: that of the model replaces the default one.
 fn with_defaults(model: &Value, defaults: &Value) -> Value {
     let mut keys = defaults.as_object().cloned().unwrap_or_default();
-    let said = model.as_object().into_iter().flatten();
+    let own = model.as_object().into_iter().flatten();
     keys.extend(
-        said.filter(|(_, value)| !value.is_null())
+        own.filter(|(_, value)| !value.is_null())
             .map(|(key, value)| (key.clone(), value.clone())),
     );
     Value::Object(keys)

@@ -1,4 +1,4 @@
-//! Reports of faults in values, each once and with the place where the value was said.
+//! Reports problems, each once and with the place where the value was set.
 
 use super::Layers;
 use crate::config::address::Address;
@@ -8,8 +8,8 @@ use crate::config::warning::WarningKind;
 use crate::error_code::ErrorCode;
 
 impl Layers {
-    /// Adds an error about the value at `address` that `origin` said, or about what `origin` names.
-    pub(super) fn problem(
+    /// Adds an error about the value at `address` that `origin` sets. Without `address`, the error is about `origin` itself.
+    pub(super) fn add_error(
         &mut self,
         origin: Origin,
         address: Option<&Address>,
@@ -19,12 +19,12 @@ impl Layers {
         self.add_problem(Problem::error(origin, address, None, message, hint));
     }
 
-    /// Adds the error of a value, or of a key, that the schema of the configuration refuses.
+    /// Adds the error for a value or a key that violates the schema of the configuration.
     pub(super) fn refuse(&mut self, origin: &Origin, fault: &Fault) {
         let address = &fault.address;
         self.refused.push(address.clone());
-        // What a text took from elsewhere may be a secret; a hint may repeat it.
-        let is_hidden = self.shape.is_secret(address) || self.made.contains_key(address);
+        // An interpolated value may be a secret, and a hint may repeat it.
+        let is_hidden = self.schema.is_secret(address) || self.written.contains_key(address);
         let message = fault.message(is_hidden);
         let hint = fault.hint.clone();
         let origin = origin.clone();
@@ -39,15 +39,15 @@ impl Layers {
 
     fn add_problem(&mut self, mut problem: Problem) {
         let address = problem.address.as_ref();
-        problem.is_secret = address.is_some_and(|address| self.shape.is_secret(address));
-        // A value of `[defaults]` is checked for each model.
+        problem.is_secret = address.is_some_and(|address| self.schema.is_secret(address));
+        // A value of `[defaults]` is checked once for each model.
         if !self.problems.contains(&problem) && !self.doubts.contains(&problem) {
             self.problems.push(problem);
         }
     }
 
-    /// Adds an error about the value at `address`, located where the value was said. If nobody said it, the error is located at the
-    /// table in which it is missing. A value that was refused before has no further error.
+    /// Adds an error about the value at `address`, located where the value is set. If no layer sets it, the error is located at the table
+    /// in which it is missing. A value that was refused before gets no further error.
     pub(crate) fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
         self.problem_of(None, address, message, hint);
     }
@@ -100,7 +100,7 @@ impl Layers {
         message: String,
         hint: &str,
     ) {
-        // A refused value was left out, so the warning would concern the built-in value.
+        // A refused value was left out, so the warning would be about the built-in default.
         if !self.is_refused(address) {
             let (origin, at) = self.location(address);
             self.warn(Problem::warning(origin, Some(&at), kind, message, hint));
@@ -110,17 +110,17 @@ impl Layers {
     /// Adds a warning about a schema, located like [`Self::schema_problem_at`].
     pub(crate) fn schema_warning_at(&mut self, address: &Address, pointer: &str, message: String) {
         let (origin, at) = self.location(address);
-        let hint = "remove it, or say the same with keywords that are enforced";
+        let hint = "remove it, or use keywords that are enforced";
         let kind = WarningKind::SchemaNotEnforced;
         let mut warning = Problem::warning(origin, Some(&at), kind, message, hint);
         locate(&mut warning, pointer);
         self.warn(warning);
     }
 
-    /// Adds a warning, once. A value that all models share has one warning of each kind, though each model has numbers of its own.
+    /// Adds a warning, once. A value that all models share gets one warning of each kind, even if the numbers in it differ by model.
     pub(crate) fn warn(&mut self, mut warning: Problem) {
         let address = warning.address.as_ref();
-        warning.is_secret = address.is_some_and(|address| self.shape.is_secret(address));
+        warning.is_secret = address.is_some_and(|address| self.schema.is_secret(address));
         let table = address.and_then(|address| address.parts().first());
         let is_shared = table.is_some_and(|table| table == "defaults" || table == "registry");
         let is_known = self.warnings.iter().any(|known| {
@@ -132,11 +132,11 @@ impl Layers {
         }
     }
 
-    /// Returns the place where the value at `address` was said. If nobody said it, returns the place of the table that lacks it.
+    /// Returns the place where the value at `address` is set. If no layer sets it, returns the place of the table in which it is missing.
     fn location(&self, address: &Address) -> (Origin, Address) {
         let (origin, at) = self.origin_of(address);
         let table = || {
-            let origin = self.said_highest(&address.parent()?)?;
+            let origin = self.highest_origin(&address.parent()?)?;
             Some((origin, address.clone()))
         };
         match origin {
@@ -145,7 +145,7 @@ impl Layers {
         }
     }
 
-    /// Returns whether the value at `address`, or a table around it, was left out because it is wrong, and nobody else said it.
+    /// Returns whether the value at `address`, or a table around it, was left out because it is wrong, and no other layer sets it.
     pub(crate) fn is_refused(&self, address: &Address) -> bool {
         let in_defaults = address.in_defaults();
         let addresses = || [Some(address), in_defaults.as_ref()].into_iter().flatten();
@@ -154,7 +154,7 @@ impl Layers {
             refused.any(|refused| address.parts().starts_with(refused.parts()))
         };
         addresses().any(is_left_out)
-            && addresses().all(|address| self.said_highest(address).is_none())
+            && addresses().all(|address| self.highest_origin(address).is_none())
     }
 
     /// Returns whether there is an error about the value at `address` or a part of it, in the table of a model or in `[defaults]`.
@@ -171,11 +171,11 @@ impl Layers {
         wrong.any(concerns)
     }
 
-    /// Returns whether a file, a variable or a flag says the value at `address`, or that key of `[defaults]`.
-    pub(crate) fn is_said(&self, address: &Address) -> bool {
+    /// Returns whether a file, a variable or a flag sets the value at `address`, or that key of `[defaults]`.
+    pub(crate) fn is_set(&self, address: &Address) -> bool {
         let in_defaults = address.in_defaults();
         let mut addresses = [Some(address), in_defaults.as_ref()].into_iter().flatten();
-        addresses.any(|address| self.said_highest(address).is_some())
+        addresses.any(|address| self.highest_origin(address).is_some())
     }
 
     /// Returns the names in the table at `address` whose values were left out, because they are wrong.

@@ -1,16 +1,16 @@
-//! Variables that Kubernetes and Docker set to describe a service. Pure.
+//! Recognises the variables with which Kubernetes and Docker describe a service. Pure.
 
 use std::net::IpAddr;
 
-/// Returns whether a variable describes a service whose name begins with `llama-mcp`, as Kubernetes and Docker write it: `name` is the part
-/// behind `LLAMA_MCP_`.
+/// Returns whether Kubernetes or Docker set a variable to describe a service whose name begins with `llama-mcp`. `name` is the part after
+/// `LLAMA_MCP_`. For the service `llama-mcp`, they set `LLAMA_MCP_SERVICE_HOST` and `LLAMA_MCP_PORT_8080_TCP`.
 pub(super) fn is_service(name: &str, value: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
-    // Two underscores are in names of keys only.
+    // Only names of keys have two underscores in a row.
     !parts.contains(&"") && (0..parts.len()).any(|at| describes(&parts[at..], value))
 }
 
-/// Returns whether `parts` of a variable's name, after the name of the service, and its value are of a description.
+/// Returns whether `parts`, the words of a variable after the name of the service, and its value describe a service.
 fn describes(parts: &[&str], value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
     let is_port = |text: &str| text.parse::<u16>().is_ok();
@@ -42,7 +42,7 @@ mod tests {
     use super::is_service;
 
     #[test]
-    fn only_the_variables_of_a_service_describe_one() {
+    fn only_variables_with_fitting_values_describe_a_service() {
         for (name, value) in [
             ("SERVICE_HOST", "10.0.0.1"),
             ("SERVICE_HOST", "fd00::1"),

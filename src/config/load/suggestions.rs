@@ -4,9 +4,9 @@ use crate::config::VARIABLE_PREFIX;
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-use crate::config::validate::{Shape, nearest};
+use crate::config::validate::{ConfigSchema, nearest};
 
-/// Names of variables for the model's file in other programs.
+/// Names that other programs give to the variable with the path of the model.
 const MODEL_NAMES: [&str; 7] = [
     "model",
     "models",
@@ -17,7 +17,7 @@ const MODEL_NAMES: [&str; 7] = [
     "path",
 ];
 
-/// Other names of tables in variables, and the addresses of these tables.
+/// Likely names of tables in variables, and the addresses of these tables.
 const TABLES: [(&str, &[&str]); 4] = [
     ("model", &["models"]),
     ("tool", &["tools"]),
@@ -25,31 +25,31 @@ const TABLES: [(&str, &[&str]); 4] = [
     ("tokens", &["server", "tokens"]),
 ];
 
-/// Most words of a variable that are tried as tables and names.
-const MOST_WORDS: usize = 32;
+/// Maximum number of words of a variable. Longer ones get no suggestion, since the search is exponential.
+const MAX_WORDS: usize = 32;
 
-/// Returns the variable for the key of `[log]` or `[registry]` that `name` is, without its table.
-pub(super) fn own_variable(shape: &Shape, name: &str) -> Option<String> {
+/// Returns the variable for `name`, which is a key of `[log]` or `[registry]` without its table.
+pub(super) fn own_variable(schema: &ConfigSchema, name: &str) -> Option<String> {
     let name = name.to_lowercase();
     let tables = ["log", "registry"];
     let addresses = tables.map(|table| Address::of([table, &*name]));
-    let address = addresses.iter().find(|address| shape.knows(address))?;
+    let address = addresses.iter().find(|address| schema.knows(address))?;
     Some(variable(address.parts()))
 }
 
-/// Returns the variable that was probably meant by the one that ends in `name`.
-pub(super) fn meant_variable(shape: &Shape, name: &str) -> Option<String> {
+/// Returns the variable that was probably meant by the unknown one that ends in `name`.
+pub(super) fn meant_variable(schema: &ConfigSchema, name: &str) -> Option<String> {
     let name = name.to_lowercase();
     if MODEL_NAMES.contains(&name.as_str()) {
         return Some(variable(["models", "name", "path"]));
     }
     let words: Vec<&str> = name.split('_').filter(|word| !word.is_empty()).collect();
     translated(&name)
-        .or_else(|| separated(shape, &words))
-        .or_else(|| similar(shape, &name))
+        .or_else(|| separated(schema, &words))
+        .or_else(|| similar(schema, &name))
 }
 
-/// Returns the variable for the key that the last part of `name` is in another program.
+/// Returns the variable for `name`, whose last part is a key of another program.
 fn translated(name: &str) -> Option<String> {
     let (table, key) = name.rsplit_once("__").unwrap_or(("", name));
     let here = foreign::find(key)?.key?;
@@ -62,37 +62,37 @@ fn translated(name: &str) -> Option<String> {
     })
 }
 
-/// Returns the variable of a key whose tables and name are `words`, with two underscores after each table.
-fn separated(shape: &Shape, words: &[&str]) -> Option<String> {
+/// Returns the variable for the key that `words` spell, with two underscores after each table.
+fn separated(schema: &ConfigSchema, words: &[&str]) -> Option<String> {
     let (first, rest) = words.split_first()?;
     let alias = TABLES.iter().find(|(name, _)| name == first);
     let aliased =
-        alias.and_then(|(_, table)| key_of(shape, &Address::of(table.iter().copied()), rest));
-    let address = aliased.or_else(|| key_of(shape, &Address::default(), words))?;
+        alias.and_then(|(_, table)| key_of(schema, &Address::of(table.iter().copied()), rest));
+    let address = aliased.or_else(|| key_of(schema, &Address::default(), words))?;
     Some(variable(address.parts()))
 }
 
-/// Returns the key below `table` that `words` spell. A model's name may have several words, so the first split that leads to a key wins.
-fn key_of(shape: &Shape, table: &Address, words: &[&str]) -> Option<Address> {
-    if words.len() > MOST_WORDS {
+/// Returns the key below `table` that `words` spell. The name of a model may have several words, so the first split that leads to a key wins.
+fn key_of(schema: &ConfigSchema, table: &Address, words: &[&str]) -> Option<Address> {
+    if words.len() > MAX_WORDS {
         return None;
     }
     if words.is_empty() {
-        return shape.is_value(table).then(|| table.clone());
+        return schema.is_value(table).then(|| table.clone());
     }
     (1..=words.len()).find_map(|count| {
         let (name, rest) = words.split_at(count);
         let address = table.join(name.join("_"));
-        let is_key = shape.is_table(table) && shape.knows(&address);
-        is_key.then(|| key_of(shape, &address, rest)).flatten()
+        let is_key = schema.is_table(table) && schema.knows(&address);
+        is_key.then(|| key_of(schema, &address, rest)).flatten()
     })
 }
 
-/// Returns the known variable whose name is most like `name`.
-fn similar(shape: &Shape, name: &str) -> Option<String> {
-    let keys = |table: &str| shape.keys(&Address::of([table]));
-    let of_one = |key: &&str| !OF_ONE_MODEL.contains(key);
-    let for_all = keys("defaults").into_iter().filter(of_one);
+/// Returns the known variable whose name is most similar to `name`.
+fn similar(schema: &ConfigSchema, name: &str) -> Option<String> {
+    let keys = |table: &str| schema.keys(&Address::of([table]));
+    let is_for_all = |key: &&str| !OF_ONE_MODEL.contains(key);
+    let for_all = keys("defaults").into_iter().filter(is_for_all);
     let mut known: Vec<String> = for_all.chain(keys("server")).map(str::to_owned).collect();
     for table in ["server", "log", "registry", "defaults"] {
         known.extend(keys(table).iter().map(|key| format!("{table}__{key}")));
@@ -119,9 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_whatever_its_underscores_are() {
-        let shape = Shape::default();
-        let meant = |name: &str| meant_variable(&shape, name).unwrap_or_default();
+    fn a_key_is_found_even_if_its_underscores_are_wrong() {
+        let schema = ConfigSchema::default();
+        let meant = |name: &str| meant_variable(&schema, name).unwrap_or_default();
         for (name, expected) in [
             ("MODEL", "LLAMA_MCP_MODELS__NAME__PATH"),
             ("MODEL_PATH", "LLAMA_MCP_MODELS__NAME__PATH"),
@@ -140,7 +140,7 @@ mod tests {
         ] {
             assert_eq!(meant(name), expected, "{name}");
         }
-        let long = ["MODELS", &"X_".repeat(MOST_WORDS), "PATH"].join("_");
+        let long = ["MODELS", &"X_".repeat(MAX_WORDS), "PATH"].join("_");
         assert_eq!(meant(&long), "");
     }
 }

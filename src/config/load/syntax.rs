@@ -1,4 +1,4 @@
-//! Syntax errors of a file, each line once.
+//! Reports the syntax errors of a file.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::config::problem::Problem;
 use crate::config::source::Source;
 
 impl Layers {
-    /// Reports the syntax errors of `source`. A Windows path in double quotes has several and is reported once, with the way out.
+    /// Reports the syntax errors of `source`. A Windows path in double quotes has several errors, and is reported once, with a hint.
     pub(super) fn report_syntax(&mut self, source: &Arc<Source>) {
         let mut path_line = None;
         for (message, place) in &source.syntax {
@@ -22,7 +22,7 @@ impl Layers {
             if is_path {
                 path_line = line;
                 problem.hint = Some(
-                    "in double quotes, `\\` begins an escape: write a Windows path in single quotes ('C:\\…'), or with `/`"
+                    "`\\` begins an escape in double quotes: write a Windows path in single quotes ('C:\\…'), or with `/`"
                         .into(),
                 );
             }
@@ -31,7 +31,7 @@ impl Layers {
     }
 }
 
-/// Returns the bytes where the line around byte `at` of `text` begins and ends.
+/// Returns the offsets at which the line around the offset `at` of `text` begins and ends.
 fn line_at(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |at| at + 1);

@@ -1,42 +1,45 @@
-//! Variables and `--set` that name a model or a tool which nobody has: a typing error would otherwise make a new one.
+//! Reports variables and `--set` that name an unknown model or tool. A typing error would otherwise define a new one.
 
 use std::collections::BTreeSet;
 
 use super::Layers;
-use super::overrides::{Said, Target};
+use super::overrides::{Override, Target};
 use crate::config::address::Address;
 use crate::config::problem::Origin;
 use crate::config::validate::nearest;
 
-/// The tables whose names can be mistyped, with the keys of which a new entry has at least one, and with these keys in words.
+/// The kinds of tables whose names can be mistyped.
 const KINDS: [Kind; 2] = [
     Kind {
         table: "models",
         word: "model",
-        makes: &["path"],
-        needs: "`path`",
+        defining_keys: &["path"],
+        requires: "`path`",
     },
     Kind {
         table: "tools",
         word: "tool",
-        makes: &["prompt", "kind"],
-        needs: "`prompt`, or `kind = \"chat\"`",
+        defining_keys: &["prompt", "kind"],
+        requires: "`prompt`, or `kind = \"chat\"`",
     },
 ];
 
+/// A kind of named tables: models or tools.
 struct Kind {
     table: &'static str,
     word: &'static str,
-    makes: &'static [&'static str],
-    needs: &'static str,
+    /// Keys of which a new entry has at least one.
+    defining_keys: &'static [&'static str],
+    /// The defining keys in words.
+    requires: &'static str,
 }
 
 impl Layers {
-    /// Removes the values of models and tools that do not exist and that no value of `said` or `others` makes whole. Reports each of these
-    /// models and tools once.
-    pub(super) fn remove_strays(&mut self, said: &mut Vec<Said>, others: &[Said]) {
-        let has_path = self.is_said(&Address::of(["defaults", "path"]));
-        // Without a file, the check of the model has the hint about `path`.
+    /// Removes from `overrides` those for unknown models and tools, unless `overrides` or `others` define them. Reports each unknown name
+    /// once.
+    pub(super) fn remove_strays(&mut self, overrides: &mut Vec<Override>, others: &[Override]) {
+        let has_path = self.is_set(&Address::of(["defaults", "path"]));
+        // Without a file, the check of the model reports the missing `path`.
         let is_checked = |kind: &&Kind| kind.table == "tools" || (self.file.is_some() && !has_path);
         let kinds: Vec<&Kind> = KINDS.iter().filter(is_checked).collect();
         if self.is_incomplete() {
@@ -44,25 +47,25 @@ impl Layers {
         }
         for kind in kinds {
             let known = self.names_in(kind.table);
-            let all = said.iter().chain(others);
-            let made: BTreeSet<String> = all
-                .filter_map(|said| {
-                    let (name, key) = kind.entry(&said.target)?;
-                    kind.makes.contains(&key).then(|| name.to_owned())
+            let all = overrides.iter().chain(others);
+            let defined: BTreeSet<String> = all
+                .filter_map(|setting| {
+                    let (name, key) = kind.entry(&setting.target)?;
+                    kind.defining_keys.contains(&key).then(|| name.to_owned())
                 })
                 .collect();
-            let is_stray = |said: &Said| {
-                let entry = kind.entry(&said.target);
-                entry.is_some_and(|(name, _)| !known.contains(name) && !made.contains(name))
+            let is_stray = |setting: &Override| {
+                let entry = kind.entry(&setting.target);
+                entry.is_some_and(|(name, _)| !known.contains(name) && !defined.contains(name))
             };
-            let (strays, kept): (Vec<_>, Vec<_>) = said.drain(..).partition(is_stray);
-            *said = kept;
+            let (strays, kept): (Vec<_>, Vec<_>) = overrides.drain(..).partition(is_stray);
+            *overrides = kept;
             let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let mut told = BTreeSet::new();
+            let mut reported = BTreeSet::new();
             for stray in strays {
                 let entry = kind.entry(&stray.target);
                 let name = entry.map_or("", |(name, _)| name);
-                if told.insert(name.to_owned()) {
+                if reported.insert(name.to_owned()) {
                     self.report_stray(stray.origin, name, kind, &names);
                 }
             }
@@ -74,21 +77,24 @@ impl Layers {
         if self.is_refused(&address) {
             return;
         }
-        let needs = format!("a new {} requires {}", kind.word, kind.needs);
+        let requirement = format!("a new {} requires {}", kind.word, kind.requires);
         let hint = match nearest(name, known) {
-            Some(near) => format!("did you mean the {} `{near}`? If not: {needs}", kind.word),
-            None => needs,
+            Some(near) => format!(
+                "did you mean the {} `{near}`? If not, {requirement}",
+                kind.word
+            ),
+            None => requirement,
         };
         let message = format!("there is no {} `{name}`", kind.word);
-        self.problem(origin, Some(&address), message, Some(hint));
+        self.add_error(origin, Some(&address), message, Some(hint));
     }
 }
 
 impl Kind {
-    /// Returns the name of the entry and the key that `target` is, if it is one of this kind.
+    /// Returns the name of the entry and the key that `target` sets, if it is an entry of this kind.
     fn entry<'a>(&self, target: &'a Target) -> Option<(&'a str, &'a str)> {
         match target {
-            Target::One(address) => match address.parts() {
+            Target::Key(address) => match address.parts() {
                 [table, name, key, ..] if table == self.table => Some((name, key)),
                 _ => None,
             },

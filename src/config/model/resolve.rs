@@ -84,7 +84,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
             Some("set `flash_attn = \"on\"`, or choose `f16`".into()),
         );
     }
-    template_arguments::tell(
+    template_arguments::report_invalid(
         model.template_arguments.as_ref(),
         &at("template_arguments"),
         layers,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::in_toml;
 use crate::config::address::Address;
-use crate::config::validate::Shape;
+use crate::config::validate::ConfigSchema;
 
 const HEAD: &str = "\
 # Configuration: every key
@@ -33,12 +33,12 @@ const TABLES: [(&str, &[&str]); 8] = [
 
 /// Returns all keys by table, as Markdown.
 pub(crate) fn markdown() -> String {
-    let shape = Shape::default();
+    let schema = ConfigSchema::default();
     let mut text = String::from(HEAD);
     for (name, parts) in TABLES {
         let table = Address::of(parts.iter().copied());
         write!(text, "\n## `[{name}]`\n").expect("a string takes all");
-        if let Some(about) = about(&shape, &table) {
+        if let Some(about) = about(&schema, &table) {
             write!(text, "\n{about}\n").expect("a string takes all");
         }
         if name == "defaults" {
@@ -46,27 +46,27 @@ pub(crate) fn markdown() -> String {
             continue;
         }
         text.push_str("\n| key | default | edit | |\n| --- | --- | --- | --- |\n");
-        for key in shape.keys(&table) {
-            row(&mut text, &shape, key, &table.join(key));
+        for key in schema.keys(&table) {
+            row(&mut text, &schema, key, &table.join(key));
         }
     }
     text
 }
 
 /// Returns the description of `table`, or of the table that holds all of its kind.
-fn about<'shape>(shape: &'shape Shape, table: &Address) -> Option<&'shape str> {
-    let own = shape.description(table);
-    own.or_else(|| shape.description(&table.parent()?))
+fn about<'schema>(schema: &'schema ConfigSchema, table: &Address) -> Option<&'schema str> {
+    let own = schema.description(table);
+    own.or_else(|| schema.description(&table.parent()?))
 }
 
-fn row(text: &mut String, shape: &Shape, key: &str, address: &Address) {
-    let default = if shape.has_default(address) {
-        format!("`{}`", in_toml(&shape.example(address)))
+fn row(text: &mut String, schema: &ConfigSchema, key: &str, address: &Address) {
+    let default = if schema.has_default(address) {
+        format!("`{}`", in_toml(&schema.example(address)))
     } else {
         "none".into()
     };
-    let mut about = shape.description(address).unwrap_or_default().to_owned();
-    if let Some(range) = shape.range(address) {
+    let mut about = schema.description(address).unwrap_or_default().to_owned();
+    if let Some(range) = schema.range(address) {
         write!(about, " From {range}.").expect("a string takes all");
     }
     let effect = shape.effect(address);

@@ -1,7 +1,7 @@
-//! Finds lines of a file with a syntax error that may still define a token or a key of `[server]`. Pure, and line by line, since the parser
-//! loses what is behind an error.
+//! Finds lines that may define a token or a key of `[server]`, in a file with a syntax error. Pure.
 //!
-//! In case of doubt, a line counts: the token or key then keeps the rights that it has.
+//! Reads line by line, since the parser loses everything after an error. In case of doubt, a line counts, and the token or key keeps its
+//! rights.
 
 use crate::config::address::Address;
 use crate::config::token::AUTH;
@@ -34,8 +34,8 @@ pub(super) fn may_have_key(text: &str, key: &str) -> bool {
     })
 }
 
-/// Returns the keys on the lines of `text` at the offsets `errors`, and on the lines before them if these leave a bracket open: a syntax error
-/// may be in their values.
+/// Returns the keys whose values may contain one of the `errors`, given as offsets: those on the same line of `text`, and those on the line
+/// before if it leaves a bracket open.
 pub(super) fn keys_at(text: &str, errors: impl Iterator<Item = usize>) -> Vec<Address> {
     let lines: Vec<Line<'_>> = lines(text).collect();
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
@@ -54,11 +54,11 @@ pub(super) fn keys_at(text: &str, errors: impl Iterator<Item = usize>) -> Vec<Ad
     found.filter_map(key).collect()
 }
 
-/// A line of a file.
+/// A line of a TOML file.
 struct Line<'text> {
-    /// Parts of the last table header up to the line.
+    /// Parts of the last table header before or on the line.
     table: Vec<&'text str>,
-    /// The line without comments, quotes, blanks and texts that are values.
+    /// The line without comments, quotes, whitespace and quoted values.
     code: String,
     is_header: bool,
 }
@@ -85,7 +85,7 @@ fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// Returns `line` without blanks and quotes, and without quoted texts that are values: those that no `.` or `=` follows.
+/// Returns `line` without whitespace, quotes and quoted values. A quoted text is a value if no `.` or `=` follows.
 fn code_of(line: &str) -> String {
     let is_header = line.trim_start().starts_with('[');
     let mut code = String::new();
@@ -113,7 +113,7 @@ fn is_quote_or_blank(c: char) -> bool {
     c.is_whitespace() || c == '"' || c == '\''
 }
 
-/// Returns `line` up to the first `#` outside quotes. A line that begins like a comment of another language is meant as one.
+/// Returns `line` up to the first `#` outside quotes. A line that begins like a comment of another language is a comment, too.
 fn without_comment(line: &str) -> &str {
     if line.trim_start().starts_with("//") || line.trim_start().starts_with(';') {
         return "";
@@ -139,12 +139,12 @@ fn places<'code>(code: &'code str, word: &str) -> impl Iterator<Item = (&'code s
         .filter(move |(before, after)| !before.ends_with(is_name) && !after.starts_with(is_name))
 }
 
-/// Returns whether `code` has a value, or a table, of this name.
+/// Returns whether `code` sets a value or a table of this name.
 fn sets(code: &str, name: &str) -> bool {
     places(code, name).any(|(_, after)| after.starts_with(['=', '.']))
 }
 
-/// Returns whether `code` has `TABLE.KEY`.
+/// Returns whether `code` contains `table.key`.
 fn has_part(code: &str, table: &str, key: &str) -> bool {
     places(code, key).any(|(before, _)| {
         let before = before.strip_suffix('.');
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_named_only_where_a_token_can_stand() {
+    fn a_token_is_found_only_where_a_token_can_be_defined() {
         for absent in [
             "# [server.tokens.bob]",
             "  \t#[server.tokens.bob]\n",
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_auth_is_named_by_its_keys() {
+    fn the_token_of_auth_is_found_by_its_keys() {
         for present in [
             "[server\nauth_file = \"root.tok\"",
             "[server]\nallowed_hosts = [\n  \"a\",\n]\nauth = \"x",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_the_server_is_not_one_of_a_token() {
+    fn a_key_of_a_token_is_not_taken_for_one_of_the_server() {
         let text = "[server]\nport = 1\n[server.tokens.bob]\nmax_calls = 3\n[x";
         assert!(!may_have_key(text, "max_calls"));
         assert!(may_have_key("[server]\nmax_calls = 3\n[x", "max_calls"));

@@ -1,4 +1,4 @@
-//! Tests of rights in configurations that are rejected.
+//! Tests of revocation by rejected configurations.
 
 use super::*;
 use crate::config::{Config, Transport};
@@ -39,7 +39,7 @@ fn active(text: &str) -> HttpConfig {
     }
 }
 
-/// Returns what is left of the rights of [`BEFORE`] under the rejected configuration with this text.
+/// Returns the rights of [`BEFORE`] that the rejected configuration with this text leaves.
 fn narrowed(text: &str) -> HttpConfig {
     let text = text.to_owned();
     let rights = Rights::of_text(&Overrides::default(), &around(), Path::new("x.toml"), text);
@@ -60,7 +60,7 @@ fn alice(text: &str) -> TokenConfig {
 }
 
 #[test]
-fn tools_that_cannot_be_read_are_none() {
+fn a_token_with_an_unreadable_list_of_tools_gets_none() {
     for tools in [
         "\"small\"",
         "[\"small\", 1]",
@@ -78,7 +78,7 @@ fn tools_that_cannot_be_read_are_none() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_read_is_the_number_that_stands_there_or_none() {
+fn an_unreadable_limit_is_its_number_or_no_calls() {
     for (key, max_calls, calls_per_minute) in [
         ("max_calls = 0", Some(0), None),
         ("max_calls = \"2\"", Some(2), None),
@@ -96,7 +96,7 @@ fn a_limit_that_cannot_be_read_is_the_number_that_stands_there_or_none() {
 }
 
 #[test]
-fn what_is_removed_of_the_server_ends_although_there_is_a_syntax_error() {
+fn values_removed_from_the_server_are_revoked_despite_a_syntax_error() {
     let removed = BEFORE.replace("allowed_hosts = [\"a.example\", \"b.example\"]\n", "");
     let fewer = BEFORE.replace(", \"b.example\"]", "]").replace("50", "3");
     for error in ["[x\n", "x = = 1\n", "\"\n"] {
@@ -106,7 +106,7 @@ fn what_is_removed_of_the_server_ends_although_there_is_a_syntax_error() {
         assert_eq!(fewer.allowed_hosts, [Host::Name("a.example".into())]);
         assert_eq!(fewer.limits.max_calls, 3, "{error}");
     }
-    // One that the parser did not reach stays.
+    // A value that the parser did not reach stays.
     let before = active(BEFORE);
     for hidden in ["[server", "\"\n[server]"] {
         let edited = format!(
@@ -118,7 +118,7 @@ fn what_is_removed_of_the_server_ends_although_there_is_a_syntax_error() {
 }
 
 #[test]
-fn an_unrelated_syntax_error_ends_no_token() {
+fn an_unrelated_syntax_error_revokes_no_token() {
     for (from, to) in [
         ("[server]", "[server"),
         ("[server.tokens.alice]", "\"\n[server.tokens.alice]"),
@@ -132,7 +132,7 @@ fn an_unrelated_syntax_error_ends_no_token() {
 }
 
 #[test]
-fn the_token_of_a_file_that_a_syntax_error_hides_stays() {
+fn a_token_file_that_a_syntax_error_hides_is_not_revoked() {
     for (from, to) in [
         ("[server]", "[server"),
         ("transport = \"http\"", "host = \"\"\"127.0.0.1"),
@@ -145,7 +145,7 @@ fn the_token_of_a_file_that_a_syntax_error_hides_stays() {
 }
 
 #[test]
-fn a_removed_token_ends_although_its_name_is_elsewhere_in_a_file_with_a_syntax_error() {
+fn a_removed_token_is_revoked_even_if_its_name_occurs_elsewhere_in_a_file_with_a_syntax_error() {
     let text = BEFORE.replace("[server.tokens.small]\ntoken = \"smalls\"\n", "");
     for error in [
         "# small left",
@@ -158,7 +158,7 @@ fn a_removed_token_ends_although_its_name_is_elsewhere_in_a_file_with_a_syntax_e
 }
 
 #[test]
-fn nothing_is_known_of_a_file_that_is_empty_or_binary_or_breaks_the_server_table() {
+fn the_rights_in_an_empty_or_binary_file_or_an_invalid_server_table_are_unknown() {
     for text in ["", "server = 3", "[server]\ntokens = 3", "a\0l\0i\0c\0e\0"] {
         let rights = Rights::of_text(
             &Overrides::default(),

@@ -1,24 +1,24 @@
-//! Names of tables: those with a dot, which TOML reads as tables in tables, and other invalid ones. Pure.
+//! Suggests valid names for tables with invalid ones, such as `[models.qwen2.5]`, which TOML reads as a table in a table. Pure.
 
 use serde_json::Value;
 
 use super::messages::{ARGUMENT, NAME, allowed, nearest, shown};
-use super::{Fault, Shape};
+use super::{ConfigSchema, Fault};
 use crate::config::address::Address;
 use crate::config::foreign;
 
-/// Longest suggested name, in characters.
+/// Length of the longest suggested name, in characters.
 const MAX_NAME: usize = 64;
 
-impl Shape {
-    /// Returns the fault of the `name` of a table in the table of tables at `address`, in the file `root`.
+impl ConfigSchema {
+    /// Returns the fault for the invalid `name` of a table inside the table at `address`, in the file `root`.
     pub(super) fn wrong_name(&self, address: &Address, name: &str, root: &Value) -> Fault {
         let names = self
             .at(address)
             .and_then(|schema| schema.get("propertyNames"));
         if let Some(names) = names.filter(|names| names.get("pattern").is_none()) {
             return Fault {
-                allowed: format!("the key must be {}", allowed(names)),
+                rule: format!("the key must be {}", allowed(names)),
                 found: Some(shown(&name.into())),
                 hint: None,
                 address: address.join(name),
@@ -26,7 +26,7 @@ impl Shape {
                 meant: None,
             };
         }
-        let allowed = if is_arguments(address) {
+        let rule = if is_arguments(address) {
             format!("the name must be {ARGUMENT}")
         } else {
             format!("the name must be {NAME}, without `__`")
@@ -38,7 +38,7 @@ impl Shape {
             allowed_name(name)
         };
         Fault {
-            allowed,
+            rule,
             found: Some(format!("`{name}`")),
             hint: Some(hint),
             address: address.join(name),
@@ -48,9 +48,14 @@ impl Shape {
     }
 }
 
-/// Returns the intended name of a table such as `[models.qwen2.5]`: the name of the table at `address`, `key`, and the names of the tables
-/// inside, joined with dots. Returns `None` if `key` of the table `written` is not part of a name.
-pub(super) fn name(shape: &Shape, address: &Address, key: &str, written: &Value) -> Option<String> {
+/// Returns the intended name of a table such as `[models.qwen2.5]`, here `qwen2.5`: the name of the table at `address`, `key`, and the names of
+/// the tables inside, joined with dots. Returns `None` if `key` of the table `written` is not part of a name.
+pub(super) fn name(
+    schema: &ConfigSchema,
+    address: &Address,
+    key: &str,
+    written: &Value,
+) -> Option<String> {
     let [table, first] = address.parts() else {
         return None;
     };
@@ -60,7 +65,7 @@ pub(super) fn name(shape: &Shape, address: &Address, key: &str, written: &Value)
         _ => return None,
     };
     let mut inner = written[key].as_object()?;
-    let known = shape.keys(address);
+    let known = schema.keys(address);
     let mut name = format!("{first}.{key}");
     // `[models.llama3.2.1]` is a table in a table, too.
     while let Some((key, Value::Object(next))) = inner.iter().next()
@@ -71,24 +76,24 @@ pub(super) fn name(shape: &Shape, address: &Address, key: &str, written: &Value)
         inner = next;
     }
     let translated = |key: &str| foreign::find(key).and_then(|meaning| meaning.key);
-    let is_whole = inner.keys().any(|key| {
+    let has_entry_keys = inner.keys().any(|key| {
         marks.contains(&key.as_str()) || translated(key).is_some_and(|key| marks.contains(&key))
     });
     let is_version = key.starts_with(|letter: char| letter.is_ascii_digit());
     let near = translated(key).or_else(|| nearest(key, &known));
-    if near.is_some_and(|near| known.contains(&near) && shape.is_table(&address.join(near))) {
+    if near.is_some_and(|near| known.contains(&near) && schema.is_table(&address.join(near))) {
         return is_version.then_some(name);
     }
-    // Nothing says that there is a table of the shorter name.
-    let is_alone = || {
+    // The table of the shorter name has no keys of its own, so it is probably not meant.
+    let is_only_prefix = || {
         let mut others = written.as_object().into_iter().flatten();
         others.all(|(key, value)| value.is_object() && !known.contains(&key.as_str()))
     };
-    let is_part = is_whole || is_version || (is_alone() && !is_group(key));
+    let is_part = has_entry_keys || is_version || (is_only_prefix() && !is_group(key));
     is_part.then_some(name)
 }
 
-/// Returns whether tables of this name group settings in other programs.
+/// Returns whether other programs group settings in tables of this name.
 pub(super) fn is_group(key: &str) -> bool {
     let groups = [
         "option",
@@ -118,7 +123,7 @@ pub(super) fn has_word(key: &str, starts: &[&str]) -> bool {
     words.any(|word| starts.iter().any(|start| word.starts_with(start)))
 }
 
-/// Returns how to write the invalid `name` of the table at `address` in the file `root`: with a name that is free.
+/// Returns the hint for the invalid `name` of the table at `address` in the file `root`. It suggests a name that is not taken.
 pub(super) fn rename(address: &Address, name: &str, root: &Value) -> String {
     let table = address.parts().first().map_or("", String::as_str);
     if address.parent().is_some_and(|table| is_arguments(&table)) {
@@ -126,11 +131,11 @@ pub(super) fn rename(address: &Address, name: &str, root: &Value) -> String {
             proposed if proposed.is_empty() => "choose another name".to_owned(),
             proposed => {
                 let taken = address.parent().and_then(|table| table.get(root).cloned());
-                format!("write `{}`", free(proposed, &taken.unwrap_or_default()))
+                format!("write `{}`", unique(proposed, &taken.unwrap_or_default()))
             }
         };
     }
-    let proposed = free(allowed_name(name), &root[table]);
+    let proposed = unique(allowed_name(name), &root[table]);
     match table {
         _ if proposed.is_empty() => "choose another name".to_owned(),
         "models" => format!(
@@ -138,14 +143,14 @@ pub(super) fn rename(address: &Address, name: &str, root: &Value) -> String {
             Value::from(name)
         ),
         "tools" if address.parts().len() == 2 => format!("write `[tools.{proposed}]`"),
-        // A wrong name among the tokens may be a secret.
+        // An invalid name among the tokens may be a secret.
         "server" => "choose another name".to_owned(),
         _ => format!("write `{proposed}`"),
     }
 }
 
-/// Returns `name`, with a number if `taken` has it already.
-fn free(name: String, taken: &Value) -> String {
+/// Returns `name`, with a number appended if `taken` has it already.
+fn unique(name: String, taken: &Value) -> String {
     let is_free = |name: &str| taken.get(name).is_none();
     if name.is_empty() || is_free(&name) {
         return name;
@@ -160,14 +165,14 @@ fn is_arguments(address: &Address) -> bool {
     matches!(address.parts(), [tools, _, arguments] if tools == "tools" && arguments == "arguments")
 }
 
-/// Returns the allowed name of a model or a tool that is most like `name`.
+/// Returns the allowed name of a model or a tool that is most similar to `name`.
 pub(super) fn allowed_name(name: &str) -> String {
     joined(name, |letter| {
         letter.is_ascii_alphanumeric() || letter == '-'
     })
 }
 
-/// Returns the allowed name of an argument that is most like `name`.
+/// Returns the allowed name of an argument that is most similar to `name`.
 fn variable_name(name: &str) -> String {
     let name = joined(name, |letter| letter.is_ascii_alphanumeric());
     if name.starts_with(|letter: char| letter.is_ascii_digit()) {
@@ -176,7 +181,7 @@ fn variable_name(name: &str) -> String {
     name
 }
 
-/// Joins the parts of `name` that consist of allowed letters with `_`.
+/// Joins the allowed parts of `name` with `_`.
 fn joined(name: &str, is_allowed: fn(char) -> bool) -> String {
     let words = name.split(|letter: char| !is_allowed(letter));
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -190,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allowed_name_is_made_of_any_name() {
+    fn any_name_is_converted_to_an_allowed_one() {
         let names = ["qwen2.5:7b", "org/repo (new)", "a__b", "größe", "日本"].map(allowed_name);
         assert_eq!(names, ["qwen2_5_7b", "org_repo_new", "a_b", "gr_e", ""]);
         let names = ["user-name", "2nd", "a.b", "Über"].map(variable_name);
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_gets_a_number() {
         let taken = json!({"a_b": {}, "a_b_2": {}});
-        assert_eq!(free("a_b".into(), &taken), "a_b_3");
-        assert_eq!(free("a".into(), &taken), "a");
+        assert_eq!(unique("a_b".into(), &taken), "a_b_3");
+        assert_eq!(unique("a".into(), &taken), "a");
     }
 }

@@ -1,4 +1,4 @@
-//! A schema in words: what is allowed, what was found, what was probably meant.
+//! Describes schemas and values in words, for error messages and hints.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::config::file::{NAME_PATTERN, NOT_BLANK};
 use crate::config::foreign::switch;
 use crate::config::units;
 
-/// The format of what `tracing` filters by.
+/// Format of the filters of `tracing`.
 pub(super) const LOG_LEVEL: &str = "log level";
 
 /// [`NAME_PATTERN`] in words.
@@ -15,7 +15,7 @@ pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
 /// The allowed names of arguments, in words: templates use them as variables.
 pub(super) const ARGUMENT: &str = "1 to 64 letters, digits and `_`, not a digit first";
 
-/// What a schema allows, in words.
+/// Describes the values that a schema allows.
 pub(super) fn allowed(schema: &Value) -> String {
     let range = range(schema).map(|range| format!(" from {range}"));
     let bound = |key: &str, words: &str| {
@@ -39,7 +39,7 @@ pub(super) fn allowed(schema: &Value) -> String {
     let examples = schema.get("examples").and_then(Value::as_array);
     match (schema["format"].as_str(), examples) {
         (Some(LOG_LEVEL), _) => return "a level such as `info`, or levels by module such as `warn,llama_mcp_server=debug`".into(),
-        // Of numbers it says how wide they are.
+        // The format of a number gives its width.
         (Some(format), Some(examples)) if examples.iter().any(Value::is_string) => {
             let examples: Vec<String> = examples.iter().map(|example| example.as_str().map_or_else(|| format!("`{example}`"), |text| format!("`{text}`"))).collect();
             let seconds = seconds(schema).unwrap_or_default();
@@ -86,7 +86,7 @@ pub(super) fn allowed(schema: &Value) -> String {
     }
 }
 
-/// How many characters or items a schema allows.
+/// Describes the number of characters or items that a schema allows.
 fn count(schema: &Value, min: &str, max: &str) -> Option<String> {
     let bound = |key: &str| schema.get(key).filter(|bound| **bound != 0);
     match (bound(min), schema.get(max)) {
@@ -98,14 +98,13 @@ fn count(schema: &Value, min: &str, max: &str) -> Option<String> {
     }
 }
 
-/// The least and the greatest number that a schema allows, in words.
+/// Returns the range of numbers that a schema allows, such as `0 to 5`. Returns `None` for strings with units.
 pub(super) fn range(schema: &Value) -> Option<String> {
-    // Texts with units are told by examples.
     schema["type"].as_str()?;
     bounds(schema)
 }
 
-/// The same of a time, where they are its own.
+/// Returns the range of a time, such as `, from 1 to 3600 seconds`. Returns `None` if it is the range of all times.
 fn seconds(schema: &Value) -> Option<String> {
     let is_own = schema["format"] == units::TIME && schema["maximum"] != units::LONGEST.as_secs();
     let bounds = bounds(schema).filter(|_| is_own)?;
@@ -133,16 +132,16 @@ fn one_of(options: &[String]) -> String {
     }
 }
 
-/// The commonest slips.
+/// Returns a hint for a common mistake.
 pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
-    let wants = schema["type"].as_str();
+    let kind = schema["type"].as_str();
     let format = schema["format"].as_str();
     if let (Value::String(text), Some(units::TIME | units::IDLE_TIME)) = (found, format)
         && let Some(hours) = in_hours(text)
     {
         return Some(format!("hours are the largest unit: write `\"{hours}h\"`"));
     }
-    match (wants, found) {
+    match (kind, found) {
         (_, Value::Number(_)) if format == Some(units::IDLE_TIME) => {
             Some("write `\"never\"` for no limit".into())
         }
@@ -169,7 +168,7 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
     }
 }
 
-/// Returns the hours, rounded up, of a time in days or weeks.
+/// Converts a time in days or weeks to hours, rounded up.
 fn in_hours(text: &str) -> Option<f64> {
     let text = text.trim();
     let number = text.trim_end_matches(char::is_alphabetic);
@@ -182,20 +181,20 @@ fn in_hours(text: &str) -> Option<f64> {
     Some((number * days * 24.0).ceil()).filter(|hours| (0.0..1e6).contains(hours))
 }
 
-/// What was probably meant by `found`.
+/// Returns the name among `known` that was probably meant by `found`.
 pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    /// Below this the likeness is accidental (tried on all pairs of keys).
-    const LIKE: f64 = 0.8;
+    /// Similarity below which a match is accidental (measured on all pairs of keys).
+    const MIN_SIMILARITY: f64 = 0.8;
     let best = known
         .iter()
-        .map(|name| (likeness(found, name), *name))
+        .map(|name| (similarity(found, name), *name))
         .max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(likeness, _)| *likeness >= LIKE)
+    best.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .map(|(_, name)| name)
 }
 
 /// Returns the similarity of two names, from 0 to 1.
-fn likeness(found: &str, known: &str) -> f64 {
+fn similarity(found: &str, known: &str) -> f64 {
     let found = found.to_lowercase().replace('-', "_");
     strsim::jaro_winkler(&found, &known.to_lowercase())
 }
@@ -203,16 +202,16 @@ fn likeness(found: &str, known: &str) -> f64 {
 /// Returns a hint that names the known keys most similar to `found`, and the command that lists all keys.
 pub(super) fn similar(found: &str, known: &[&str]) -> String {
     /// Maximum number of keys in the hint.
-    const MOST: usize = 3;
-    /// Names that are less similar than this look unrelated to a reader.
-    const LIKE: f64 = 0.6;
+    const MAX_KEYS: usize = 3;
+    /// Similarity below which names look unrelated to a reader.
+    const MIN_SIMILARITY: f64 = 0.6;
     let mut ranked: Vec<(f64, &str)> = known
         .iter()
-        .map(|name| (likeness(found, name), *name))
-        .filter(|(likeness, _)| *likeness >= LIKE)
+        .map(|name| (similarity(found, name), *name))
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let named: Vec<String> = (ranked.iter().take(MOST))
+    let named: Vec<String> = (ranked.iter().take(MAX_KEYS))
         .map(|(_, name)| format!("`{name}`"))
         .collect();
     let list = "`llama-mcp-server config reference` lists all keys";
@@ -222,10 +221,10 @@ pub(super) fn similar(found: &str, known: &[&str]) -> String {
     }
 }
 
-/// What to write instead of an unknown name.
+/// Returns a hint for the unknown name `found`: the most similar of the `known` names, or all of them.
 pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
     if known.is_empty() {
-        return "there are none here".into();
+        return "none are defined".into();
     }
     nearest(found, known).map_or_else(
         || {
@@ -242,10 +241,10 @@ pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
     )
 }
 
-/// Values longer than this are cut where they are quoted.
-const SHOWN_CHARS: usize = 60;
+/// Longest quoted value, in characters.
+const MAX_SHOWN: usize = 60;
 
-/// A value as it stands in an error.
+/// Quotes a value for an error message. Long values are truncated.
 pub(crate) fn shown(value: &Value) -> String {
     let (kind, text) = match value {
         Value::Object(_) => return "an object".into(),
@@ -254,7 +253,7 @@ pub(crate) fn shown(value: &Value) -> String {
         Value::String(_) => ("the string ", value.to_string()),
         _ => ("", value.to_string()),
     };
-    let cut: String = text.chars().take(SHOWN_CHARS).collect();
+    let cut: String = text.chars().take(MAX_SHOWN).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{kind}{cut}{more}")
 }
@@ -266,16 +265,16 @@ mod tests {
     use super::{allowed, in_hours, similar};
 
     #[test]
-    fn at_most_three_keys_are_like_an_unknown_one() {
+    fn at_most_three_similar_keys_are_suggested() {
         let known = ["alpha_a", "alpha_b", "alpha_c", "alpha_d", "zzz"];
-        let told = similar("alpha", &known);
-        assert_eq!(told.matches("`alpha_").count(), 3, "{told}");
-        assert!(told.ends_with("; `llama-mcp-server config reference` lists all keys"));
+        let hint = similar("alpha", &known);
+        assert_eq!(hint.matches("`alpha_").count(), 3, "{hint}");
+        assert!(hint.ends_with("; `llama-mcp-server config reference` lists all keys"));
         assert!(!similar("qqq", &known).contains("similar"));
     }
 
     #[test]
-    fn days_and_weeks_are_proposed_as_hours() {
+    fn days_and_weeks_are_converted_to_hours() {
         let hours = ["1d", "2 weeks", "0.1 day", "1h", "d", "-1d"].map(in_hours);
         assert_eq!(
             hours,
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_items_that_is_fixed_is_told_once() {
+    fn a_fixed_number_of_items_is_not_described_as_a_range() {
         let tags =
             json!({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2});
         assert_eq!(allowed(&tags), "an array of strings, exactly 2");

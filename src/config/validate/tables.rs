@@ -1,23 +1,23 @@
-//! Unknown tables, and values that name a model: what to write instead. Pure.
+//! Suggests replacements for unknown tables, and for values where a table belongs. Pure.
 
 use serde_json::Value;
 
-use super::Shape;
+use super::ConfigSchema;
 use super::dotted::{allowed_name, has_word, is_group};
 use super::unknown::Meant;
 use crate::config::address::Address;
 use crate::config::foreign;
 
-/// Returns what was meant by the unknown `key` of the table at `address`, as its `value` and the file `root` tell.
+/// Returns what was probably meant by the unknown `key` of the table at `address`, judging by its `value` and the file `root`.
 pub(super) fn meant(
-    shape: &Shape,
+    schema: &ConfigSchema,
     address: &Address,
     key: &str,
     value: &Value,
     root: &Value,
 ) -> Option<Meant> {
     if address.parts().is_empty() {
-        return of_file(shape, key, value);
+        return of_file(schema, key, value);
     }
     if let [table, name] = address.parts()
         && table == "models"
@@ -27,7 +27,7 @@ pub(super) fn meant(
     }
     let table = value.as_object()?;
     let is_tool = address.parts().first()? == "tools" && address.parts().len() == 2;
-    let keys = shape.offered(address);
+    let keys = schema.suggested_keys(address);
     let here: Option<Vec<&str>> = table
         .iter()
         .filter(|(_, value)| !value.is_object())
@@ -57,7 +57,7 @@ pub(super) fn meant(
     Some(Meant { hint, address })
 }
 
-/// Returns the key of `keys` that `key` is, here or in another program.
+/// Returns the key among `keys` that is called `key`, here or in another program.
 fn own_key<'a>(keys: &[&'a str], key: &str) -> Option<&'a str> {
     let find = |wanted: &str| keys.iter().find(|known| **known == wanted).copied();
     find(key).or_else(|| find(foreign::find(key)?.key?))
@@ -71,7 +71,7 @@ fn is_arguments(key: &str) -> bool {
     has_word(key, &words) && !key.to_lowercase().contains("output")
 }
 
-/// Returns the hint for a table `address` of models that names another `model` of the file `root` instead of a file.
+/// Returns the suggestion for the table of a model at `address` that names another `model` of the file `root` instead of a file.
 fn profile(address: &Address, name: &str, model: &str, root: &Value) -> Option<Meant> {
     let models = root["models"].as_object()?;
     let is_alias = |settings: &Value| {
@@ -81,15 +81,15 @@ fn profile(address: &Address, name: &str, model: &str, root: &Value) -> Option<M
     let is_model = model != name && (models.contains_key(model) || models.values().any(is_alias));
     is_model.then(|| Meant {
         hint: format!(
-            "for another setup of a model, write `[tools.{name}]` with `kind = \"chat\"` and `model = {}`",
+            "to use a model with other settings, write `[tools.{name}]` with `kind = \"chat\"` and `model = {}`",
             Value::from(model)
         ),
         address: Some(address.join("path")),
     })
 }
 
-/// Returns the hint for an unknown table of the file.
-fn of_file(shape: &Shape, key: &str, value: &Value) -> Option<Meant> {
+/// Returns the suggestion for an unknown top-level table.
+fn of_file(schema: &ConfigSchema, key: &str, value: &Value) -> Option<Meant> {
     let table = value.as_object();
     let plain: String = key
         .to_lowercase()
@@ -120,7 +120,7 @@ fn of_file(shape: &Shape, key: &str, value: &Value) -> Option<Meant> {
     }
     let table = table.filter(|_| !is_group(key))?;
     let has_key = |tables: &str, wanted: &[&str]| {
-        let keys = shape.keys(&Address::of([tables, "NAME"]));
+        let keys = schema.keys(&Address::of([tables, "NAME"]));
         let mut inner = table.keys();
         inner.any(|key| own_key(&keys, key).is_some_and(|key| wanted.contains(&key)))
     };
@@ -131,7 +131,7 @@ fn of_file(shape: &Shape, key: &str, value: &Value) -> Option<Meant> {
     Some(entry(tables, &allowed_name(key)))
 }
 
-/// Returns the hint to write the table called `name` in the table of tables called `tables`.
+/// Returns the suggestion to write `[tables.name]`.
 fn entry(tables: &str, name: &str) -> Meant {
     let tables = Address::of([tables]);
     let name = if name.is_empty() { "NAME" } else { name };
@@ -141,7 +141,7 @@ fn entry(tables: &str, name: &str) -> Meant {
     }
 }
 
-/// Returns what to write instead of the array or text `found` at `address`, where a table belongs.
+/// Returns the hint for the array `found` at `address`, where a table belongs.
 pub(super) fn instead_of_array(address: &Address, found: &Value) -> Option<String> {
     let items = found.as_array()?;
     let first = items.first();

@@ -1,20 +1,21 @@
-//! Unknown keys, and what was probably meant. Pure.
+//! Suggests replacements for unknown keys. Pure.
 
 use serde_json::Value;
 
 use super::messages::{nearest, similar};
-use super::{Fault, Shape, dotted, tables};
+use super::{ConfigSchema, Fault, dotted, tables};
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
 
-/// The way out of an unknown key, and the key that was probably meant.
+/// Suggestion for an unknown key.
 pub(super) struct Meant {
     pub(super) hint: String,
+    /// Key that was probably meant; `None` if that is not certain enough to suppress further errors about it.
     pub(super) address: Option<Address>,
 }
 
-/// The tables whose keys are offered, and how the file spells them. Models have the same keys as `[defaults]`.
+/// Tables whose keys are suggested, and how the file spells them. Models have the same keys as `[defaults]`.
 const HOMES: [(&[&str], &str); 7] = [
     (&["server"], "[server]"),
     (&["log"], "[log]"),
@@ -28,8 +29,8 @@ const HOMES: [(&[&str], &str); 7] = [
 /// Number of [`HOMES`] whose keys take precedence over the names of other programs.
 const CERTAIN: usize = 5;
 
-impl Shape {
-    /// Returns the fault of the unknown `key` in the table `written` at `address`, in the file `root`.
+impl ConfigSchema {
+    /// Returns the fault for the unknown `key` in the table `written` at `address`, in the file `root`.
     pub(super) fn unknown_key(
         &self,
         address: &Address,
@@ -37,11 +38,11 @@ impl Shape {
         written: &Value,
         root: &Value,
     ) -> Fault {
-        let fault = |allowed, meant: Meant| Fault {
+        let fault = |rule, meant: Meant| Fault {
             address: address.join(key),
             is_key: true,
             meant: meant.address,
-            allowed,
+            rule,
             found: None,
             hint: Some(meant.hint),
         };
@@ -57,7 +58,7 @@ impl Shape {
         let meant = tables::meant(self, address, key, &written[key], root)
             .or_else(|| self.meant_key(address, key));
         let meant = meant.unwrap_or_else(|| Meant {
-            hint: similar(key, &self.offered(address)),
+            hint: similar(key, &self.suggested_keys(address)),
             address: None,
         });
         fault(format!("unknown key `{key}`"), meant)
@@ -65,7 +66,7 @@ impl Shape {
 
     /// Returns what was probably meant by the unknown `key` of the table at `table`, whatever its value is.
     fn meant_key(&self, table: &Address, key: &str) -> Option<Meant> {
-        let keys = self.offered(table);
+        let keys = self.suggested_keys(table);
         let plain = key.replace('-', "_");
         let elsewhere = |homes| {
             let hint = self.elsewhere(table, &plain, homes)?;
@@ -84,7 +85,7 @@ impl Shape {
         };
         let alike = || {
             let near = nearest(key, &keys)?;
-            // The other entries of `[models]` are right if its name is wrong for one.
+            // A misspelled `[models]` does not make errors in a correct one redundant.
             let is_key = !table.parts().is_empty();
             Some(Meant {
                 hint: format!("did you mean `{near}`?"),
@@ -111,15 +112,15 @@ impl Shape {
             .or_else(alike)
     }
 
-    /// Returns the keys that are offered for the table at `table`: `[defaults]` cannot sensibly have those of one model.
-    pub(super) fn offered(&self, table: &Address) -> Vec<&str> {
+    /// Returns the keys to suggest for `table`. For `[defaults]`, these exclude the keys that only make sense for one model.
+    pub(super) fn suggested_keys(&self, table: &Address) -> Vec<&str> {
         let is_for_all = table.parts() == ["defaults"];
         let mut keys = self.keys(table);
         keys.retain(|key| !is_for_all || !OF_ONE_MODEL.contains(key));
         keys
     }
 
-    /// Returns the named table around the one at `table` that has `key`.
+    /// Returns the nearest table around `table` that has `key`.
     fn outer(&self, table: &Address, key: &str) -> Option<Address> {
         let mut outer = table.parent();
         while let Some(here) = outer.filter(|here| !here.parts().is_empty()) {
@@ -135,7 +136,7 @@ impl Shape {
     fn elsewhere(&self, table: &Address, key: &str, homes: &[(&[&str], &str)]) -> Option<String> {
         let has_key = |(home, _): &&(&[&str], &str)| {
             let home = Address::of(home.iter().copied());
-            home != *table && self.offered(&home).contains(&key)
+            home != *table && self.suggested_keys(&home).contains(&key)
         };
         let homes: Vec<String> = homes
             .iter()
@@ -161,16 +162,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_of_another_table_is_found_there_whatever_other_programs_call_so() {
-        let shape = Shape::default();
+    fn a_key_of_another_table_takes_precedence_over_names_of_other_programs() {
+        let schema = ConfigSchema::default();
         for (home, spelled) in &HOMES[..CERTAIN] {
             let home = Address::of(home.iter().copied());
-            for key in shape.offered(&home) {
+            for key in schema.suggested_keys(&home) {
                 for table in ["server", "log", "registry"].map(|table| Address::of([table])) {
-                    if shape.keys(&table).contains(&key) {
+                    if schema.keys(&table).contains(&key) {
                         continue;
                     }
-                    let meant = shape.meant_key(&table, &key.replace('_', "-")).unwrap();
+                    let meant = schema.meant_key(&table, &key.replace('_', "-")).unwrap();
                     assert!(meant.hint.contains(spelled), "{table}: {}", meant.hint);
                 }
             }
@@ -178,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_offered_no_key_of_one_model() {
-        let shape = Shape::default();
+    fn keys_of_a_single_model_are_not_suggested_for_the_defaults() {
+        let schema = ConfigSchema::default();
         for key in ["model", "pth", "alias", "titel"] {
-            let meant = shape.meant_key(&Address::of(["defaults"]), key);
+            let meant = schema.meant_key(&Address::of(["defaults"]), key);
             let hint = meant.map(|meant| meant.hint).unwrap_or_default();
             assert!(!hint.contains("[defaults]"), "{key}: {hint}");
         }

@@ -1,4 +1,4 @@
-//! Checks of single values, and of arrays and tables of such, by schemas that are compiled once.
+//! Checks single values, arrays and tables with schemas that are compiled once.
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -14,19 +14,19 @@ const MAX_NAME: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ValueCheck {
     schema: Value,
-    /// `None` if the schema is not valid: nothing follows it.
+    /// Compiled schema; `None` if it is invalid, so that no value matches.
     validator: Option<Validator>,
     max_items: Option<u64>,
     /// The check of each item of an array, or of each value of a table.
     members: Option<Box<ValueCheck>>,
 }
 
-/// A fault of a value.
+/// Violation of a schema by a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ValueFault {
-    /// The member that is wrong, as `[1]` or `.name`; `None` for the value itself.
+    /// Invalid member, as `[1]` or `.name`; `None` if the value itself is invalid.
     pub member: Option<String>,
-    /// The values that are allowed, and the value that was found.
+    /// Allowed values, and the value that was found.
     pub message: String,
 }
 
@@ -43,10 +43,10 @@ impl ValueCheck {
         }
     }
 
-    /// Checks that `value`, if it is an array, has no more items than are allowed: that costs nothing.
+    /// Checks that `value`, if it is an array, does not have too many items. This is cheap even for a huge array.
     ///
     /// # Errors
-    /// The number of items that is allowed.
+    /// The array has too many items.
     pub(crate) fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
         match (value, self.max_items) {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {
@@ -60,13 +60,13 @@ impl ValueCheck {
         }
     }
 
-    /// Checks that `value` follows the schema.
+    /// Checks `value` against the schema.
     ///
     /// # Errors
-    /// The first item or value that is wrong, else the whole.
+    /// The first item or value that is invalid, or else the whole.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ValueFault> {
         self.check_length(value)?;
-        if self.follows(value) {
+        if self.is_valid(value) {
             return Ok(());
         }
         let of_member = self.members.as_ref();
@@ -83,11 +83,11 @@ impl ValueCheck {
         let (member, found) = match value {
             Value::Array(items) => {
                 let mut items = items.iter().enumerate();
-                let (at, item) = items.find(|(_, item)| !self.follows(item))?;
+                let (at, item) = items.find(|(_, item)| !self.is_valid(item))?;
                 (format!("[{at}]"), item)
             }
             Value::Object(table) => {
-                let (name, value) = table.iter().find(|(_, value)| !self.follows(value))?;
+                let (name, value) = table.iter().find(|(_, value)| !self.is_valid(value))?;
                 (format!(".{}", printable(name, MAX_NAME)), value)
             }
             _ => return None,
@@ -98,7 +98,7 @@ impl ValueCheck {
         })
     }
 
-    fn follows(&self, value: &Value) -> bool {
+    fn is_valid(&self, value: &Value) -> bool {
         let validator = self.validator.as_ref();
         validator.is_some_and(|validator| validator.is_valid(value))
     }

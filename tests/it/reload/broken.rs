@@ -5,7 +5,7 @@ use crate::support::config::Folder;
 
 /// Faults of a model that `config check` reports and that are none of its file, with what the log says.
 const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
-    ("", "tool = false", "no model is a tool"),
+    ("", "tool = false", "all models are hidden"),
     ("", "chat_template = \"chatml\"", "a.chat_template`"),
     (
         "[registry]\nmemory_budget = \"1MiB\"\n",

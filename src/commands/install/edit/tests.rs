@@ -1,4 +1,4 @@
-//! What an edit changes, and what it leaves.
+//! Tests of edits: what they change, and what they leave as it is.
 
 use super::*;
 
@@ -19,12 +19,12 @@ fn set_in(text: &str) -> String {
     set(text, SLOT, &entry()).unwrap()
 }
 
-fn refusal(text: &str) -> String {
+fn error_of(text: &str) -> String {
     set(text, SLOT, &entry()).unwrap_err().to_string()
 }
 
 #[test]
-fn a_file_that_is_empty_gets_the_entry_alone() {
+fn an_empty_file_gets_only_the_entry() {
     let text = set_in("");
     insta::assert_snapshot!(text, @r#"
     {
@@ -42,7 +42,7 @@ fn a_file_that_is_empty_gets_the_entry_alone() {
 }
 
 #[test]
-fn all_else_stays_with_its_order_and_comments() {
+fn everything_else_keeps_its_order_and_comments() {
     let text = r#"// settings of mine
 {
     "zoom": 1.50, // large
@@ -72,7 +72,7 @@ fn all_else_stays_with_its_order_and_comments() {
 }
 
 #[test]
-fn windows_files_keep_their_mark_and_their_line_ends() {
+fn windows_files_keep_their_byte_order_mark_and_line_ends() {
     let text = "\u{feff}{\r\n\t\"a\": 1\r\n}\r\n";
     assert_eq!(
         set_in(text),
@@ -82,7 +82,7 @@ fn windows_files_keep_their_mark_and_their_line_ends() {
 }
 
 #[test]
-fn the_same_again_changes_nothing() {
+fn the_same_edit_again_changes_nothing() {
     let text = r#"{"mcpServers":{"llama":{"args":["--model","/m.gguf"],"command":"/bin/llama-mcp-server"}}}"#;
     assert_eq!(set_in(text), text);
     assert_eq!(remove("{}", SLOT).unwrap(), "{}");
@@ -90,7 +90,7 @@ fn the_same_again_changes_nothing() {
 }
 
 #[test]
-fn an_entry_of_this_program_is_replaced_and_keeps_what_else_it_has() {
+fn an_entry_of_this_program_is_replaced_and_keeps_its_other_keys() {
     let text = r#"{
   "mcpServers": {
     "llama": {
@@ -114,7 +114,7 @@ fn an_entry_of_this_program_is_replaced_and_keeps_what_else_it_has() {
 }
 
 #[test]
-fn an_entry_as_zed_had_it_is_replaced() {
+fn an_entry_in_the_former_format_of_zed_is_replaced() {
     let slot = Slot {
         key: "context_servers",
         ..SLOT
@@ -127,16 +127,16 @@ fn an_entry_as_zed_had_it_is_replaced() {
 }
 
 #[test]
-fn another_server_of_the_name_is_left_alone() {
+fn another_server_with_the_same_name_is_not_changed() {
     let text = r#"{"mcpServers": {"llama": {"command": "npx", "args": ["llama"]}}}"#;
-    let told = "`llama` is another server there, `npx`; `--name` gives this one another name";
-    assert_eq!(refusal(text), told);
-    assert_eq!(remove(text, SLOT).unwrap_err().to_string(), told);
+    let error = "the name `llama` is taken by another server (`npx`); choose another with `--name`";
+    assert_eq!(error_of(text), error);
+    assert_eq!(remove(text, SLOT).unwrap_err().to_string(), error);
 }
 
 #[test]
-fn what_is_broken_is_refused_with_its_place() {
-    let told = [
+fn an_invalid_file_is_reported_with_the_place_of_the_error() {
+    let errors = [
         "{\n  \"mcpServers\": {\n",
         "{'mcpServers': {}}",
         "{\"a\": 1 \"b\": 2}",
@@ -145,14 +145,14 @@ fn what_is_broken_is_refused_with_its_place() {
         "{\"mcpServers\": {\"llama\": 1}}",
         "{\"mcpServers\": {}, \"mcpServers\": {}}",
     ]
-    .map(refusal);
-    insta::assert_snapshot!(told.join("\n"), @"
-    line 2, column 17: Unterminated object; nothing was written
-    line 1, column 2: Single-quoted strings are not allowed; nothing was written
-    line 1, column 8: Expected comma; nothing was written
-    what it holds is not an object; nothing was written
-    `mcpServers` is not an object; nothing was written
-    `llama` is not an object; nothing was written
-    `mcpServers` stands there twice; remove one of them
+    .map(error_of);
+    insta::assert_snapshot!(errors.join("\n"), @"
+    line 2, column 17: Unterminated object; correct it, then run this again
+    line 1, column 2: Single-quoted strings are not allowed; correct it, then run this again
+    line 1, column 8: Expected comma; correct it, then run this again
+    the file must be a JSON object; correct it, then run this again
+    `mcpServers` must be a JSON object; correct it, then run this again
+    `llama` must be a JSON object; correct it, then run this again
+    `mcpServers` occurs twice; remove one of the two
     ");
 }

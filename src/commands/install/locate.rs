@@ -1,22 +1,22 @@
-//! Where a client's file is.
+//! Finds the configuration file of a client.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::clients::Client;
 
-/// The folders that the names in [`Client::files`] stand for. One that this system has not is missing.
+/// Folders by their names in [`Client::files`]. Folders that this system does not have are left out.
 pub(crate) type Folders = BTreeMap<&'static str, PathBuf>;
 
-/// Those of this user.
+/// Returns the folders of the current user.
 pub(crate) fn folders(variables: &BTreeMap<String, String>) -> Folders {
     let variable = |name: &str| {
         let folder = PathBuf::from(variables.get(name)?);
         folder.is_absolute().then_some(folder)
     };
     let home = dirs::home_dir();
-    let on = |is_there: bool, folder: Option<PathBuf>| folder.filter(|_| is_there);
-    // Zed uses it on macOS, too, where the platform's folder is another.
+    let only_if = |is_system: bool, folder: Option<PathBuf>| folder.filter(|_| is_system);
+    // Zed uses this folder on macOS, too, unlike other programs there.
     let xdg = variable("XDG_CONFIG_HOME")
         .filter(|_| !cfg!(target_os = "macos"))
         .or_else(|| Some(home.as_ref()?.join(".config")));
@@ -25,9 +25,9 @@ pub(crate) fn folders(variables: &BTreeMap<String, String>) -> Folders {
         .and_then(|home| std::fs::read_to_string(home.join(".lmstudio-home-pointer")).ok());
     [
         ("config", dirs::config_dir()),
-        ("xdg", on(cfg!(unix), xdg)),
-        ("appdata", on(cfg!(windows), dirs::config_dir())),
-        ("local", on(cfg!(windows), dirs::data_local_dir())),
+        ("xdg", only_if(cfg!(unix), xdg)),
+        ("appdata", only_if(cfg!(windows), dirs::config_dir())),
+        ("local", only_if(cfg!(windows), dirs::data_local_dir())),
         ("claude", variable("CLAUDE_CONFIG_DIR").or(home.clone())),
         ("lmstudio", pointer.map(|folder| folder.trim().into())),
         ("home", home),
@@ -37,26 +37,26 @@ pub(crate) fn folders(variables: &BTreeMap<String, String>) -> Folders {
     .collect()
 }
 
-/// The file of `client`: the first whose client is installed.
+/// Returns the first file of `client` that shows that the client is installed.
 ///
 /// # Errors
-/// What was looked for, where it is not.
+/// The client is not installed. The error lists the paths that do not exist.
 pub(crate) fn find(client: &Client, folders: &Folders) -> Result<PathBuf, Vec<PathBuf>> {
-    let mut looked_for = Vec::new();
+    let mut missing = Vec::new();
     for file in client.files.iter().flat_map(|file| expand(file, folders)) {
         let sign = match file.parent() {
-            Some(folder) if !client.is_known_by_file => folder,
+            Some(folder) if !client.is_detected_by_file => folder,
             _ => &file,
         };
         if sign.exists() {
             return Ok(file);
         }
-        looked_for.push(sign.to_owned());
+        missing.push(sign.to_owned());
     }
-    Err(looked_for)
+    Err(missing)
 }
 
-/// The paths that `template` stands for.
+/// Returns the paths that `template` matches.
 fn expand(template: &str, folders: &Folders) -> Vec<PathBuf> {
     let mut parts = template.split('/');
     let first = parts.next().unwrap_or_default();
@@ -64,14 +64,14 @@ fn expand(template: &str, folders: &Folders) -> Vec<PathBuf> {
     parts.fold(start.cloned().into_iter().collect(), |paths, part| {
         let paths = paths.iter();
         match part.strip_suffix('*') {
-            Some(prefix) => paths.flat_map(|path| beginning(path, prefix)).collect(),
+            Some(prefix) => paths.flat_map(|path| with_prefix(path, prefix)).collect(),
             None => paths.map(|path| path.join(part)).collect(),
         }
     })
 }
 
-/// What in `folder` has a name that begins so.
-fn beginning(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+/// Returns the entries of `folder` whose names begin with `prefix`.
+fn with_prefix(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -86,7 +86,7 @@ mod tests {
     use super::super::clients::CLIENTS;
     use super::*;
 
-    /// Where every client's file may be.
+    /// Lists the possible files of all clients.
     fn all(folders: &[(&'static str, &str)]) -> String {
         let folders = folders.iter().map(|(name, folder)| (*name, folder.into()));
         let folders: Folders = folders.collect();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn linux_has_its_files_in_the_configuration_folder() {
+    fn most_files_are_in_the_config_folder_on_linux() {
         let folders = [
             ("home", "~"),
             ("claude", "~"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn macos_has_most_in_application_support() {
+    fn most_files_are_in_application_support_on_macos() {
         let folders = [
             ("home", "~"),
             ("claude", "~"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_has_most_in_roaming() {
+    fn most_files_are_in_roaming_appdata_on_windows() {
         let folders = [
             ("home", "%USERPROFILE%"),
             ("claude", "%USERPROFILE%"),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn claude_desktop_as_a_package_has_its_file_there_and_nowhere_else() {
+    fn claude_desktop_as_a_package_has_its_file_in_the_folder_of_the_package() {
         let root = std::env::temp_dir().join(format!("llama-mcp-place-{}", std::process::id()));
         let package = "Packages/Claude_pzs8sxrjxfjjc/LocalCache/Roaming/Claude";
         let folders = Folders::from([("local", root.clone()), ("config", root.join("Roaming"))]);

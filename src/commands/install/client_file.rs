@@ -1,23 +1,23 @@
-//! A client's file is replaced at once, or not at all; what it was is kept beside it.
+//! Replaces the file of a client atomically, and keeps a backup next to it.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// A file as it was read.
+/// The configuration file of a client, as it was read.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// The file itself, where its name is a link.
+pub(crate) struct ClientFile {
+    /// Path of the file, with links resolved.
     path: PathBuf,
-    /// What it holds; nothing where it does not exist.
+    /// Content; `None` if the file does not exist.
     text: Option<String>,
 }
 
-impl Found {
-    /// Reads it; one that does not exist holds nothing.
+impl ClientFile {
+    /// Reads the file at `path`. A file that does not exist is empty.
     ///
     /// # Errors
-    /// Where it cannot be read, or is no text.
+    /// The file cannot be read, or is not UTF-8.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let path = match fs::canonicalize(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
@@ -27,29 +27,29 @@ impl Found {
             path => path?,
         };
         if !fs::metadata(&path)?.is_file() {
-            // A pipe would be waited for.
-            return Err(io::Error::other("it is no file"));
+            // Reading a pipe could block.
+            return Err(io::Error::other("not a regular file"));
         }
         let text = Some(fs::read_to_string(&path)?);
         Ok(Self { path, text })
     }
 
-    /// What it holds.
+    /// Returns the content.
     pub(crate) fn text(&self) -> &str {
         self.text.as_deref().unwrap_or_default()
     }
 
-    /// Writes `text` in its place, and gives where the former text is kept.
+    /// Replaces the content by `text`. Returns the path of the backup, if the file existed.
     ///
     /// # Errors
-    /// Where it cannot be written, or was changed meanwhile.
+    /// The file cannot be written, or has changed since it was read.
     pub(crate) fn replace(&self, text: &str) -> io::Result<Option<PathBuf>> {
         let permissions = match &self.text {
             Some(_) => Some(fs::metadata(&self.path)?.permissions()),
             None => None,
         };
         let backup = match &self.text {
-            Some(former) => Some(self.keep(former, permissions.as_ref())?),
+            Some(previous) => Some(self.back_up(previous, permissions.as_ref())?),
             None => None,
         };
         let new = self.beside(&format!("{}.tmp", std::process::id()));
@@ -57,20 +57,20 @@ impl Found {
             .and_then(|()| self.check_unchanged())
             .and_then(|()| fs::rename(&new, &self.path));
         if replaced.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             drop(fs::remove_file(&new));
         }
         replaced.map(|()| backup)
     }
 
-    /// Keeps `former` in a file of its own; an earlier one is never overwritten.
-    fn keep(&self, former: &str, permissions: Option<&Permissions>) -> io::Result<PathBuf> {
+    /// Writes `previous` to a backup file, and returns its path. Never overwrites an earlier backup.
+    fn back_up(&self, previous: &str, permissions: Option<&Permissions>) -> io::Result<PathBuf> {
         let numbers = (2..).map(|number| format!("before-install-{number}"));
         let names = ["before-install".to_owned()].into_iter().chain(numbers);
         for backup in names.map(|name| self.beside(&name)) {
-            match create(&backup, former, permissions) {
+            match create(&backup, previous, permissions) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    if fs::read_to_string(&backup).is_ok_and(|kept| kept == former) {
+                    if fs::read_to_string(&backup).is_ok_and(|kept| kept == previous) {
                         return Ok(backup);
                     }
                 }
@@ -80,13 +80,13 @@ impl Found {
         unreachable!("numbers do not end")
     }
 
-    /// Clients write their files, too.
+    /// Checks that the client has not written the file since it was read.
     fn check_unchanged(&self) -> io::Result<()> {
         if Self::read(&self.path)?.text == self.text {
             return Ok(());
         }
         Err(io::Error::other(
-            "the client has just changed it; run this again",
+            "the client has just changed the file; run this again",
         ))
     }
 
@@ -98,7 +98,7 @@ impl Found {
     }
 }
 
-/// A new file that is on the disk when this returns.
+/// Creates a file with `text`, and syncs it to the disk.
 fn create(path: &Path, text: &str, permissions: Option<&Permissions>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     if let Some(permissions) = permissions {
