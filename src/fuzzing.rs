@@ -65,8 +65,8 @@ pub fn message(bytes: &[u8]) {
                     method: Some(request.method.clone()),
                     name: name.map(str::to_owned),
                 };
-                drop(Era::of(request, Some(&headers)));
-                drop(Era::of(request, Some(&RoutingHeaders::default())));
+                drop(Era::of_request(request, Some(&headers)));
+                drop(Era::of_request(request, Some(&RoutingHeaders::default())));
             }
             dispatched(message)
         }
@@ -92,7 +92,7 @@ fn count_values(value: &Value) -> usize {
 
 fn dispatched(message: jsonrpc::Message) -> Option<Outgoing> {
     let era = match &message {
-        jsonrpc::Message::Request(request) => match Era::of(request, None) {
+        jsonrpc::Message::Request(request) => match Era::of_request(request, None) {
             Ok(era) => era,
             Err(error) => return Some(Outgoing::Error(Some(request.id.clone()), error)),
         },

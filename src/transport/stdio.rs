@@ -227,7 +227,7 @@ impl Peer for StdioPeer {
 /// A message and its era. Only requests have one that matters.
 fn with_era(message: Message) -> Result<(Message, Era), Invalid> {
     let era = match &message {
-        Message::Request(request) => Era::of(request, None).map_err(|error| Invalid {
+        Message::Request(request) => Era::of_request(request, None).map_err(|error| Invalid {
             id: Some(request.id.clone()),
             error,
         })?,

@@ -147,19 +147,19 @@ impl Endpoint {
         permits: Permits,
         tree: MessagePermits,
     ) -> Result<Response, Refusal> {
-        let era =
-            headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
+        let era = headers::routing(&head.headers)
+            .and_then(|headers| Era::of_request(&request, Some(&headers)));
         let era = match era {
             Ok(era) => era,
             Err(error) => return Ok(response::refusal(request.id, error)),
         };
-        let purpose = Purpose::of(era, &request.method);
+        let purpose = Purpose::from_method(era, &request.method);
         let accepts = match (Accepts::of(&head.headers), purpose) {
-            (_, Purpose::Listen) if !response::allows_events(&head.headers) => {
+            (_, Purpose::Subscribe) if !response::allows_events(&head.headers) => {
                 let message = "a subscription is an event stream: `Accept: text/event-stream`";
                 return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).of(request.id));
             }
-            (Accepts::Json, Purpose::Listen) => Accepts::Both,
+            (Accepts::Json, Purpose::Subscribe) => Accepts::Both,
             (accepts, _) => accepts,
         };
         let (mut caller, held) = self
@@ -167,11 +167,14 @@ impl Endpoint {
             .await
             .map_err(|refusal| refusal.of(request.id.clone()))?;
         caller.permits = tree;
-        let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
+        let opened = held
+            .session
+            .as_ref()
+            .filter(|_| purpose == Purpose::OpenSession);
         let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
         // A call that has begun is answered; what would go on for ever is not.
-        let lasting = (purpose == Purpose::Listen).then(|| principal.clone());
+        let lasting = (purpose == Purpose::Subscribe).then(|| principal.clone());
         let revoked = guard::revoked(self.live.clone(), lasting.unwrap_or_default());
         let exchange = self.exchange(&caller, era, request, held, revoked);
         let mut response = exchange.respond(accepts).await;
@@ -192,7 +195,7 @@ impl Endpoint {
     ) -> Result<(Caller, Held), Refusal> {
         let session = match (era, purpose) {
             (Era::Modern, _) => None,
-            (Era::Legacy, Purpose::Open) => {
+            (Era::Legacy, Purpose::OpenSession) => {
                 headers::check_revision(&head.headers)?;
                 Some(self.holdings.open_session(principal).await?)
             }
@@ -219,15 +222,15 @@ impl Endpoint {
             session,
         };
         match purpose {
-            Purpose::Call if held.call.is_none() => {
+            Purpose::CallTool if held.call.is_none() => {
                 held.call = self.holdings.begin_call(principal)?;
             }
-            Purpose::Listen => {
+            Purpose::Subscribe => {
                 // It may stay open for days, and takes nothing but its connection.
                 (held.call, held.message, held.memory) = (None, None, None);
                 held.stream = Some(self.begin_stream(&caller)?);
             }
-            Purpose::Call | Purpose::Open | Purpose::Ask => {}
+            Purpose::CallTool | Purpose::OpenSession | Purpose::Other => {}
         }
         Ok((caller, held))
     }
