@@ -33,7 +33,7 @@ use crate::process::Cpus;
 use crate::schema::{AnswerSchema, Limits};
 use crate::telemetry;
 use crate::tools::Catalog;
-use crate::transport::http::connection::Origin;
+use crate::transport::http::connection::ConnectionInfo;
 use crate::transport::http::{Ending, connection, service};
 use crate::worker::client::Progress;
 use crate::worker::client::calls::{Call, Calls, News};
@@ -154,9 +154,9 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
     // As much as a socket may hold of what nobody reads yet.
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let served = connection::converse(
+    let served = connection::serve(
         ours,
-        Origin {
+        ConnectionInfo {
             address,
             permit: None,
         },

@@ -1,5 +1,5 @@
-//! Limits of HTTP: messages in flight and their bytes, streams of a client, and the concurrency and rate limits of a token. Pure: time comes in as
-//! an argument.
+//! Limits of HTTP: messages in flight and their memory, event streams of a client, and the concurrency and rate limits of a token. Pure: the
+//! time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -11,35 +11,35 @@ use crate::transport::counts::Counts;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The current use of all limits.
+/// The current usage of all limits.
 #[derive(Debug, Default)]
-pub(crate) struct Allowances {
+pub(crate) struct LimitUsage {
     messages: usize,
     messages_of: Counts<String>,
-    /// Bytes that all messages hold.
+    /// Bytes of memory for all messages.
     bytes: usize,
-    /// Bytes that the messages of each client hold; no entry is 0.
+    /// Bytes of memory for the messages of each client. No entry is 0.
     bytes_of: HashMap<String, usize>,
     streams_of: Counts<String>,
-    tokens: HashMap<String, Used>,
+    tokens: HashMap<String, TokenUsage>,
 }
 
-/// Share of `max_held` per client: 1/`CLIENT_SHARE`.
+/// Divisor of `max_held` for the share of one client: 2 gives each client half.
 pub(crate) const CLIENT_SHARE: usize = 2;
 
-/// The limit on messages in flight that is reached.
+/// The limit on messages in flight that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageDenied {
-    /// That of the client.
+    /// The limit of the client.
     Client,
-    /// That of all clients together.
+    /// The limit of all clients together.
     All,
 }
 
 /// The memory limit that a message would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemoryDenied {
-    /// The message alone exceeds the share of one client, which is so many bytes.
+    /// The message alone exceeds the share of one client, in bytes.
     Message(usize),
     /// The client's messages would exceed its share.
     Client,
@@ -47,35 +47,34 @@ pub(crate) enum MemoryDenied {
     All,
 }
 
-/// The use of one token.
+/// The usage of one token's limits.
 #[derive(Debug, Default)]
-struct Used {
-    /// Calls in flight.
+struct TokenUsage {
+    /// Number of calls in flight.
     calls: usize,
-    /// Start times of the calls of the last minute, if the token has a rate limit.
-    begun: VecDeque<Instant>,
+    /// Start times of the calls in the last minute, if the token has a rate limit.
+    started: VecDeque<Instant>,
 }
 
-/// A limit that is reached.
+/// The limit of a token that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// The concurrency limit, with its value.
-    Busy(usize),
-    /// The rate limit.
-    TooOften {
-        /// The limit.
+pub(crate) enum CallDenied {
+    /// The concurrency limit, `max_calls`, with its value.
+    Concurrency(usize),
+    /// The rate limit, `calls_per_minute`.
+    Rate {
+        /// Value of the limit.
         calls_per_minute: u32,
-        /// Time until the next call is allowed, rounded up to whole seconds so that a retry is not refused again.
+        /// Time until the next call is allowed, rounded up to whole seconds so that a retry succeeds.
         wait: Duration,
     },
 }
 
-impl Allowances {
-    /// Begins a message of `client` if fewer than `max` are in flight, and fewer than `share` of the client. [`Self::end_message`] must
-    /// follow.
+impl LimitUsage {
+    /// Counts a message of `client` in flight: at most `max` in total, and `share` of the client. [`Self::end_message`] must follow.
     ///
     /// # Errors
-    /// Returns the limit that is reached.
+    /// Returns the limit that was reached.
     pub(crate) fn begin_message(
         &mut self,
         client: &str,
@@ -85,25 +84,25 @@ impl Allowances {
         if self.messages >= max {
             return Err(MessageDenied::All);
         }
-        if !self.messages_of.enter(client.to_owned(), share) {
+        if !self.messages_of.try_add(client.to_owned(), share) {
             return Err(MessageDenied::Client);
         }
         self.messages += 1;
         Ok(())
     }
 
-    /// Ends a message of `client`.
+    /// Removes a message of `client` from the messages in flight.
     pub(crate) fn end_message(&mut self, client: &str) {
         self.messages -= 1;
-        self.messages_of.leave(client);
+        self.messages_of.remove(client);
     }
 
-    /// Changes the bytes that a message of `client` holds from `held` to `wanted`. All messages may hold `max` bytes, those of one client
-    /// half as many. [`Self::release`] must follow.
+    /// Changes the memory for a message of `client` from `held` to `wanted` bytes. The limit is `max` bytes for all messages and half of
+    /// that for one client. [`Self::release`] must follow.
     ///
     /// # Errors
-    /// Returns the limit that would be exceeded. The message still holds `held` bytes then.
-    pub(crate) fn hold(
+    /// Returns the limit that would be exceeded. The reservation is unchanged then.
+    pub(crate) fn reserve(
         &mut self,
         client: &str,
         held: usize,
@@ -126,7 +125,7 @@ impl Allowances {
         Ok(())
     }
 
-    /// Ends the hold of a message of `client` on `held` bytes.
+    /// Releases the `held` bytes of a message of `client`.
     pub(crate) fn release(&mut self, client: &str, held: usize) {
         self.bytes -= held;
         let left = self.bytes_of.get(client).map_or(0, |bytes| bytes - held);
@@ -143,55 +142,55 @@ impl Allowances {
         }
     }
 
-    /// Opens a stream of `client`, which may have at most `max`. [`Self::end_stream`] must follow.
-    ///
-    /// # Errors
-    /// The client has `max` open streams.
-    pub(crate) fn begin_stream(&mut self, client: &str, max: usize) -> Result<(), Denied> {
-        let is_open = self.streams_of.enter(client.to_owned(), max);
-        is_open.then_some(()).ok_or(Denied::Busy(max))
+    /// Counts an event stream of `client`. Returns `false` if `max` are open; otherwise [`Self::end_stream`] must follow.
+    pub(crate) fn begin_stream(&mut self, client: &str, max: usize) -> bool {
+        self.streams_of.try_add(client.to_owned(), max)
     }
 
-    /// Closes a stream of `client`.
+    /// Removes an event stream of `client` from the open ones.
     pub(crate) fn end_stream(&mut self, client: &str) {
-        self.streams_of.leave(client);
+        self.streams_of.remove(client);
     }
 
-    /// Begins a call with `token`. [`Self::end_call`] must follow.
+    /// Counts a call with `token`. [`Self::end_call`] must follow.
     ///
     /// # Errors
-    /// A limit of the token is reached.
-    pub(crate) fn begin_call(&mut self, token: &TokenConfig, now: Instant) -> Result<(), Denied> {
+    /// Returns the limit of the token that was reached.
+    pub(crate) fn begin_call(
+        &mut self,
+        token: &TokenConfig,
+        now: Instant,
+    ) -> Result<(), CallDenied> {
         let used = self.tokens.entry(token.name.clone()).or_default();
         if let Some(max) = token.max_calls.filter(|max| used.calls >= *max) {
-            return Err(Denied::Busy(max));
+            return Err(CallDenied::Concurrency(max));
         }
         match token.calls_per_minute {
-            None => used.begun.clear(),
+            None => used.started.clear(),
             Some(calls_per_minute) => {
-                let is_past = |begun: &Instant| now.saturating_duration_since(*begun) >= MINUTE;
-                while used.begun.front().is_some_and(is_past) {
-                    used.begun.pop_front();
+                let is_past = |started: &Instant| now.saturating_duration_since(*started) >= MINUTE;
+                while used.started.front().is_some_and(is_past) {
+                    used.started.pop_front();
                 }
                 let max = usize::try_from(calls_per_minute).unwrap_or(usize::MAX);
-                if used.begun.len() >= max {
-                    // An edit may have lowered the limit, so the call must wait until fewer than `max` calls are left in the window.
-                    let last = used.begun[used.begun.len() - max];
+                if used.started.len() >= max {
+                    // A reload may have lowered the limit, so the wait ends when fewer than `max` calls are left in the window.
+                    let last = used.started[used.started.len() - max];
                     let wait = (last + MINUTE).saturating_duration_since(now);
                     let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                    return Err(Denied::TooOften {
+                    return Err(CallDenied::Rate {
                         calls_per_minute,
                         wait: Duration::from_secs(rounded.max(1)),
                     });
                 }
-                used.begun.push_back(now);
+                used.started.push_back(now);
             }
         }
         used.calls += 1;
         Ok(())
     }
 
-    /// Ends a call with the token called `name`.
+    /// Removes a call with the token `name` from the calls in flight.
     pub(crate) fn end_call(&mut self, name: &str) {
         if let Some(used) = self.tokens.get_mut(name) {
             used.calls -= 1;
@@ -222,57 +221,57 @@ mod tests {
 
     #[test]
     fn messages_in_flight_are_limited_for_each_client_and_in_total() {
-        let mut allowances = Allowances::default();
-        let begin = |allowances: &mut Allowances, client| allowances.begin_message(client, 2, 3);
-        assert_eq!(begin(&mut allowances, "a"), Ok(()));
-        assert_eq!(begin(&mut allowances, "a"), Ok(()));
-        assert_eq!(begin(&mut allowances, "a"), Err(MessageDenied::Client));
-        assert_eq!(begin(&mut allowances, "b"), Ok(()));
-        assert_eq!(begin(&mut allowances, "b"), Err(MessageDenied::All));
-        allowances.end_message("a");
-        assert_eq!(begin(&mut allowances, "b"), Ok(()));
+        let mut usage = LimitUsage::default();
+        let begin = |usage: &mut LimitUsage, client| usage.begin_message(client, 2, 3);
+        assert_eq!(begin(&mut usage, "a"), Ok(()));
+        assert_eq!(begin(&mut usage, "a"), Ok(()));
+        assert_eq!(begin(&mut usage, "a"), Err(MessageDenied::Client));
+        assert_eq!(begin(&mut usage, "b"), Ok(()));
+        assert_eq!(begin(&mut usage, "b"), Err(MessageDenied::All));
+        usage.end_message("a");
+        assert_eq!(begin(&mut usage, "b"), Ok(()));
     }
 
     #[test]
-    fn a_client_holds_half_of_the_bytes_and_all_hold_no_more_than_there_are() {
-        let mut allowances = Allowances::default();
+    fn memory_for_messages_is_limited_to_half_for_each_client_and_in_total() {
+        let mut usage = LimitUsage::default();
         assert_eq!(
-            allowances.hold("a", 0, 51, 100),
+            usage.reserve("a", 0, 51, 100),
             Err(MemoryDenied::Message(50))
         );
-        assert_eq!(allowances.hold("a", 0, 30, 100), Ok(()));
-        assert_eq!(allowances.hold("a", 0, 21, 100), Err(MemoryDenied::Client));
-        assert_eq!(allowances.hold("b", 0, 50, 100), Ok(()));
-        assert_eq!(allowances.hold("c", 0, 21, 100), Err(MemoryDenied::All));
-        assert_eq!(allowances.hold("a", 30, 50, 100), Ok(()));
-        allowances.release("a", 50);
-        assert_eq!(allowances.hold("c", 0, 50, 100), Ok(()));
+        assert_eq!(usage.reserve("a", 0, 30, 100), Ok(()));
+        assert_eq!(usage.reserve("a", 0, 21, 100), Err(MemoryDenied::Client));
+        assert_eq!(usage.reserve("b", 0, 50, 100), Ok(()));
+        assert_eq!(usage.reserve("c", 0, 21, 100), Err(MemoryDenied::All));
+        assert_eq!(usage.reserve("a", 30, 50, 100), Ok(()));
+        usage.release("a", 50);
+        assert_eq!(usage.reserve("c", 0, 50, 100), Ok(()));
     }
 
     proptest! {
         #[test]
-        fn what_is_held_is_the_sum_of_what_messages_hold(
+        fn reserved_memory_is_the_sum_over_all_messages(
             steps in vec((0..3_usize, 0..5_usize, 0..60_usize), 0..60),
         ) {
-            let (mut allowances, max) = (Allowances::default(), 100);
+            let (mut usage, max) = (LimitUsage::default(), 100);
             let mut held: HashMap<(usize, usize), usize> = HashMap::new();
             for (client, message, wanted) in steps {
                 let name = client.to_string();
                 let now = held.get(&(client, message)).copied().unwrap_or(0);
                 if wanted == 0 {
-                    allowances.release(&name, now);
+                    usage.release(&name, now);
                     held.remove(&(client, message));
-                } else if allowances.hold(&name, now, wanted, max).is_ok() {
+                } else if usage.reserve(&name, now, wanted, max).is_ok() {
                     held.insert((client, message), wanted);
                 }
                 let of = |client| {
                     let own = held.iter().filter(|((owner, _), _)| *owner == client);
                     own.map(|(_, bytes)| bytes).sum::<usize>()
                 };
-                prop_assert_eq!(allowances.bytes, held.values().sum::<usize>());
-                prop_assert!(allowances.bytes <= max);
+                prop_assert_eq!(usage.bytes, held.values().sum::<usize>());
+                prop_assert!(usage.bytes <= max);
                 for client in 0..3 {
-                    let counted = allowances.bytes_of.get(&client.to_string()).copied();
+                    let counted = usage.bytes_of.get(&client.to_string()).copied();
                     prop_assert_eq!(counted.unwrap_or(0), of(client));
                     prop_assert!(of(client) <= max / CLIENT_SHARE);
                 }
@@ -281,31 +280,34 @@ mod tests {
     }
 
     #[test]
-    fn a_token_makes_as_many_calls_at_once_as_it_may_and_others_are_not_counted() {
-        let (mut allowances, now) = (Allowances::default(), Instant::now());
+    fn calls_in_flight_are_limited_for_each_token() {
+        let (mut usage, now) = (LimitUsage::default(), Instant::now());
         let alice = token(Some(2), None);
         let bob = TokenConfig {
             name: "bob".into(),
             ..alice.clone()
         };
         for _ in 0..2 {
-            assert_eq!(allowances.begin_call(&alice, now), Ok(()));
+            assert_eq!(usage.begin_call(&alice, now), Ok(()));
         }
-        assert_eq!(allowances.begin_call(&alice, now), Err(Denied::Busy(2)));
-        assert_eq!(allowances.begin_call(&bob, now), Ok(()));
-        allowances.end_call("alice");
-        assert_eq!(allowances.begin_call(&alice, now), Ok(()));
+        assert_eq!(
+            usage.begin_call(&alice, now),
+            Err(CallDenied::Concurrency(2))
+        );
+        assert_eq!(usage.begin_call(&bob, now), Ok(()));
+        usage.end_call("alice");
+        assert_eq!(usage.begin_call(&alice, now), Ok(()));
     }
 
     #[test]
-    fn in_no_minute_more_calls_begin_than_may_and_the_wait_is_told() {
-        let (mut allowances, start) = (Allowances::default(), Instant::now());
+    fn calls_are_limited_in_every_minute_and_the_wait_is_returned() {
+        let (mut usage, start) = (LimitUsage::default(), Instant::now());
         let alice = token(None, Some(2));
         let mut call = |seconds: u64| {
-            let began = allowances.begin_call(&alice, start + Duration::from_secs(seconds));
+            let began = usage.begin_call(&alice, start + Duration::from_secs(seconds));
             began.map_err(|denied| match denied {
-                Denied::TooOften { wait, .. } => wait.as_secs(),
-                Denied::Busy(_) => panic!("nothing is too much at once"),
+                CallDenied::Rate { wait, .. } => wait.as_secs(),
+                CallDenied::Concurrency(_) => panic!("there is no concurrency limit"),
             })
         };
         assert_eq!((call(0), call(20)), (Ok(()), Ok(())));
@@ -314,22 +316,22 @@ mod tests {
     }
 
     #[test]
-    fn a_client_opens_as_many_streams_as_it_may_and_others_are_not_counted() {
-        let mut allowances = Allowances::default();
-        assert_eq!(allowances.begin_stream("a", 1), Ok(()));
-        assert_eq!(allowances.begin_stream("a", 1), Err(Denied::Busy(1)));
-        assert_eq!(allowances.begin_stream("b", 1), Ok(()));
-        allowances.end_stream("a");
-        assert_eq!(allowances.begin_stream("a", 1), Ok(()));
+    fn event_streams_are_limited_for_each_client() {
+        let mut usage = LimitUsage::default();
+        assert!(usage.begin_stream("a", 1));
+        assert!(!usage.begin_stream("a", 1));
+        assert!(usage.begin_stream("b", 1));
+        usage.end_stream("a");
+        assert!(usage.begin_stream("a", 1));
     }
 
     #[test]
-    fn a_lowered_number_counts_at_once() {
-        let (mut allowances, now) = (Allowances::default(), Instant::now());
+    fn a_lowered_rate_limit_applies_at_once() {
+        let (mut usage, now) = (LimitUsage::default(), Instant::now());
         for _ in 0..5 {
-            allowances.begin_call(&token(None, Some(5)), now).unwrap();
+            usage.begin_call(&token(None, Some(5)), now).unwrap();
         }
-        let denied = allowances.begin_call(&token(None, Some(1)), now + MINUTE / 2);
-        assert!(matches!(denied, Err(Denied::TooOften { wait, .. }) if wait == MINUTE / 2));
+        let denied = usage.begin_call(&token(None, Some(1)), now + MINUTE / 2);
+        assert!(matches!(denied, Err(CallDenied::Rate { wait, .. }) if wait == MINUTE / 2));
     }
 }
