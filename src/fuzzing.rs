@@ -35,7 +35,7 @@ use crate::process::Cpus;
 use crate::schema::{AnswerSchema, Limits};
 use crate::telemetry;
 use crate::tools::Catalog;
-use crate::transport::http::connection::Origin;
+use crate::transport::http::connection::ConnectionInfo;
 use crate::transport::http::{Ending, connection, service};
 use crate::worker::{Command, Event};
 use serde_json::Value;
@@ -65,8 +65,8 @@ pub fn message(bytes: &[u8]) {
                     method: Some(request.method.clone()),
                     name: name.map(str::to_owned),
                 };
-                drop(Era::of(request, Some(&headers)));
-                drop(Era::of(request, Some(&RoutingHeaders::default())));
+                drop(Era::of_request(request, Some(&headers)));
+                drop(Era::of_request(request, Some(&RoutingHeaders::default())));
             }
             dispatched(message)
         }
@@ -92,7 +92,7 @@ fn count_values(value: &Value) -> usize {
 
 fn dispatched(message: jsonrpc::Message) -> Option<Outgoing> {
     let era = match &message {
-        jsonrpc::Message::Request(request) => match Era::of(request, None) {
+        jsonrpc::Message::Request(request) => match Era::of_request(request, None) {
             Ok(era) => era,
             Err(error) => return Some(Outgoing::Error(Some(request.id.clone()), error)),
         },
@@ -154,9 +154,9 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
     // As much as a socket may hold of what nobody reads yet.
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let served = connection::converse(
+    let served = connection::serve(
         ours,
-        Origin {
+        ConnectionInfo {
             address,
             permit: None,
         },

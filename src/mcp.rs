@@ -1,8 +1,8 @@
-//! The Model Context Protocol: its revisions, and which one a client gets.
+//! The Model Context Protocol: the supported revisions, and how a client gets one of them.
 //!
-//! Two eras are served side by side, told apart for each message ([`era`]). The legacy one, 2024-11-05 to 2025-11-25, opens
-//! with a handshake, which negotiates the revision (`basic/lifecycle`). The modern one, 2026-07-28, has none: every request
-//! names its revision (`basic/versioning`).
+//! The server supports two eras at once and determines the era of each message ([`era`]). In the legacy era, 2024-11-05 to
+//! 2025-11-25, a handshake negotiates the revision (`basic/lifecycle`). In the modern era, 2026-07-28, there is no handshake, and
+//! every request names its revision (`basic/versioning`).
 
 pub(crate) mod caller;
 pub(crate) mod dispatcher;
@@ -13,14 +13,14 @@ pub(crate) mod progress;
 pub(crate) mod schema;
 pub(crate) mod subscription;
 
-/// The revision without a handshake.
+/// The modern revision, which has no handshake.
 pub(crate) const MODERN_REVISION: &str = "2026-07-28";
 
-/// The revisions with one, newest first.
+/// The legacy revisions, which have a handshake, newest first.
 pub(crate) const LEGACY_REVISIONS: [&str; 4] =
     ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
-/// All that are served, newest first.
+/// Returns all supported revisions, newest first.
 pub(crate) fn revisions() -> Vec<&'static str> {
     [MODERN_REVISION]
         .into_iter()
@@ -28,8 +28,10 @@ pub(crate) fn revisions() -> Vec<&'static str> {
         .collect()
 }
 
-/// What a client gets whose `initialize` asked for `requested`: that, if it is known; the newest with a handshake, if it is
-/// not; and the oldest, where it named none, as the documented `initialize` with `params: {}` does.
+/// Returns the legacy revision for a client that requested `requested` in `initialize`.
+///
+/// A known revision is granted, and an unknown one is replaced with the newest. A client that requests none, for example with
+/// `params: {}`, gets the oldest.
 pub(crate) fn negotiate(requested: Option<&str>) -> &'static str {
     let [newest, .., oldest] = LEGACY_REVISIONS;
     match requested {
@@ -46,7 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_revision_is_echoed_an_unknown_one_gets_the_newest_and_none_the_oldest() {
+    fn a_known_revision_is_granted_an_unknown_one_becomes_the_newest_and_a_missing_one_the_oldest()
+    {
         for revision in LEGACY_REVISIONS {
             assert_eq!(negotiate(Some(revision)), revision);
         }

@@ -1,6 +1,7 @@
-//! How messages come and go. A transport reads one message, hands it to the
-//! [`Dispatcher`](crate::mcp::dispatcher::Dispatcher) with a [`Peer`](crate::mcp::caller::Peer) for what goes back
-//! before the answer, and sends the answer.
+//! The transports, stdio and HTTP.
+//!
+//! A transport reads a message and passes it to the [`Dispatcher`](crate::mcp::dispatcher::Dispatcher), with a
+//! [`Peer`](crate::mcp::caller::Peer) that receives notifications before the response. Then it sends the response.
 
 mod counts;
 pub(crate) mod guard;

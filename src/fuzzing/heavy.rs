@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::engine::template::{Variables, check_messages};
 use crate::engine::{Message, Role};
-use crate::transport::http::rate_limit::Allowances;
+use crate::transport::http::limits::LimitUsage;
 
 /// Renders a chat template on a stack like that of a worker's thread. It ends within the limits on time and memory.
 pub fn template(bytes: &[u8]) {
@@ -22,16 +22,16 @@ pub fn template(bytes: &[u8]) {
 /// what one client holds, stays within its limits, and in the end nothing is held.
 pub fn budget(bytes: &[u8]) {
     const MAX: usize = 1000;
-    let mut allowances = Allowances::default();
+    let mut usage = LimitUsage::default();
     let mut held: HashMap<(u8, u8), usize> = HashMap::new();
     for step in bytes.chunks_exact(3) {
         let (client, key) = ((step[0] % 4).to_string(), (step[0] % 4, step[1] % 8));
         let now = held.get(&key).copied().unwrap_or(0);
         let wanted = usize::from(step[2]) * 4;
         if wanted == 0 {
-            allowances.release(&client, now);
+            usage.release(&client, now);
             held.remove(&key);
-        } else if allowances.hold(&client, now, wanted, MAX).is_ok() {
+        } else if usage.reserve(&client, now, wanted, MAX).is_ok() {
             held.insert(key, wanted);
         }
         let of = |wanted: &dyn Fn(u8) -> bool| {
@@ -42,8 +42,8 @@ pub fn budget(bytes: &[u8]) {
         assert!((0..4).all(|one| of(&|client| client == one) <= MAX / 2));
     }
     for ((client, _), bytes) in held {
-        allowances.release(&client.to_string(), bytes);
+        usage.release(&client.to_string(), bytes);
     }
-    assert!(allowances.hold("4", 0, MAX / 2, MAX).is_ok());
-    assert!(allowances.hold("5", 0, MAX / 2, MAX).is_ok());
+    assert!(usage.reserve("4", 0, MAX / 2, MAX).is_ok());
+    assert!(usage.reserve("5", 0, MAX / 2, MAX).is_ok());
 }

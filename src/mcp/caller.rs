@@ -1,4 +1,4 @@
-//! Who sends a message, what it may use, and where its news go.
+//! The sender of a message: its identity, its rights, and the channel for notifications.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,39 +7,39 @@ use super::jsonrpc::Outgoing;
 use super::schema::CacheScope;
 use crate::fair::MessagePermits;
 
-/// Within which the ids of requests differ: stdio, a session of HTTP, or one request of HTTP without a session.
+/// Scope within which request ids are unique: stdio, an HTTP session, or one HTTP request without a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionId(pub String);
 
-/// Who sends a message, as its transport knows it.
+/// The sender of a message, as identified by the transport.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// Whose ids they are.
+    /// The scope of its request ids.
     pub connection: ConnectionId,
-    /// Who takes turns with others at a model.
+    /// The unit of fairness: calls of different clients to a model are served round robin.
     pub client: String,
-    /// What it may use.
+    /// The tools that it may use.
     pub access: Access,
-    /// Permits that its message holds while it exists as a tree of JSON values.
+    /// Permits held for as long as the message exists as a tree of JSON values.
     pub permits: MessagePermits,
 }
 
-/// What a caller may use.
+/// The rights of a caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// Whose token it brought; none where there is no such.
+    /// Name of the caller's token; `None` if it sent none.
     pub token: Option<String>,
-    /// The tools that the token is for; all where it does not say.
+    /// Names of the allowed tools; `None` allows all.
     pub tools: Option<Arc<BTreeSet<String>>>,
 }
 
 impl Access {
-    /// Whether it is for `tool`.
+    /// Returns whether the caller may use `tool`.
     pub(crate) fn allows(&self, tool: &str) -> bool {
         self.tools.as_ref().is_none_or(|tools| tools.contains(tool))
     }
 
-    /// Whether what one caller is told may be told to others.
+    /// Returns who may reuse a cached response to this caller. Responses that depend on a token are private.
     pub(crate) fn cache_scope(&self) -> CacheScope {
         match self.token {
             None => CacheScope::Public,
@@ -48,8 +48,9 @@ impl Access {
     }
 }
 
-/// Where a request's news go before its answer. Sending never waits: news that do not fit are dropped.
+/// The client's end of a request in flight, which receives notifications before the response.
 pub(crate) trait Peer: Send + Sync {
-    /// Sends a notification that belongs to the request, and tells whether it fits.
+    /// Sends a notification for the request without blocking. Returns `false` if the channel is full; the notification is
+    /// dropped then.
     fn notify(&self, notification: Outgoing) -> bool;
 }

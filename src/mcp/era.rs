@@ -1,8 +1,8 @@
-//! The era of a request, decided by the request alone: pure.
+//! Determines the era of a request from the request itself. Pure.
 //!
-//! A modern request names its revision in `params._meta` (2026-07-28 `basic/index`), and over HTTP again in headers, which must
-//! say the same (`basic/transports/streamable-http`, Server Validation). Everything else is legacy. The order of the checks is
-//! that of the official servers, so that a client which contradicts itself is told that first.
+//! A modern request names its revision in `params._meta` (2026-07-28 `basic/index`). Over HTTP it repeats the revision in headers, which
+//! must match the body (`basic/transports/streamable-http`, Server Validation). All other requests are legacy. The checks run in the same
+//! order as in the official servers, so a request with several faults gets the same error.
 
 use serde_json::{Map, Value, json};
 
@@ -12,71 +12,70 @@ use super::jsonrpc::{
 };
 use super::{MODERN_REVISION, revisions};
 
-/// Names the revision of a request.
+/// Key in `_meta` for the revision of a request.
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 
-/// Says what its client can.
+/// Key in `_meta` for the capabilities of the client.
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// How a message is meant.
+/// The generation of the protocol to which a message belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Era {
-    /// By the revision that `initialize` negotiated.
+    /// Revisions up to 2025-11-25, which `initialize` negotiates.
     Legacy,
-    /// By 2026-07-28.
+    /// Revision 2026-07-28, which has no handshake.
     Modern,
 }
 
-/// What a request does beside being answered.
+/// Kind of a request, as far as the HTTP transport treats them differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It opens a session.
-    Open,
-    /// It calls a tool.
-    Call,
-    /// It stays open, and its answer is a stream.
-    Listen,
-    /// Nothing.
-    Ask,
+    /// Opens a session.
+    OpenSession,
+    /// Calls a tool.
+    CallTool,
+    /// Opens a subscription, whose response is a stream.
+    Subscribe,
+    /// Anything else.
+    Other,
 }
 
 impl Purpose {
-    /// That of `method` in `era`.
-    pub(crate) fn of(era: Era, method: &str) -> Self {
+    /// Returns the purpose of `method` in `era`.
+    pub(crate) fn from_method(era: Era, method: &str) -> Self {
         match (era, method) {
-            (Era::Legacy, "initialize") => Self::Open,
-            (Era::Modern, "subscriptions/listen") => Self::Listen,
-            (_, "tools/call") => Self::Call,
-            _ => Self::Ask,
+            (Era::Legacy, "initialize") => Self::OpenSession,
+            (Era::Modern, "subscriptions/listen") => Self::Subscribe,
+            (_, "tools/call") => Self::CallTool,
+            _ => Self::Other,
         }
     }
 }
 
-/// What the headers of HTTP say of a request. Values are decoded; one that cannot be is an error before.
+/// The HTTP headers that repeat parts of a request's body, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RoutingHeaders {
-    /// `MCP-Protocol-Version`.
+    /// Value of `MCP-Protocol-Version`.
     pub revision: Option<String>,
-    /// `Mcp-Method`.
+    /// Value of `Mcp-Method`.
     pub method: Option<String>,
-    /// `Mcp-Name`.
+    /// Value of `Mcp-Name`.
     pub name: Option<String>,
 }
 
 impl RoutingHeaders {
-    /// Whether they name the revision without a handshake.
+    /// Returns whether the headers name the modern revision.
     pub(crate) fn are_modern(&self) -> bool {
         self.revision.as_deref() == Some(MODERN_REVISION)
     }
 }
 
 impl Era {
-    /// The era of `request`, which came with `headers`, or over stdio without any.
+    /// Returns the era of `request`. Over HTTP, `headers` are its headers; over stdio they are `None`.
     ///
     /// # Errors
-    /// A modern request that is incomplete, contradicts its headers or names a revision that is not served. Over HTTP the
-    /// status is 400, and 404 where the code is [`METHOD_NOT_FOUND`].
-    pub(crate) fn of(
+    /// Fails for a modern request that is incomplete, contradicts its headers or names an unsupported revision.
+    pub(crate) fn of_request(
         request: &Request,
         headers: Option<&RoutingHeaders>,
     ) -> Result<Self, ErrorObject> {
@@ -84,20 +83,20 @@ impl Era {
         let claimed = meta.and_then(|meta| meta.get(VERSION_KEY));
         let method = request.method.as_str();
         let header_is_modern = headers.is_some_and(RoutingHeaders::are_modern);
-        // A handshake that claims an earlier revision, or a strange one, negotiates as ever.
+        // `initialize` with another revision in `_meta` is a legacy handshake.
         let claimed =
             claimed.filter(|claimed| method != "initialize" || *claimed == MODERN_REVISION);
         let (Some(meta), Some(claimed)) = (meta, claimed) else {
             return match method {
                 "initialize" if header_is_modern => Err(mismatch(format!(
-                    "`MCP-Protocol-Version` is {MODERN_REVISION}, which has no `initialize`"
+                    "`MCP-Protocol-Version` is {MODERN_REVISION}, which has no `initialize`; send `server/discover`"
                 ))),
                 "server/discover" => Err(incomplete(VERSION_KEY)),
                 _ if header_is_modern => Err(incomplete(VERSION_KEY)),
                 _ => Ok(Self::Legacy),
             };
         };
-        // What claims to be of an earlier revision here was made by none of its clients.
+        // Also if the claimed revision is a legacy one: clients of those revisions never send the key.
         if !meta.contains_key(CAPABILITIES_KEY) {
             return Err(incomplete(CAPABILITIES_KEY));
         }
@@ -134,7 +133,7 @@ impl Era {
     }
 }
 
-/// Headers must say what the body says, since what stands between client and server goes by them.
+/// Checks that the headers match the body, since proxies route requests by the headers.
 fn check_headers(
     headers: &RoutingHeaders,
     claimed: &Value,
@@ -154,11 +153,13 @@ fn check_headers(
     ] {
         let Some(body) = body else { continue };
         let Some(given) = given else {
-            return Err(mismatch(format!("the header `{header}` is missing")));
+            return Err(mismatch(format!(
+                "missing header `{header}`; revision {MODERN_REVISION} requires it"
+            )));
         };
         if body.as_str() != Some(given) {
             return Err(mismatch(format!(
-                "the header `{header}` says something else than the body"
+                "the header `{header}` contradicts the body; send the same value"
             )));
         }
     }
@@ -172,7 +173,9 @@ fn mismatch(message: String) -> ErrorObject {
 fn incomplete(key: &str) -> ErrorObject {
     ErrorObject::new(
         INVALID_PARAMS,
-        format!("`_meta[\"{key}\"]` is missing: every request of {MODERN_REVISION} has it"),
+        format!(
+            "`_meta[\"{key}\"]` is missing; revision {MODERN_REVISION} requires it in every request"
+        ),
     )
 }
 
@@ -204,11 +207,11 @@ mod tests {
     }
 
     fn code(method: &str, params: &Value, headers: Option<&RoutingHeaders>) -> Result<Era, i64> {
-        Era::of(&request(method, params), headers).map_err(|error| error.code)
+        Era::of_request(&request(method, params), headers).map_err(|error| error.code)
     }
 
     #[test]
-    fn a_request_is_modern_by_its_claim_and_legacy_without_one() {
+    fn a_request_that_names_its_revision_is_modern_and_any_other_is_legacy() {
         assert_eq!(
             code("tools/list", &claim(MODERN_REVISION), None),
             Ok(Era::Modern)
@@ -216,9 +219,9 @@ mod tests {
         assert_eq!(code("tools/list", &json!({}), None), Ok(Era::Legacy));
         let token = json!({"_meta": {"progressToken": 1}});
         assert_eq!(code("tools/call", &token, None), Ok(Era::Legacy));
-        let of_2025 = headers("2025-11-25", "", "");
+        let legacy = headers("2025-11-25", "", "");
         assert_eq!(
-            code("initialize", &json!({}), Some(&of_2025)),
+            code("initialize", &json!({}), Some(&legacy)),
             Ok(Era::Legacy)
         );
         for revision in ["2025-11-25", "v999"] {
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_claim_is_told_in_the_order_of_the_official_servers() {
+    fn a_request_with_several_faults_gets_the_error_of_the_official_servers() {
         let modern = claim(MODERN_REVISION);
         let bare = json!({"_meta": {VERSION_KEY: MODERN_REVISION}});
         let number = json!({"_meta": {VERSION_KEY: 7, CAPABILITIES_KEY: {}}});
@@ -314,13 +317,16 @@ mod tests {
             let found = code(method, params, headers.as_ref());
             assert_eq!(found, Err(expected), "{method} {params} {headers:?}");
         }
-        let fitting = headers(r, "tools/call", "chat");
-        assert_eq!(code("tools/call", &modern, Some(&fitting)), Ok(Era::Modern));
+        let matching = headers(r, "tools/call", "chat");
+        assert_eq!(
+            code("tools/call", &modern, Some(&matching)),
+            Ok(Era::Modern)
+        );
     }
 
     #[test]
-    fn a_revision_that_is_not_served_is_answered_with_those_that_are() {
-        let error = Era::of(&request("tools/list", &claim("v999")), None).unwrap_err();
+    fn the_error_for_an_unsupported_revision_lists_the_supported_ones() {
+        let error = Era::of_request(&request("tools/list", &claim("v999")), None).unwrap_err();
         assert_eq!(
             error.data,
             Some(Box::new(

@@ -1,4 +1,4 @@
-//! The JSON-RPC 2.0 envelope: ids, messages, error codes.
+//! JSON-RPC 2.0: messages, ids and error codes.
 
 mod read;
 mod recover;
@@ -12,42 +12,42 @@ use serde_json::{Map, Value, json};
 
 pub use recover::IdFinder;
 
-/// The message is not JSON.
+/// Code for a message that is not valid JSON.
 pub const PARSE_ERROR: i64 = -32700;
-/// The message is JSON, but not a request.
+/// Code for JSON that is not a valid message.
 pub const INVALID_REQUEST: i64 = -32600;
-/// An unknown method.
+/// Code for an unknown method.
 pub const METHOD_NOT_FOUND: i64 = -32601;
-/// Wrong parameters.
+/// Code for invalid parameters.
 pub const INVALID_PARAMS: i64 = -32602;
-/// An internal error.
+/// Code for a bug in the server.
 pub const INTERNAL_ERROR: i64 = -32603;
-/// Headers that contradict the body (2026-07-28 `basic/index`, Error Codes).
+/// Code for headers that contradict the body (2026-07-28 `basic/index`, Error Codes).
 pub const HEADER_MISMATCH: i64 = -32020;
-/// An unsupported protocol revision.
+/// Code for an unsupported protocol revision.
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
-/// A request that was cancelled, where its client still waits (the number is that of the Language Server Protocol, which
-/// the official Python server sends too).
+/// Code for a request that was cancelled while its client still waits. The Language Server Protocol and the official Python server use
+/// the same number.
 pub const REQUEST_CANCELLED: i64 = -32800;
 
-/// A JSON text. It keeps numbers as they were written, however large: a [`Value`] would round them.
+/// A JSON text. Numbers keep their spelling, whereas a [`Value`] rounds large ones.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// Writes `value` as JSON.
+    /// Serialises `value`.
     ///
     /// # Errors
-    /// A key is not a string.
-    pub fn of(value: &impl Serialize) -> serde_json::Result<Self> {
+    /// Fails if a key is not a string.
+    pub fn new(value: &impl Serialize) -> serde_json::Result<Self> {
         to_raw_value(value).map(Self)
     }
 }
 
 impl From<Value> for Json {
     fn from(value: Value) -> Self {
-        Self::of(&value).expect("the keys of a value are strings")
+        Self::new(&value).expect("the keys of a value are strings")
     }
 }
 
@@ -71,7 +71,7 @@ impl Hash for Json {
     }
 }
 
-/// A request's id: a string or a number; 1 and "1" differ. A number is returned as it was written: `1e3` does not become 1000.
+/// The id of a request: a string or a number. `1` and `"1"` differ, and a number keeps its spelling: `1e3` does not become 1000.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RequestId(Json);
@@ -80,10 +80,10 @@ impl RequestId {
     /// Reads an id from `json`. Returns `None` if it is neither a string nor a number.
     fn read(json: &RawValue) -> Option<Self> {
         match json.get().as_bytes().first()? {
-            // Strings are compared unescaped, whatever characters the sender escaped.
+            // Unescaped, so that spellings of the same string are equal.
             b'"' => Some(serde_json::from_str::<String>(json.get()).ok()?.into()),
             b'-' | b'0'..=b'9' => {
-                // An integer may have any size. A number beyond a double is infinity to most clients.
+                // An integer may have any size. Most clients read a float out of range as infinity.
                 let text = json.get();
                 let is_finite = || text.parse().is_ok_and(f64::is_finite);
                 (!text.contains(['e', 'E']) || is_finite()).then(|| Self(Json(json.to_owned())))
@@ -105,50 +105,50 @@ impl Display for RequestId {
     }
 }
 
-/// The name that a client gives to the progress of a request: a string or a number, like an id.
+/// Token by which a client recognises the progress notifications of a request: a string or a number.
 pub type ProgressToken = RequestId;
 
-/// One message of a client.
+/// A message from a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// A request, which requires a response.
+    /// A request, which gets a response.
     Request(Request),
-    /// A notification, which has no response.
+    /// A notification, which gets no response.
     Notification(Notification),
-    /// A response, though the server sends no requests.
+    /// A response. The server sends no requests, so it is ignored.
     Response,
 }
 
-/// A call of a method.
+/// A request from a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The id of the response.
+    /// Id of the request, which the response repeats.
     pub id: RequestId,
-    /// Which method.
+    /// Name of the method.
     pub method: String,
-    /// Empty where there were none.
+    /// The parameters; empty if the message has none.
     pub params: Map<String, Value>,
     /// The `progressToken` in `_meta`, if the client asks for progress.
     pub progress_token: Option<ProgressToken>,
 }
 
-/// A message without an answer.
+/// A notification from a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
-    /// Which method.
+    /// Name of the method.
     pub method: String,
-    /// Empty where there were none.
+    /// The parameters; empty if the message has none.
     pub params: Map<String, Value>,
-    /// The `requestId` in the parameters: the request to cancel.
+    /// The `requestId` in the parameters of a cancellation.
     pub request_id: Option<RequestId>,
 }
 
-/// An error object.
+/// The `error` of a response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ErrorObject {
-    /// One of the constants above.
+    /// Number of the error, for example [`INVALID_PARAMS`].
     pub code: i64,
-    /// One sentence.
+    /// Cause and way out, for people.
     pub message: String,
     /// Details for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +156,7 @@ pub struct ErrorObject {
 }
 
 impl ErrorObject {
-    /// An error of `code`.
+    /// Creates an error without `data`.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -166,10 +166,10 @@ impl ErrorObject {
     }
 }
 
-/// A message that is invalid, with the error to send back.
+/// An invalid message and its response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
-    /// The id of the message; `None` if it could not be found.
+    /// Id of the message; `None` if it could not be found.
     pub id: Option<RequestId>,
     /// The error to send.
     pub error: ErrorObject,
@@ -180,27 +180,27 @@ pub struct Invalid {
 pub enum Outgoing {
     /// The result of a request.
     Result(RequestId, Json),
-    /// The error of a request, or of something that could not be read.
+    /// The error of a request, or of a message that could not be read.
     Error(Option<RequestId>, ErrorObject),
     /// A notification.
     Notification(&'static str, Json),
 }
 
 impl Outgoing {
-    /// Asks a client to list the tools again; `params` are those of its subscription, if it has one.
+    /// Creates the notification that the list of tools has changed. `params` identify the subscription, if there is one.
     pub fn tools_changed(params: Option<Json>) -> Self {
         let params = params.unwrap_or_else(|| json!({}).into());
         Self::Notification("notifications/tools/list_changed", params)
     }
 
-    /// The JSON of the message, on one line.
+    /// Returns the message as JSON on one line.
     pub fn to_json(&self) -> String {
         match self {
             Self::Result(id, result) => {
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
             }
             Self::Error(id, error) => {
-                // If no id could be read, JSON-RPC requires null, and clients refuse a message without an id.
+                // JSON-RPC requires null if no id could be read, and clients reject a message without an id.
                 let id = id.as_ref().map_or("null".into(), RequestId::to_string);
                 let error = json!(error);
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_answer_is_one_line(text: String) {
+        fn a_response_is_one_line(text: String) {
             let id = RequestId::from(text.clone());
             let line = Outgoing::Result(id, json!({ "text": text }).into()).to_json();
             prop_assert!(!line.contains('\n'));

@@ -1,23 +1,25 @@
-//! Lists: each has one page, and some are always empty.
+//! The list methods: every list has one page, and some lists are always empty.
 
 use serde_json::{Map, Value, json};
 
 use super::jsonrpc::{ErrorObject, INVALID_PARAMS};
 
-/// Returns an empty list of something that this server does not have. Clients of earlier revisions request such lists although no
-/// capability is advertised, and some drop a server that answers with an error.
+/// Returns an empty list called `name`, for a feature that the server does not support.
+///
+/// Clients of earlier revisions request such lists although the server does not advertise the capability, and some of them
+/// disconnect if the response is an error.
 ///
 /// # Errors
-/// The client sent a cursor.
+/// Fails if the client sent a cursor.
 pub(super) fn empty_list(name: &str, params: &Map<String, Value>) -> Result<Value, ErrorObject> {
     check_cursor(params)?;
     Ok(json!({name: []}))
 }
 
-/// Checks the `cursor` of a list. All lists have one page, so every cursor is unknown.
+/// Checks the `cursor` of a list request. Every list has one page, so every cursor is unknown.
 ///
 /// # Errors
-/// The client sent a cursor.
+/// Fails if the client sent a cursor.
 pub(super) fn check_cursor(params: &Map<String, Value>) -> Result<(), ErrorObject> {
     match params.get("cursor") {
         None | Some(Value::Null) => Ok(()),
@@ -34,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_refused_unless_it_says_nothing() {
+    fn a_cursor_is_refused_unless_it_is_null_or_empty() {
         let list = |params: Value| {
             let list = empty_list("prompts", params.as_object().unwrap());
             list.map_err(|error| error.code)

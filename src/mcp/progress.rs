@@ -1,7 +1,7 @@
-//! Progress by time, not by step: hosts give up on a call by the clock.
+//! Progress notifications, sent on a timer because hosts time out calls that stay silent.
 //!
-//! The first notification comes within a second, then at most two a second while something changes, and one at least
-//! every five seconds in any case. `progress` is the seconds since the call arrived, so it always increases.
+//! The first notification is sent within a second. After that, at most two a second are sent while the state changes, and at least one
+//! every five seconds otherwise. `progress` is the number of seconds since the call arrived, so it always increases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::jsonrpc::{Json, Outgoing, ProgressToken};
 use super::schema::ProgressNotificationParams;
 use crate::tools::Progress;
 
-/// Between two looks at the news: two a second at most, and the first within one.
+/// Interval between two checks for updates.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The longest silence: less than the five seconds promised, by a tick.
+/// Longest time without a notification: the promised five seconds less one [`TICK`].
 const HEARTBEAT: Duration = Duration::from_millis(4500);
 
-/// Runs `call` and reports its `news` to `peer` until it ends; silently where the request carried no token.
+/// Runs `call` to its end, and sends its `updates` to `peer` if the request has a progress token.
 pub(crate) async fn report<T>(
     call: impl Future<Output = T>,
     token: Option<ProgressToken>,
-    mut news: watch::Receiver<Progress>,
+    mut updates: watch::Receiver<Progress>,
     peer: Arc<dyn Peer>,
     received: Instant,
 ) -> T {
@@ -42,12 +42,12 @@ pub(crate) async fn report<T>(
             now = ticks.tick() => {
                 let silent_for = last_sent.map(|sent| now - sent);
                 let is_due = silent_for.is_none_or(|silence| silence >= HEARTBEAT);
-                // A sender that is gone has ended its call, which is noticed above.
-                if !is_due && !news.has_changed().unwrap_or(false) {
+                // `Err` means that the call has dropped the sender: the first branch will see its result.
+                if !is_due && !updates.has_changed().unwrap_or(false) {
                     continue;
                 }
                 last_sent = Some(now);
-                let message = message(&news.borrow_and_update());
+                let message = message(&updates.borrow_and_update());
                 peer.notify(notification(&token, received.elapsed(), message));
             }
         }
@@ -60,18 +60,18 @@ fn notification(token: &ProgressToken, elapsed: Duration, message: String) -> Ou
         progress: elapsed.as_secs_f64(),
         message,
     };
-    let params = Json::of(&params).expect("the parameters have only string keys");
+    let params = Json::new(&params).expect("the parameters have only string keys");
     Outgoing::Notification("notifications/progress", params)
 }
 
-/// What people read, at most 200 characters.
+/// Returns the text that a host shows to its user, at most 200 characters.
 fn message(progress: &Progress) -> String {
     match progress {
         Progress::Starting => "starting".into(),
         Progress::Loading(percent) => format!("loading {percent} %"),
-        Progress::WaitingForRoom => "waiting for room: other models are loaded and busy".into(),
-        Progress::Queued(place) => format!("queued, place {place}"),
-        Progress::Prefill(done, total) => format!("reading the prompt, {done}/{total} tokens"),
+        Progress::WaitingForRoom => "waiting until a busy model can be unloaded".into(),
+        Progress::Queued(position) => format!("queued, position {position}"),
+        Progress::Prefill(done, total) => format!("processing the prompt, {done}/{total} tokens"),
         Progress::Thinking(tokens) => format!("thinking, {tokens} tokens"),
         Progress::Generating(newest) => newest.clone(),
     }
@@ -85,82 +85,86 @@ mod tests {
 
     use super::*;
 
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<(Duration, Value)>>, Option<Instant>);
+    /// A peer that records notifications with the time since the start of the call.
+    struct Recorder {
+        start: Instant,
+        notifications: Mutex<Vec<(Duration, Value)>>,
+    }
 
-    impl Peer for Heard {
+    impl Peer for Recorder {
         fn notify(&self, notification: Outgoing) -> bool {
             let Outgoing::Notification(_, params) = notification else {
-                panic!("only news are sent")
+                panic!("only notifications are sent")
             };
-            let at = self.1.map_or(Duration::ZERO, |start| start.elapsed());
             let params = serde_json::from_str(&params.to_string()).unwrap();
-            self.0.lock().unwrap().push((at, params));
+            let mut notifications = self.notifications.lock().unwrap();
+            notifications.push((self.start.elapsed(), params));
             true
         }
     }
 
-    /// What a client hears of a call of 21 seconds whose state changes every `step`. The time is paused, so it runs ahead.
-    async fn heard_of(step: Duration) -> Vec<(Duration, Value)> {
+    /// Returns the notifications of a call of 21 seconds whose state changes every `step`.
+    async fn notifications_of(step: Duration) -> Vec<(Duration, Value)> {
         let start = Instant::now();
-        let peer = Arc::new(Heard(Mutex::default(), Some(start)));
-        let (sender, news) = watch::channel(Progress::default());
+        let peer = Arc::new(Recorder {
+            start,
+            notifications: Mutex::default(),
+        });
+        let (sender, updates) = watch::channel(Progress::default());
         let call = async {
-            let mut place = 0;
+            let mut position = 0;
             while start.elapsed() < Duration::from_secs(21) {
                 tokio::time::sleep(step).await;
-                place += 1;
-                sender.send_replace(Progress::Queued(place));
+                position += 1;
+                sender.send_replace(Progress::Queued(position));
             }
         };
         report(
             call,
             Some(String::from("t").into()),
-            news,
+            updates,
             peer.clone(),
             start,
         )
         .await;
-        peer.0.lock().unwrap().clone()
+        peer.notifications.lock().unwrap().clone()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn news_come_within_a_second_and_at_most_twice_a_second() {
-        let heard = heard_of(Duration::from_millis(10)).await;
-        assert!(heard[0].0 <= Duration::from_secs(1));
+    async fn updates_are_sent_within_a_second_and_at_most_twice_a_second() {
+        let sent = notifications_of(Duration::from_millis(10)).await;
+        assert!(sent[0].0 <= Duration::from_secs(1));
         assert!(
-            heard
+            sent
                 .windows(2)
                 .all(|pair| pair[1].0.checked_sub(pair[0].0).unwrap() >= Duration::from_millis(500)),
-            "{heard:?}"
+            "{sent:?}"
         );
-        assert!(heard.len() >= 40);
+        assert!(sent.len() >= 40);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_news_a_sign_of_life_comes_every_five_seconds() {
-        let heard = heard_of(Duration::from_secs(21)).await;
-        assert!(heard[0].0 <= Duration::from_secs(1));
+    async fn without_updates_a_heartbeat_is_sent_every_five_seconds() {
+        let sent = notifications_of(Duration::from_secs(21)).await;
+        assert!(sent[0].0 <= Duration::from_secs(1));
         assert!(
-            heard
-                .windows(2)
+            sent.windows(2)
                 .all(|pair| pair[1].0.checked_sub(pair[0].0).unwrap() <= Duration::from_secs(5)),
-            "{heard:?}"
+            "{sent:?}"
         );
-        assert!(heard.len() <= 6);
+        assert!(sent.len() <= 6);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn progress_increases_and_carries_the_token_as_it_came() {
-        let heard = heard_of(Duration::from_millis(700)).await;
-        let progress: Vec<f64> = heard
+    async fn progress_increases_and_carries_the_token_of_the_request() {
+        let sent = notifications_of(Duration::from_millis(700)).await;
+        let progress: Vec<f64> = sent
             .iter()
             .map(|(_, params)| params["progress"].as_f64().unwrap())
             .collect();
         assert!(progress.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(
-            heard
-                .iter()
+            sent.iter()
                 .all(|(_, params)| params["progressToken"] == "t")
         );
     }

@@ -1,7 +1,7 @@
-//! MCP's shapes, named as in its schema; no logic.
+//! The types of MCP messages, named as in the protocol's schema.
 //!
-//! Source: the JSON Schemas of the revisions in [`super::revisions`]. Members of later revisions (`title`,
-//! `annotations`) are additional ones to earlier clients, which their schemas allow.
+//! They follow the JSON Schemas of the revisions in [`super::revisions`]. Clients of earlier revisions also get members of later ones
+//! (`title`, `annotations`); their schemas allow additional members.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,63 +9,63 @@ use serde_json::{Map, Value, json};
 use super::jsonrpc::ProgressToken;
 use crate::tools::{ToolDescription, ToolOutput};
 
-/// The key under which a result tells how it came about.
+/// Key in `_meta` for how the answer was generated.
 pub(crate) const GENERATION_META: &str = "llama-mcp-server/generation";
 
-/// The key under which an error tells its kind.
+/// Key in `_meta` for the code of an error.
 const ERROR_META: &str = "llama-mcp-server/error";
 
-/// The key under which a tool tells Claude Code how long a result may be, which goes to a file where it is longer.
+/// Key in `_meta` for the longest result that Claude Code shows its model; it writes longer results to a file.
 const MAX_CHARS_META: &str = "anthropic/maxResultSizeChars";
 
-/// Answers `initialize`.
+/// Result of `initialize`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InitializeResult {
     /// The negotiated revision.
     pub protocol_version: &'static str,
-    /// What we can.
+    /// See [`capabilities`].
     pub capabilities: Value,
-    /// Who we are.
+    /// Name and version of this program.
     pub server_info: Implementation,
-    /// What there is, for the model; none where there is no tool.
+    /// Description of the tools for the client's model; `None` if there are no tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
 }
 
-/// Answers `server/discover`.
+/// Result of `server/discover`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DiscoverResult {
-    /// Newest first.
+    /// All supported revisions, newest first.
     pub supported_versions: Vec<&'static str>,
-    /// What we can.
+    /// See [`capabilities`].
     pub capabilities: Value,
-    /// What there is, for the model; none where there is no tool.
+    /// Description of the tools for the client's model; `None` if there are no tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// How long and for whom it holds.
+    /// How long the result may be cached, and who may reuse it.
     #[serde(flatten)]
     pub cache: CacheableResult,
 }
 
-/// How long and for whom a result holds.
+/// How long a result may be cached, and who may reuse it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CacheableResult {
-    /// Milliseconds: none. An edit of the configuration is live at once, and asking again costs a fraction of one.
+    /// Cache lifetime in milliseconds. It is 0 since a reload of the configuration takes effect at once.
     pub ttl_ms: u64,
-    /// For whom.
+    /// Who may reuse the cached result.
     pub cache_scope: CacheScope,
 }
 
-/// Whom a result may be shown.
+/// Who may reuse a cached result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CacheScope {
-    /// All who ask.
+    /// All clients.
     Public,
-    /// Who brings the same token.
+    /// Clients with the same token.
     Private,
 }
 
@@ -78,7 +78,7 @@ impl From<CacheScope> for CacheableResult {
     }
 }
 
-/// Returns the result of a modern request, marked as complete, and with the server's name if it `has_meta`.
+/// Converts `result` to the form of the modern era: marked as complete, and with the server's name in `_meta` if it `has_meta`.
 pub(crate) fn complete(result: Value, has_meta: bool) -> Value {
     let mut completed = json!({"resultType": "complete"});
     if let Value::Object(members) = result {
@@ -92,52 +92,57 @@ pub(crate) fn complete(result: Value, has_meta: bool) -> Value {
     completed
 }
 
-/// Name and version of a program.
+/// Name and version of a client or server.
 #[derive(Debug, Serialize)]
 pub(crate) struct Implementation {
-    /// For programs.
+    /// Name for programs.
     pub name: &'static str,
-    /// For people.
+    /// Name for people.
     pub title: &'static str,
-    /// Of the program.
+    /// Version of the program.
     pub version: &'static str,
 }
 
-/// This program.
+/// Name and version of this program.
 pub(crate) const SERVER_INFO: Implementation = Implementation {
     name: "llama-mcp-server",
     title: "Llama MCP Server",
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// Answers `tools/list`.
+/// Returns the capabilities that the server advertises: tools, with notifications when their list changes.
+pub(crate) fn capabilities() -> Value {
+    json!({"tools": {"listChanged": true}})
+}
+
+/// Result of `tools/list`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ListToolsResult {
-    /// All of them, on one page.
+    /// All tools that the caller may use, on one page.
     pub tools: Vec<Tool>,
-    /// How long and for whom it holds, where the revision knows that.
+    /// How long the list may be cached; `None` in the legacy era.
     #[serde(flatten)]
     pub cache: Option<CacheableResult>,
 }
 
-/// A tool.
+/// A tool in `tools/list`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tool {
-    /// For calls.
+    /// Name for calls.
     pub name: String,
-    /// For people.
+    /// Name for people.
     pub title: String,
-    /// For models.
+    /// Description for models.
     pub description: String,
-    /// What it takes.
+    /// JSON Schema of the arguments.
     pub input_schema: Value,
-    /// What its structured content looks like.
+    /// JSON Schema of the structured content; `None` if answers are plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
-    /// What a call may do.
+    /// Hints on the effects of a call.
     pub annotations: Value,
-    /// For hosts that know of it.
+    /// Hints for specific hosts.
     #[serde(rename = "_meta")]
     pub meta: Map<String, Value>,
 }
@@ -149,7 +154,7 @@ impl From<ToolDescription> for Tool {
                 "title": tool.title,
                 "readOnlyHint": true,
                 "destructiveHint": false,
-                // The same call may be answered in other words: beside other calls, or with a drawn seed.
+                // Calls with equal arguments can get different answers: with a random seed, or in a batch with other calls.
                 "idempotentHint": false,
                 "openWorldHint": false,
             }),
@@ -163,54 +168,54 @@ impl From<ToolDescription> for Tool {
     }
 }
 
-/// Answers `tools/call`.
+/// Result of `tools/call`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CallToolResult {
-    /// What the tool says.
+    /// Text of the answer or of the error.
     pub content: Vec<TextContent>,
-    /// The same as an object, where the answer follows a schema.
+    /// The answer as JSON, if it follows a schema.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub structured_content: Option<Value>,
-    /// The content is an error; left out where it is not.
+    /// Whether the content is an error.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
-    /// How it came about.
+    /// How the answer was generated, or the code of the error.
     #[serde(rename = "_meta", skip_serializing_if = "Map::is_empty")]
     pub meta: Map<String, Value>,
 }
 
-/// Text.
+/// Text content of a result.
 #[derive(Debug, Serialize)]
 pub(crate) struct TextContent {
-    /// Always `text`.
+    /// The type of the content, always `text`.
     pub r#type: &'static str,
-    /// The text.
+    /// The text itself.
     pub text: String,
 }
 
-/// What is told of a request, by the id under which the log has it.
+/// An entry of `_meta`, with the id of the request in the log.
 #[derive(Serialize)]
-struct OfRequest<'id, T> {
+struct WithRequestId<'id, T> {
     #[serde(flatten)]
-    told: T,
+    entry: T,
     request_id: &'id str,
 }
 
 impl CallToolResult {
-    /// What a tool gave back to the request that logs call `request_id`.
-    pub(crate) fn of(output: ToolOutput, request_id: &str) -> Self {
+    /// Creates the result for the `output` of a tool; `request_id` is the id of the call in the log.
+    pub(crate) fn new(output: ToolOutput, request_id: &str) -> Self {
         let mut meta = Map::new();
         if let Some(generation) = output.generation {
-            let told = OfRequest {
-                told: generation,
+            let entry = WithRequestId {
+                entry: generation,
                 request_id,
             };
-            meta.insert(GENERATION_META.to_owned(), json!(told));
+            meta.insert(GENERATION_META.to_owned(), json!(entry));
         }
         if let Some(code) = output.error {
-            let told = json!({"code": code, "request_id": request_id});
-            meta.insert(ERROR_META.to_owned(), told);
+            let entry = json!({"code": code, "request_id": request_id});
+            meta.insert(ERROR_META.to_owned(), entry);
         }
         Self {
             content: vec![TextContent {
@@ -223,7 +228,7 @@ impl CallToolResult {
         }
     }
 
-    /// Returns the result without `_meta`, which some clients pass on to their model.
+    /// Removes `_meta`, which some clients pass on to their model.
     #[must_use]
     pub(crate) fn without_meta(mut self) -> Self {
         self.meta.clear();
@@ -231,14 +236,14 @@ impl CallToolResult {
     }
 }
 
-/// `notifications/progress`.
+/// Parameters of `notifications/progress`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProgressNotificationParams {
-    /// As the request gave it.
+    /// The token in the request.
     pub progress_token: ProgressToken,
-    /// Increases with every notification.
+    /// Seconds since the call arrived.
     pub progress: f64,
-    /// For people.
+    /// State of the call, as text for people.
     pub message: String,
 }

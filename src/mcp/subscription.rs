@@ -1,8 +1,8 @@
-//! `subscriptions/listen`: a request that stays open and carries what its client opted in to (2026-07-28
+//! `subscriptions/listen`: a request that stays open and delivers the notifications that its client opted in to (2026-07-28
 //! `basic/patterns/subscriptions`).
 //!
-//! The first message acknowledges, every notification names the subscription by the request's id, and at the end of the
-//! server the request is answered. A subscription ends before that when its client cancels it or goes.
+//! The first message acknowledges the subscription, and every notification carries the id of the request. The response is sent when
+//! the server shuts down. A subscription ends earlier if the client cancels it or disconnects.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use super::caller::Peer;
 use super::jsonrpc::{ErrorObject, INVALID_PARAMS, Json, Outgoing, RequestId};
 use super::schema::{Implementation, SERVER_INFO};
 
-/// The parameters or the result of a message that belongs to a subscription.
+/// Parameters or result of a message that belongs to a subscription.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OfSubscription<'id> {
+struct SubscriptionMessage<'id> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ struct OfSubscription<'id> {
 
 #[derive(Debug, Serialize)]
 struct Meta<'id> {
-    /// The request that opened the subscription.
+    /// Id of the request that opened the subscription.
     #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
     subscription: &'id RequestId,
     #[serde(
@@ -39,8 +39,8 @@ struct Meta<'id> {
     server: Option<Implementation>,
 }
 
-impl<'id> OfSubscription<'id> {
-    /// Makes the parameters of a message of the subscription that request `id` opened.
+impl<'id> SubscriptionMessage<'id> {
+    /// Creates the parameters of a message for the subscription that request `id` opened.
     fn new(id: &'id RequestId) -> Self {
         Self {
             result_type: None,
@@ -53,11 +53,11 @@ impl<'id> OfSubscription<'id> {
     }
 
     fn to_json(&self) -> Json {
-        Json::of(self).expect("all keys are strings")
+        Json::new(self).expect("all keys are strings")
     }
 }
 
-/// What a client opted in to, as far as there is any of it: only the list of tools ever changes here.
+/// The notifications that a client opted in to. The server has only one kind: changes to the list of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Filter {
     tools_list_changed: bool,
@@ -67,15 +67,15 @@ impl Filter {
     /// Reads the parameters of the request.
     ///
     /// # Errors
-    /// Where they do not say what is wanted.
+    /// Fails if `notifications` is missing or has values of the wrong type.
     pub(crate) fn parse(params: &Map<String, Value>) -> Result<Self, ErrorObject> {
         let invalid = |message: &str| ErrorObject::new(INVALID_PARAMS, message);
-        let Some(Value::Object(wanted)) = params.get("notifications") else {
+        let Some(Value::Object(requested)) = params.get("notifications") else {
             return Err(invalid(
-                "`notifications` must say which are wanted: {\"toolsListChanged\": true}",
+                "`notifications` must be an object, for example {\"toolsListChanged\": true}",
             ));
         };
-        match wanted.get("toolsListChanged") {
+        match requested.get("toolsListChanged") {
             Some(Value::Bool(tools_list_changed)) => Ok(Self {
                 tools_list_changed: *tools_list_changed,
             }),
@@ -88,6 +88,7 @@ impl Filter {
         }
     }
 
+    /// Returns the part of the request that the server honours, for the acknowledgement.
     fn honoured(self) -> Value {
         if self.tools_list_changed {
             json!({"toolsListChanged": true})
@@ -97,8 +98,8 @@ impl Filter {
     }
 }
 
-/// Tells `peer` of `changes` until `closing`, and gives the answer to the request then, or when the client does not read what
-/// it is told. Dropping the future ends the subscription without an answer.
+/// Sends `changes` to `peer` until `closing` is cancelled or the client stops reading, then returns the result of the request.
+/// Dropping the future ends the subscription without a response.
 pub(crate) async fn listen(
     id: &RequestId,
     filter: Filter,
@@ -106,13 +107,13 @@ pub(crate) async fn listen(
     mut changes: watch::Receiver<u64>,
     closing: CancellationToken,
 ) -> Json {
-    let mut acknowledged = OfSubscription::new(id);
+    let mut acknowledged = SubscriptionMessage::new(id);
     acknowledged.notifications = Some(filter.honoured());
-    let mut is_told = peer.notify(Outgoing::Notification(
+    let mut is_read = peer.notify(Outgoing::Notification(
         "notifications/subscriptions/acknowledged",
         acknowledged.to_json(),
     ));
-    while is_told {
+    while is_read {
         tokio::select! {
             () = closing.cancelled() => break,
             changed = changes.changed() => {
@@ -120,13 +121,13 @@ pub(crate) async fn listen(
                     break;
                 }
                 if filter.tools_list_changed {
-                    let params = OfSubscription::new(id).to_json();
-                    is_told = peer.notify(Outgoing::tools_changed(Some(params)));
+                    let params = SubscriptionMessage::new(id).to_json();
+                    is_read = peer.notify(Outgoing::tools_changed(Some(params)));
                 }
             }
         }
     }
-    let mut result = OfSubscription::new(id);
+    let mut result = SubscriptionMessage::new(id);
     result.result_type = Some("complete");
     result.meta.server = Some(SERVER_INFO);
     result.to_json()
@@ -138,10 +139,11 @@ mod tests {
 
     use super::*;
 
+    /// A peer that records notifications.
     #[derive(Default)]
-    struct Heard(Mutex<Vec<Outgoing>>);
+    struct Recorder(Mutex<Vec<Outgoing>>);
 
-    impl Peer for Heard {
+    impl Peer for Recorder {
         fn notify(&self, notification: Outgoing) -> bool {
             self.0.lock().unwrap().push(notification);
             true
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_there_is_is_honoured() {
+    fn only_changes_to_the_list_of_tools_are_honoured() {
         let all = json!({"toolsListChanged": true, "promptsListChanged": true, "resourceSubscriptions": ["x"]});
         assert_eq!(
             filter(&all).unwrap().honoured(),
@@ -166,12 +168,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_acknowledged_first_and_answered_at_the_end() {
-        let (peer, closing) = (Arc::new(Heard::default()), CancellationToken::new());
+    async fn a_subscription_is_acknowledged_first_and_answered_at_shutdown() {
+        let (peer, closing) = (Arc::new(Recorder::default()), CancellationToken::new());
         let (changes, seen) = watch::channel(0);
         let id = RequestId::from("s".to_owned());
-        let wanted = filter(&json!({"toolsListChanged": true})).unwrap();
-        let listening = listen(&id, wanted, peer.clone(), seen, closing.clone());
+        let requested = filter(&json!({"toolsListChanged": true})).unwrap();
+        let listening = listen(&id, requested, peer.clone(), seen, closing.clone());
         let mut listening = std::pin::pin!(listening);
         assert!(futures_util::poll!(listening.as_mut()).is_pending());
         changes.send_modify(|count| *count += 1);

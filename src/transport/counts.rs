@@ -1,10 +1,10 @@
-//! Counts by key, each with a limit. Pure.
+//! Counters with a limit, by key. Pure.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// How many there are of each key.
+/// A counter for each key. A key whose count is 0 takes no memory.
 #[derive(Debug)]
 pub(super) struct Counts<K>(HashMap<K, usize>);
 
@@ -15,8 +15,8 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Eq + Hash> Counts<K> {
-    /// Counts one more of `key`, if there are fewer than `max`. Returns whether it did; [`Self::leave`] must follow then.
-    pub(super) fn enter(&mut self, key: K, max: usize) -> bool {
+    /// Increments the count of `key` if it is below `max`. Returns whether it did; [`Self::remove`] must follow then.
+    pub(super) fn try_add(&mut self, key: K, max: usize) -> bool {
         let count = self.0.get(&key).copied().unwrap_or(0);
         if count < max {
             self.0.insert(key, count + 1);
@@ -24,8 +24,8 @@ impl<K: Eq + Hash> Counts<K> {
         count < max
     }
 
-    /// Counts one less of `key`.
-    pub(super) fn leave<Q>(&mut self, key: &Q)
+    /// Decrements the count of `key`.
+    pub(super) fn remove<Q>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -38,9 +38,9 @@ impl<K: Eq + Hash> Counts<K> {
         }
     }
 
-    /// Returns how many there are of all keys.
+    /// Returns the total count of all keys.
     #[cfg(test)]
-    pub(super) fn sum(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.0.values().sum()
     }
 }
@@ -50,15 +50,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_own_limit_and_nothing_is_kept_of_keys_without_any() {
+    fn each_key_has_its_own_limit_and_a_key_without_a_count_takes_no_memory() {
         let mut counts = Counts::<String>::default();
-        let enter = |counts: &mut Counts<String>, key: &str| counts.enter(key.to_owned(), 1);
-        assert!(enter(&mut counts, "a") && !enter(&mut counts, "a") && enter(&mut counts, "b"));
-        counts.leave("a");
-        counts.leave("a");
-        assert!(enter(&mut counts, "a"));
-        counts.leave("a");
-        counts.leave("b");
+        let add = |counts: &mut Counts<String>, key: &str| counts.try_add(key.to_owned(), 1);
+        assert!(add(&mut counts, "a") && !add(&mut counts, "a") && add(&mut counts, "b"));
+        counts.remove("a");
+        counts.remove("a");
+        assert!(add(&mut counts, "a"));
+        counts.remove("a");
+        counts.remove("b");
         assert!(counts.0.is_empty());
     }
 }

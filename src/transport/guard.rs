@@ -1,8 +1,8 @@
-//! Every refusal before a body is read: Host, Origin, bearer token, size and type of the body.
+//! The checks before a body is read: `Host`, `Origin`, bearer token, and the size and type of the body.
 //!
-//! A local server is reached by every page that its user has open. A page of another site names its own origin, and after
-//! DNS rebinding its own host: both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). The
-//! demand for `Content-Type: application/json` stops the POSTs that browsers send without asking.
+//! Every page that is open in a browser on this machine can send requests to a local server. Such a page sends its own origin, and after
+//! DNS rebinding its own host, so both are checked on all requests (2025-11-25 `basic/transports`, Security Warning). Since the body must
+//! be `application/json`, a browser sends a preflight request before a POST of another origin.
 
 pub(crate) mod admin;
 pub(crate) mod admission;
@@ -31,26 +31,26 @@ use admission::ConnectionPermit;
 use backoff::Backoff;
 pub(crate) use refusal::Refusal;
 
-/// Who sent a request: whose token it brought; none where none is demanded.
+/// The token that a request was authenticated with; `None` if the server requires no token.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Principal(pub Option<Arc<TokenConfig>>);
 
 impl Principal {
-    /// The name of the token.
+    /// Returns the name of the token.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|token| token.name.as_str())
     }
 }
 
-/// The rules of a configuration: beside loopback names the host that is bound, and the configured ones.
+/// The checks by the rules of a configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guard<'config>(pub &'config HttpConfig);
 
 impl Guard<'_> {
-    /// Whether a request may come from where it comes.
+    /// Checks `Host` and `Origin`. Allowed are loopback hosts, the host that the server listens on, and those in the configuration.
     ///
     /// # Errors
-    /// 403.
+    /// 403 if one of them is not allowed.
     pub(crate) fn check_source(self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let given = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
         let authority = uri
@@ -58,30 +58,29 @@ impl Guard<'_> {
             .map(|authority| authority.as_str().as_bytes());
         let mut named = given.chain(authority).peekable();
         if named.peek().is_none() {
-            let refusal = Refusal::forbidden("the request names no host");
-            return Err(refusal.because(Cause::NoHost, None));
+            let refusal =
+                Refusal::forbidden("missing `Host`; send the host name or address of the server");
+            return Err(refusal.logged_as(Cause::NoHost, None));
         }
         for named in named {
             let authority = Authority::try_from(named).ok();
             let host = authority.as_ref().and_then(host_of);
             if !host.is_some_and(|host| self.allows_host(&host)) {
-                let refusal = Refusal::forbidden(
-                    "the server is not reached by this `Host`; `--allowed_hosts` adds names",
-                );
-                // What is no host at all is logged as it came.
+                let refusal =
+                    Refusal::forbidden("this `Host` is not allowed; add it to `allowed_hosts`");
+                // An invalid host is logged unchanged.
                 let named = String::from_utf8_lossy(named);
                 let name = authority.as_ref().map_or(&*named, Authority::host);
-                return Err(refusal.because(Cause::Host, Some(&name.to_ascii_lowercase())));
+                return Err(refusal.logged_as(Cause::Host, Some(&name.to_ascii_lowercase())));
             }
         }
-        // Clients that are no browsers send no Origin.
+        // Only browsers send `Origin`.
         for origin in headers.get_all(ORIGIN) {
             let origin = String::from_utf8_lossy(origin.as_bytes());
             if !self.allows_origin(&origin) {
-                let refusal = Refusal::forbidden(
-                    "pages of this `Origin` may not use the server; `--allowed_origins` adds some",
-                );
-                return Err(refusal.because(Cause::Origin, Some(&origin)));
+                let refusal =
+                    Refusal::forbidden("this `Origin` is not allowed; add it to `allowed_origins`");
+                return Err(refusal.logged_as(Cause::Origin, Some(&origin)));
             }
         }
         Ok(())
@@ -89,7 +88,7 @@ impl Guard<'_> {
 
     fn allows_host(self, host: &Host) -> bool {
         let Self(config) = self;
-        // A server that is bound to all addresses is reached by any of them. Rebinding takes a name.
+        // A server on the unspecified address may be called by any address. DNS rebinding needs a name.
         let is_bound = |address: &SocketAddr| {
             let is_any = address.ip().is_unspecified() && matches!(host, Host::Address(_));
             is_any || *host == Host::Address(address.ip())
@@ -119,10 +118,10 @@ impl Guard<'_> {
                 .is_some_and(|host| host.is_loopback())
     }
 
-    /// Whose token a request carries, where one is demanded.
+    /// Returns the principal whose token the request has.
     ///
     /// # Errors
-    /// 401.
+    /// 401 if the server requires a token and the request has no valid one.
     pub(crate) fn authenticate(self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         if self.0.tokens.is_empty() {
             return Ok(Principal(None));
@@ -133,13 +132,13 @@ impl Guard<'_> {
                 "missing bearer token; send `Authorization: Bearer <token>`",
                 "Bearer",
             );
-            return Err(refusal.because(Cause::NoToken, None));
+            return Err(refusal.logged_as(Cause::NoToken, None));
         };
         let given = bearer(value).filter(|_| more.is_none());
-        // All are compared, so that the time tells nothing of which it is.
+        // All tokens are compared, so that the time does not reveal which one matches.
         let found = self.0.tokens.iter().fold(None, |found, known| {
-            let is_it = given.is_some_and(|given| known.matches(given));
-            if is_it { Some(known) } else { found }
+            let is_match = given.is_some_and(|given| known.matches(given));
+            if is_match { Some(known) } else { found }
         });
         if let Some(token) = found {
             return Ok(Principal(Some(Arc::clone(token))));
@@ -148,11 +147,11 @@ impl Guard<'_> {
             "invalid bearer token; send a token of this server",
             "Bearer error=\"invalid_token\"",
         );
-        Err(refusal.because(Cause::WrongToken, None))
+        Err(refusal.logged_as(Cause::InvalidToken, None))
     }
 }
 
-/// The credentials of the scheme `Bearer`, whose name has no case (RFC 9110, 11.1).
+/// Returns the credentials of the scheme `Bearer`, whose name is case-insensitive (RFC 9110, 11.1).
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, credentials) = value.as_bytes().split_at_checked("Bearer ".len())?;
     scheme
@@ -160,7 +159,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| credentials.trim_ascii())
 }
 
-/// The host of `HOST` or `HOST:PORT`, and of nothing else.
+/// Returns the host of `HOST` or `HOST:PORT`. Returns `None` for any other form, such as one with a user name.
 fn host_of(authority: &Authority) -> Option<Host> {
     let (text, host) = (authority.as_str(), authority.host());
     let port = text.strip_prefix(host)?;
@@ -171,8 +170,8 @@ fn host_of(authority: &Authority) -> Option<Host> {
     is_port.then(|| Host::parse(host)).flatten()
 }
 
-/// Checks `Transfer-Encoding`. hyper treats each refused value as `chunked`, and a proxy may treat it differently, which would allow
-/// request smuggling.
+/// Checks `Transfer-Encoding` to prevent request smuggling: hyper treats each refused value as `chunked`, and a proxy may treat it
+/// differently.
 ///
 /// # Errors
 /// 400 if `chunked` occurs more than once, 501 for other codings. The connection is closed.
@@ -199,21 +198,21 @@ pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(status, message).and_close())
 }
 
-/// Whether the body of a POST may be read.
+/// Checks the headers that describe the body of a POST.
 ///
 /// # Errors
-/// 415 where it is no JSON, 413 where it says that it is too large.
+/// 415 if the body is not uncompressed JSON, 413 if `Content-Length` exceeds `max_body`.
 pub(crate) fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Refusal> {
     let is_json = |value: &HeaderValue| {
         let media_type = value.to_str().unwrap_or_default().split(';').next();
         media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json"))
     };
-    // One that stands there twice says two things.
+    // Duplicate headers may contradict each other.
     let mut media_types = headers.get_all(CONTENT_TYPE).iter();
     if !media_types.next().is_some_and(is_json) || media_types.next().is_some() {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "a message is sent with `Content-Type: application/json`",
+            "unsupported `Content-Type`; send `application/json`",
         ));
     }
     if !headers
@@ -223,7 +222,7 @@ pub(crate) fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Ref
     {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "compressed messages are not read: leave `Content-Encoding` out",
+            "unsupported `Content-Encoding`; send the message uncompressed",
         ));
     }
     let length = headers
@@ -236,23 +235,23 @@ pub(crate) fn check_body(headers: &HeaderMap, max_body: usize) -> Result<(), Ref
     Ok(())
 }
 
-/// When a token that has too many connections may try again.
+/// `Retry-After` for a token with too many connections.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(1);
 
-/// The active rules, which an edit of the configuration may change.
-pub(crate) type Live = watch::Receiver<Arc<HttpConfig>>;
+/// The current HTTP configuration, which a reload may replace.
+pub(crate) type LiveConfig = watch::Receiver<Arc<HttpConfig>>;
 
-/// The state of the guard: the rules, which edits may change, the refusals that were logged, and the wrong tokens.
+/// The state of the guard: the configuration, the logged refusals and the invalid tokens of each sender.
 #[derive(Debug, Clone)]
-pub(crate) struct Gate {
-    live: Live,
+pub(crate) struct GuardState {
+    live: LiveConfig,
     log: Arc<RefusalLog>,
     backoff: Arc<Backoff>,
 }
 
-impl Gate {
-    /// Makes a gate with the rules that are `live`.
-    pub(crate) fn new(live: Live) -> Self {
+impl GuardState {
+    /// Creates the state for the configuration `live`.
+    pub(crate) fn new(live: LiveConfig) -> Self {
         Self {
             live,
             log: Arc::default(),
@@ -260,12 +259,12 @@ impl Gate {
         }
     }
 
-    /// Returns the rules, which edits may change.
-    pub(crate) fn live(&self) -> Live {
+    /// Returns the current configuration.
+    pub(crate) fn live(&self) -> LiveConfig {
         self.live.clone()
     }
 
-    /// Returns whose token `request` brings, and counts its connection towards the share of that token.
+    /// Returns the principal of `request`, and counts its connection towards the share of the token.
     ///
     /// # Errors
     /// 401 without a valid token, 429 if the token has too many connections.
@@ -274,7 +273,7 @@ impl Gate {
         let principal = Guard(&rules).authenticate(request.headers())?;
         let permit = request.extensions().get::<Arc<ConnectionPermit>>();
         let has_room = match (permit, principal.name()) {
-            (Some(permit), Some(token)) => permit.authenticated(token, rules.tokens.len()),
+            (Some(permit), Some(token)) => permit.assign_to_token(token, rules.tokens.len()),
             _ => true,
         };
         if has_room {
@@ -286,37 +285,38 @@ impl Gate {
 
     /// Logs the refusal of a request from `address` and returns the response.
     fn refuse(&self, refusal: Refusal, address: Option<&SocketAddr>) -> Response {
-        if let Some(blame) = &refusal.blame {
+        if let Some(entry) = &refusal.log_entry {
             let sender = || address.map_or("somebody".into(), |address| address.ip().to_string());
-            let name = blame.name.clone().unwrap_or_else(sender);
-            self.log.report(blame.cause, &name);
+            let name = entry.name.clone().unwrap_or_else(sender);
+            self.log.report(entry.cause, &name);
         }
         refusal.into_response()
     }
 }
 
-/// Checks where a request comes from.
+/// Middleware that checks the framing of a request, its `Host` and its `Origin`.
 pub(crate) async fn check_source(
-    State(gate): State<Gate>,
+    State(guard_state): State<GuardState>,
     request: Request,
     next: Next,
 ) -> Response {
-    let checked = check_framing(request.headers())
-        .and_then(|()| Guard(&gate.live.borrow()).check_source(request.uri(), request.headers()));
+    let checked = check_framing(request.headers()).and_then(|()| {
+        Guard(&guard_state.live.borrow()).check_source(request.uri(), request.headers())
+    });
     match checked {
         Ok(()) => next.run(request).await,
-        Err(refusal) => gate.refuse(refusal, request.extensions().get()),
+        Err(refusal) => guard_state.refuse(refusal, request.extensions().get()),
     }
 }
 
-/// Finds out whose token a request brings: the [`Principal`] is among its extensions then. The refusal of a wrong token is delayed
-/// if its sender has sent several.
+/// Middleware that authenticates a request and adds its [`Principal`] to the extensions. The response to an invalid token is delayed if
+/// its sender has sent several ([`backoff`]).
 pub(crate) async fn authenticate(
-    State(gate): State<Gate>,
+    State(guard_state): State<GuardState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let found = gate.authenticate(&request);
+    let found = guard_state.authenticate(&request);
     match found {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
@@ -325,28 +325,30 @@ pub(crate) async fn authenticate(
         Err(refusal) => {
             let address = request.extensions().get::<SocketAddr>();
             let delay = match (address, refusal.cause()) {
-                (Some(address), Some(Cause::WrongToken)) => gate.backoff.wrong_token(address.ip()),
+                (Some(address), Some(Cause::InvalidToken)) => {
+                    guard_state.backoff.invalid_token(address.ip())
+                }
                 _ => Duration::ZERO,
             };
-            // It is logged and counted whether or not its sender waits for the answer.
-            let response = gate.refuse(refusal, address);
+            // Before the delay, so that the refusal is logged and counted even if the sender disconnects.
+            let response = guard_state.refuse(refusal, address);
             tokio::time::sleep(delay).await;
             response
         }
     }
 }
 
-/// Comes back when the token of `principal` is not valid any more; never for a server that demanded none.
-pub(crate) async fn revoked(mut live: Live, principal: Principal) {
-    let Some(mine) = principal.0 else {
+/// Waits until a reload revokes the token of `principal`. Never returns if there is no token.
+pub(crate) async fn revoked(mut live: LiveConfig, principal: Principal) {
+    let Some(own) = principal.0 else {
         return std::future::pending().await;
     };
     let is_valid = |rules: &Arc<HttpConfig>| {
         let mut tokens = rules.tokens.iter();
-        tokens.any(|known| known.name == mine.name && known.token == mine.token)
+        tokens.any(|known| known.name == own.name && known.token == own.token)
     };
     if live.wait_for(|rules| !is_valid(rules)).await.is_err() {
-        // The rules have no owner any more: the server ends.
+        // The sender of the configuration is gone: the server shuts down.
         std::future::pending::<()>().await;
     }
 }

@@ -1,25 +1,41 @@
-//! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
-//! (2026-07-28 `basic/transports/streamable-http`).
+//! MCP over Streamable HTTP: with sessions in the legacy era (2025-11-25 `basic/transports` and its predecessors), without sessions in
+//! the modern era (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`admin`] unloads and restarts models, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
-//! [`headers`] reads headers, [`exposition`] writes metrics, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
-//! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
-//! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
-//! has answered.
+//! ```text
+//! POST /mcp  Content-Type: application/json  {"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}
+//! 200        Mcp-Session-Id: AQAAAABrD…      {"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2024-11-05",…}}
 //!
-//! At the end no connection is accepted, running requests get [`HttpConfig::drain_time`], what then still runs is cancelled
-//! with an answer, and what asks for nothing, or has not finished asking, is closed.
+//! POST /mcp  Mcp-Session-Id: AQAAAABrD…      {"jsonrpc":"2.0","id":2,"method":"tools/list"}
+//! 200                                        {"jsonrpc":"2.0","id":2,"result":{"tools":[…]}}
+//! ```
+//!
+//! This module has the listener, the routes and the graceful shutdown. The path of a request:
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`connection`] | serves one connection, with its timeouts |
+//! | [`super::guard`] | checks `Host`, `Origin` and token |
+//! | [`endpoint`] | handles `/mcp`: [`headers`] and [`receive`] read the request, [`response`] writes the response |
+//! | [`permits`] | grants the permits that a request holds, by the [`limits`] |
+//! | [`sessions`] | tracks sessions, whose ids [`session_id`] signs with the keys of [`session_keys`] |
+//! | [`observe`], [`exposition`] | handle `/health`, `/status` and `/metrics` |
+//! | [`admin`] | unloads and restarts models |
+//!
+//! A request runs in the task of its connection, so a disconnect drops it, which cancels the call. If the client has sent further bytes
+//! after the request, the disconnect is noticed only when an event is written: hyper reads nothing more before the response has ended.
+//!
+//! On shutdown the server accepts no further connections and drains running requests for at most [`HttpConfig::drain_time`]. Then it
+//! cancels the remaining requests with a response, and closes all connections.
 
 pub(crate) mod admin;
 pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod exposition;
 pub(crate) mod headers;
+pub(crate) mod limits;
 mod not_found;
 pub(crate) mod observe;
 pub(crate) mod permits;
-pub(crate) mod rate_limit;
 pub(crate) mod receive;
 pub(crate) mod response;
 pub(crate) mod session_id;
@@ -44,46 +60,46 @@ use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::guard::admission::Admission;
-use super::guard::{self, Gate, Live, Refusal};
+use super::guard::{self, GuardState, LiveConfig, Refusal};
 use crate::config::http::HttpConfig;
 use crate::mcp::dispatcher::Dispatcher;
 use crate::process;
 use crate::status::Board;
-use connection::Origin;
+use connection::ConnectionInfo;
 use endpoint::Endpoint;
-use not_found::{not_found, wrong_method};
+use not_found::{not_found, unsupported_method};
 
-/// Clients at once that are told that there are too many; further ones are not told.
-const MAX_TURNED_AWAY: usize = 64;
+/// Most rejected connections that get a response at once. Further ones are closed without one.
+const MAX_REJECTIONS: usize = 64;
 
-/// How long the answers to cancelled calls may take to be written at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time on shutdown to write the responses to cancelled requests.
+const CANCEL_TIME: Duration = Duration::from_secs(1);
 
-/// How long what was answered may take from here to the system's buffers.
-const LAST_BYTES: Duration = Duration::from_millis(200);
+/// Time on shutdown to flush written responses to the system's buffers.
+const FLUSH_TIME: Duration = Duration::from_millis(200);
 
-/// How often the log says that connections cannot be accepted.
+/// Shortest time between two log lines about connections that could not be accepted.
 const WARNING_PERIOD: Duration = Duration::from_secs(10);
 
-/// When the server ends.
+/// The two phases of a graceful shutdown.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ending {
-    /// No more requests; running calls may end.
+    /// Cancelled when the server accepts no further requests; running calls may finish.
     pub drain: CancellationToken,
-    /// Running calls are cancelled.
+    /// Cancelled when running calls are cancelled.
     pub stop: CancellationToken,
 }
 
-/// Listens where `config` says.
+/// Binds the first address of `config` that this machine has.
 ///
 /// # Errors
-/// Where none of the addresses can be bound: that one is in use, for example.
+/// Fails if the machine has none of the addresses, or if the address cannot be bound, for example because it is in use.
 pub(crate) async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
     let mut missing = io::ErrorKind::AddrNotAvailable.into();
     for address in &config.addresses {
         match TcpListener::bind(address).await {
-            // A name stands for addresses that this machine may lack; one that is in use is not evaded: clients would
-            // send their token to whoever uses it.
+            // A name may resolve to addresses that this machine lacks. An address in use is an error: if the server used the next
+            // one, clients would send their token to the program that has this one.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => missing = error,
             result => return result,
         }
@@ -91,14 +107,15 @@ pub(crate) async fn listen(config: &HttpConfig) -> io::Result<TcpListener> {
     Err(missing)
 }
 
-/// Serves what comes to `listener` until `ending`, by the rules that are `live`; those that wait for a restart are read once.
+/// Serves the connections of `listener` until `ending` drains, then shuts down. Live keys are read from `live` when they are used, and
+/// keys that require a restart are read once.
 ///
 /// # Errors
-/// Where the listener has no address.
+/// Fails if the address of the listener is unknown.
 pub(crate) async fn serve(
     dispatcher: Arc<Dispatcher>,
     board: Board,
-    live: Live,
+    live: LiveConfig,
     listener: TcpListener,
     ending: Ending,
 ) -> io::Result<()> {
@@ -121,7 +138,7 @@ pub(crate) async fn serve(
     let connections = TaskTracker::new();
     let requests = TaskTracker::new();
     let admission = Admission::new(config.limits.max_connections);
-    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let drained = ending.drain.clone();
     let mut warned = None;
     while let Some((stream, client)) = drained
@@ -130,7 +147,7 @@ pub(crate) async fn serve(
     {
         let has_authentication = !live.borrow().tokens.is_empty();
         if let Some(permit) = admission.admit(client.ip(), has_authentication) {
-            let from = Origin {
+            let info = ConnectionInfo {
                 address: client,
                 permit: Some(Arc::new(permit)),
             };
@@ -138,17 +155,17 @@ pub(crate) async fn serve(
             let (live, drain) = (live.clone(), ending.drain.clone());
             connections.spawn(async move {
                 if let Err(error) = connection::set_options(&stream) {
-                    tracing::debug!(%client, %error, "a connection has no options");
+                    tracing::debug!(%client, %error, "could not set socket options");
                 }
-                connection::converse(stream, from, service, requests, live, drain).await;
+                connection::serve(stream, info, service, requests, live, drain).await;
             });
-        } else if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
-            tracing::debug!(%client, "a connection was turned away: the limit of all, or of its sender without a token, is reached");
+        } else if let Ok(permit) = Arc::clone(&rejections).try_acquire_owned() {
+            tracing::debug!(%client, "connection rejected: a limit on connections is reached");
             connections.spawn(async move {
                 let refusal = Refusal::busy(
                     "the server is busy: too many connections (`max_connections`), or too many from this address without a valid token; try again later",
                 );
-                connection::turn_away(stream, &refusal.to_bytes()).await;
+                connection::reject(stream, &refusal.to_bytes()).await;
                 drop(permit);
             });
         }
@@ -156,7 +173,7 @@ pub(crate) async fn serve(
     drop(listener);
     dispatcher.close();
     requests.close();
-    // Not the connections: one that never finishes its head asks for nothing.
+    // Waits for requests, not for connections: an idle one or one with an unfinished head would delay the shutdown.
     let drained = async {
         let drain_time = live.borrow().drain_time;
         let done = tokio::time::timeout(drain_time, requests.wait());
@@ -165,33 +182,33 @@ pub(crate) async fn serve(
     if ending.stop.run_until_cancelled(drained).await != Some(true) {
         tracing::warn!(
             requests = requests.len(),
-            "the requests that still run are cancelled"
+            "drain time is over: cancelling the remaining requests"
         );
         ending.stop.cancel();
-        // A client that does not read does not hold up the end.
-        drop(tokio::time::timeout(LAST_WORDS, requests.wait()).await);
+        // Bounded, so that a client that does not read cannot delay the shutdown.
+        drop(tokio::time::timeout(CANCEL_TIME, requests.wait()).await);
     }
     connections.close();
-    drop(tokio::time::timeout(LAST_BYTES, connections.wait()).await);
+    drop(tokio::time::timeout(FLUSH_TIME, connections.wait()).await);
     Ok(())
 }
 
-/// What serves the requests of all connections, by the rules that are `live`; `board` is asked how it is.
+/// Creates the service that handles the requests of all connections. Without a `board` it has no status and no models to unload.
 pub(crate) fn service(
     dispatcher: Arc<Dispatcher>,
     board: Option<Board>,
-    live: Live,
+    live: LiveConfig,
     ending: Ending,
 ) -> connection::Service {
     let endpoint = Endpoint::new(dispatcher, live.clone(), ending.clone());
-    let gate = Gate::new(live);
+    let guard_state = GuardState::new(live);
     let health = Router::new()
         .route("/health/live", get(observe::live))
         .route("/health/ready", get(observe::ready))
         .with_state(ending);
     let router = Router::new()
         .route("/mcp", any(endpoint::serve))
-        // Not a redirect: some clients lose their headers on one.
+        // Not a redirect, since some clients drop their headers on one.
         .route("/mcp/", any(endpoint::serve))
         .with_state(endpoint)
         .route("/metrics", get(observe::metrics))
@@ -199,42 +216,42 @@ pub(crate) fn service(
         .route("/admin/models/{name}/unload", post(admin::unload))
         .route("/admin/models/{name}/restart", post(admin::restart))
         .with_state(board)
-        .route_layer(from_fn_with_state(gate.clone(), guard::authenticate))
+        .route_layer(from_fn_with_state(guard_state.clone(), guard::authenticate))
         .merge(health);
-    TowerToHyperService::new(guarded(router, gate))
+    TowerToHyperService::new(guarded(router, guard_state))
 }
 
-fn guarded(router: Router, gate: Gate) -> Router {
-    let live = gate.live();
+fn guarded(router: Router, guard_state: GuardState) -> Router {
+    let live = guard_state.live();
     let router = router
-        // Also for the pages under /.well-known: a client that got 401 there would look for a login for ever.
+        // Also for the paths under /.well-known: a client that got 401 there would retry its login for ever.
         .fallback(async move || not_found(!live.borrow().tokens.is_empty()))
-        .method_not_allowed_fallback(wrong_method);
-    let router = if gate.live().borrow().cors {
+        .method_not_allowed_fallback(unsupported_method);
+    let router = if guard_state.live().borrow().cors {
         router.layer(cors())
     } else {
         router
     };
-    router.layer(from_fn_with_state(gate, guard::check_source))
+    router.layer(from_fn_with_state(guard_state, guard::check_source))
 }
 
-/// For pages of the origins that [`guard::check_source`], around it, let through.
+/// Creates the CORS layer. It allows all origins, since [`guard::check_source`] has refused the others before.
 fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        // Every header that a page asks for: trace headers and a page's own are harmless, and the page is allowed to send the others.
+        // Any header: an allowed page may set all that the server reads, and the server ignores the others.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             HeaderName::from_static(headers::SESSION),
             WWW_AUTHENTICATE,
             RETRY_AFTER,
         ])
-        // Asked once in ten minutes, the most that browsers take.
+        // The longest time for which browsers cache a preflight response.
         .max_age(Duration::from_mins(10))
 }
 
-/// Returns the next connection. A failure such as a lack of file descriptors passes; `warned` is when it was last logged.
+/// Accepts the next connection. Retries after an error, such as a lack of file descriptors; `warned` is the time of its last log line.
 async fn accept(listener: &TcpListener, warned: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -242,7 +259,7 @@ async fn accept(listener: &TcpListener, warned: &mut Option<Instant>) -> (TcpStr
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= WARNING_PERIOD) {
                     *warned = Some(Instant::now());
-                    tracing::warn!(%error, "connections could not be accepted");
+                    tracing::warn!(%error, "could not accept connections");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

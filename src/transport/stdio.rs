@@ -1,9 +1,9 @@
-//! MCP over standard input and output: one JSON message a line.
+//! MCP over stdin and stdout, with one JSON message per line.
 //!
-//! A thread reads lines into a bounded channel (a blocked read of stdin cannot be cancelled, so it must not be the
-//! runtime's), a thread writes them; every request is a task, answered in the order in which answers are ready.
+//! One thread reads lines into a bounded channel, and one thread writes lines. They are not the runtime's threads, since a blocked read of
+//! stdin cannot be cancelled. Every request runs as a task, and responses are sent in the order in which they are ready.
 //!
-//! When stdin ends, what was read is finished as long as somebody reads stdout; when nobody does, all is cancelled.
+//! When stdin ends, the server finishes the requests that it has read. When stdout is closed, it cancels all requests.
 
 use std::future::poll_fn;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -26,33 +26,33 @@ use crate::mcp::jsonrpc::{
 use crate::process::ProtocolOutput;
 use crate::threads::{self, SystemLimit};
 
-/// The longest line: as in other MCP servers, room for a prompt of millions of words.
+/// Longest line, as in other MCP servers: enough for a prompt of millions of words.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Lines that are read ahead; each may be as long as allowed, so few.
-const LINES_AHEAD: usize = 4;
+/// Most lines that are buffered. They are few because each may have the maximum length.
+const MAX_BUFFERED_LINES: usize = 4;
 
-/// Requests that are handled at once; beyond it reading stops, so a client that does not read its answers is not read
-/// either. The models' queues refuse long before.
+/// Most requests in flight. Beyond it reading stops, which is backpressure on a client that does not read its responses. The queues of the
+/// models refuse calls long before.
 const MAX_REQUESTS: usize = 1024;
 
-/// Messages that wait for the client to read; progress beyond it is dropped, answers wait.
-const OUTGOING_AHEAD: usize = 1024;
+/// Most messages that are buffered for a slow client. Beyond it notifications are dropped and responses wait.
+const MAX_BUFFERED_MESSAGES: usize = 1024;
 
-/// Standard input and output with their running threads.
+/// Stdin and stdout, with the threads that read and write them.
 #[derive(Debug)]
 pub(crate) struct Stdio {
     lines: mpsc::Receiver<Line>,
     outgoing: mpsc::Sender<Outgoing>,
     writer: thread::JoinHandle<()>,
-    /// Cancelled once nobody reads stdout.
+    /// Cancelled when stdout is closed or the server shuts down.
     stop: CancellationToken,
 }
 
-/// Reason why stdin and stdout cannot be served.
+/// Reason why stdin and stdout cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The system starts no thread.
+    /// A thread could not be started.
     #[error(transparent)]
     NoThread(#[from] SystemLimit),
     /// Stdout cannot be watched.
@@ -61,21 +61,21 @@ pub(crate) enum OpenError {
 }
 
 impl Stdio {
-    /// Starts the threads that read and write until `shutdown` is cancelled. Call this before models are loaded, since their processes
-    /// count towards the same limit.
+    /// Starts the threads that read and write. Call it before models are loaded, since their processes count towards the same limit of the
+    /// system.
     ///
     /// # Errors
-    /// See [`OpenError`].
+    /// Fails if a thread cannot be started or stdout cannot be watched.
     pub(crate) fn open(
         output: Box<dyn ProtocolOutput>,
         shutdown: &CancellationToken,
     ) -> Result<Self, OpenError> {
         let stop = shutdown.child_token();
-        watch_reader(output.as_ref(), &stop)?;
-        let (outgoing, lines_out) = mpsc::channel(OUTGOING_AHEAD);
-        let unread = stop.clone();
-        let writer = threads::start("writer", move || write_lines(output, lines_out, &unread))?;
-        let (lines_tx, lines) = mpsc::channel(LINES_AHEAD);
+        watch_stdout(output.as_ref(), &stop)?;
+        let (outgoing, lines_out) = mpsc::channel(MAX_BUFFERED_MESSAGES);
+        let closed = stop.clone();
+        let writer = threads::start("writer", move || write_lines(output, lines_out, &closed))?;
+        let (lines_tx, lines) = mpsc::channel(MAX_BUFFERED_LINES);
         threads::start("reader", move || {
             read_lines(BufReader::new(io::stdin()), &lines_tx);
         })?;
@@ -88,10 +88,10 @@ impl Stdio {
     }
 }
 
-/// Serves one client until stdin has ended and all requests are answered, nobody reads stdout, or the server shuts down.
+/// Serves the client until stdin has ended and all requests are answered, stdout is closed, or the server shuts down.
 ///
 /// # Errors
-/// The writer of stdout fails in a way of ours.
+/// Fails if the writer thread panicked.
 pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Result<()> {
     let Stdio {
         mut lines,
@@ -106,7 +106,7 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
         permits: MessagePermits::default(),
     };
     let requests = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
     let mut changes = dispatcher.changes();
     let mut is_initialized = false;
     loop {
@@ -114,10 +114,10 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
             line = lines.recv() => line,
             Ok(()) = changes.changed() => {
                 if is_initialized {
-                    let (outgoing, ended) = (outgoing.clone(), stop.clone());
+                    let (outgoing, stop) = (outgoing.clone(), stop.clone());
                     requests.spawn(async move {
-                        let news = outgoing.send(Outgoing::tools_changed(None));
-                        drop(ended.run_until_cancelled(news).await);
+                        let sent = outgoing.send(Outgoing::tools_changed(None));
+                        drop(stop.run_until_cancelled(sent).await);
                     });
                 }
                 continue;
@@ -130,26 +130,26 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
             Line::Message(bytes) => Message::parse(&bytes),
             Line::TooLong(id) => Err(too_long(id)),
         };
-        let is_news = matches!(&parsed, Ok(Message::Notification(_)));
+        let is_notification = matches!(&parsed, Ok(Message::Notification(_)));
         let parsed = parsed.and_then(with_era);
         is_initialized |= match &parsed {
-            Ok((Message::Notification(news), _)) => news.method == "notifications/initialized",
-            // Some clients leave that out. Those of the modern era subscribe.
+            Ok((Message::Notification(sent), _)) => sent.method == "notifications/initialized",
+            // Some legacy clients omit the notification. Modern clients use a subscription instead.
             Ok((Message::Request(request), Era::Legacy)) => request.method != "initialize",
             _ => false,
         };
-        let takes_place = !is_news && !parsed.as_ref().is_ok_and(listens);
+        let needs_permit = !is_notification && !parsed.as_ref().is_ok_and(is_subscription);
         let peer = Arc::new(StdioPeer(outgoing.clone()));
         let answer = parsed.map(|(message, era)| dispatcher.dispatch(&caller, era, message, peer));
-        let place = async {
-            if takes_place {
-                Some(Arc::clone(&places).acquire_owned().await)
+        let permit = async {
+            if needs_permit {
+                Some(Arc::clone(&permits).acquire_owned().await)
             } else {
                 None
             }
         };
-        let (outgoing, ended) = (outgoing.clone(), stop.clone());
-        let Some(place) = stop.run_until_cancelled(place).await else {
+        let (outgoing, stopped) = (outgoing.clone(), stop.clone());
+        let Some(permit) = stop.run_until_cancelled(permit).await else {
             break;
         };
         let mut answer = Box::pin(async {
@@ -158,26 +158,26 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
                 Err(invalid) => Some(invalid.into()),
             }
         });
-        if is_news {
+        if is_notification {
             stop.run_until_cancelled(answer).await;
             continue;
         }
-        // Begun here: calls take their places in the order in which they came, whichever task runs first.
-        let begun = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        // Polled here once, so that calls are queued in the order of their arrival, whichever task runs first.
+        let first_poll = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         requests.spawn(async move {
-            let message = match begun {
+            let message = match first_poll {
                 Poll::Ready(message) => message,
                 Poll::Pending => answer.await,
             };
             if let Some(message) = message {
-                // A client that does not read must not hold up the end.
-                drop(ended.run_until_cancelled(outgoing.send(message)).await);
+                // A client that does not read must not delay the shutdown.
+                drop(stopped.run_until_cancelled(outgoing.send(message)).await);
             }
-            drop(place);
+            drop(permit);
         });
     }
     requests.close();
-    // A subscription would wait for ever.
+    // Subscriptions do not end by themselves.
     dispatcher.close();
     tokio::select! {
         () = requests.wait() => {}
@@ -187,8 +187,8 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
         }
     }
     drop(outgoing);
-    // All answers are in the channel: the writer ends when they are written. It may be blocked for ever by a client that
-    // does not read, so a stop does not wait for it.
+    // The writer ends when it has written the messages in the channel. A client that does not read may block it for ever, so a stop does
+    // not wait for it.
     let written = tokio::task::spawn_blocking(move || writer.join());
     match stop.run_until_cancelled(written).await {
         Some(joined) => joined?.map_err(|_panic| io::Error::other("the writer panicked")),
@@ -196,22 +196,22 @@ pub(crate) async fn serve(stdio: Stdio, dispatcher: Arc<Dispatcher>) -> io::Resu
     }
 }
 
-/// Cancels `stop` when nobody reads the output any more.
+/// Starts a thread that cancels `stop` when stdout is closed.
 #[cfg(unix)]
-fn watch_reader(output: &dyn ProtocolOutput, stop: &CancellationToken) -> Result<(), OpenError> {
+fn watch_stdout(output: &dyn ProtocolOutput, stop: &CancellationToken) -> Result<(), OpenError> {
     let (watched, stop) = (output.watch()?, stop.clone());
     threads::start("watcher", move || {
         crate::process::wait_until_unread(&watched);
         stop.cancel();
-        tracing::info!("nobody reads the answers any more");
+        tracing::info!("stdout was closed by the client");
     })?;
     Ok(())
 }
 
-/// Does nothing: on this system a failing write shows that nobody reads.
+/// Does nothing: on this system a failing write shows that stdout is closed.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
-fn watch_reader(_: &dyn ProtocolOutput, _: &CancellationToken) -> Result<(), OpenError> {
+fn watch_stdout(_: &dyn ProtocolOutput, _: &CancellationToken) -> Result<(), OpenError> {
     Ok(())
 }
 
@@ -219,15 +219,14 @@ struct StdioPeer(mpsc::Sender<Outgoing>);
 
 impl Peer for StdioPeer {
     fn notify(&self, notification: Outgoing) -> bool {
-        // A client that is slow to read can do without progress.
         self.0.try_send(notification).is_ok()
     }
 }
 
-/// A message and its era. Only requests have one that matters.
+/// Returns `message` with its era, which only matters for requests.
 fn with_era(message: Message) -> Result<(Message, Era), Invalid> {
     let era = match &message {
-        Message::Request(request) => Era::of(request, None).map_err(|error| Invalid {
+        Message::Request(request) => Era::of_request(request, None).map_err(|error| Invalid {
             id: Some(request.id.clone()),
             error,
         })?,
@@ -236,16 +235,17 @@ fn with_era(message: Message) -> Result<(Message, Era), Invalid> {
     Ok((message, era))
 }
 
-/// Whether a message opens a subscription. That takes no place: it may stay open for days, and with every place taken the
-/// cancels that end it were not read.
-fn listens((message, era): &(Message, Era)) -> bool {
+/// Returns whether a message opens a subscription. A subscription may stay open for days and needs no permit: if subscriptions held all
+/// permits, their cancellations would never be read.
+fn is_subscription((message, era): &(Message, Era)) -> bool {
     let is_listen = |request: &Request| request.method == "subscriptions/listen";
     *era == Era::Modern && matches!(message, Message::Request(request) if is_listen(request))
 }
 
+/// A line of stdin.
 enum Line {
     Message(Vec<u8>),
-    /// The error, with the id of the message if it had one.
+    /// A line over the limit, with the id of its message if it has one.
     TooLong(Option<RequestId>),
 }
 
@@ -254,14 +254,14 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 fn too_long(id: Option<RequestId>) -> Invalid {
-    let text = format!("the message is longer than {MAX_LINE_BYTES} bytes");
+    let text = format!("the message is longer than {MAX_LINE_BYTES} bytes; send a shorter one");
     Invalid {
         id,
         error: ErrorObject::new(INVALID_REQUEST, text),
     }
 }
 
-/// Sends every line until the input or the receiver ends. A line over the limit is skipped without being held.
+/// Sends the lines of `input` until it ends or the receiver is dropped. Skips a line over the limit without buffering it.
 fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     loop {
         let mut line = Vec::new();
@@ -284,7 +284,7 @@ fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
                 Line::TooLong(id.finish())
             }
             Err(error) => {
-                tracing::error!(%error, "stdin could not be read");
+                tracing::error!(%error, "could not read stdin");
                 return;
             }
         };
@@ -294,6 +294,7 @@ fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     }
 }
 
+/// Skips the rest of a line, and passes it to `id`.
 fn skip_line(input: &mut impl BufRead, id: &mut IdFinder) -> io::Result<()> {
     loop {
         let buffered = input.fill_buf()?;
@@ -310,11 +311,11 @@ fn skip_line(input: &mut impl BufRead, id: &mut IdFinder) -> io::Result<()> {
     }
 }
 
-/// Writes messages, each a line, until all senders are gone; cancels `unread` when nobody reads them.
+/// Writes messages as lines until all senders are dropped. Cancels `closed` if a write fails.
 fn write_lines(
     mut output: Box<dyn ProtocolOutput>,
     mut messages: mpsc::Receiver<Outgoing>,
-    unread: &CancellationToken,
+    closed: &CancellationToken,
 ) {
     while let Some(message) = messages.blocking_recv() {
         let mut line = message.to_json();
@@ -323,8 +324,8 @@ fn write_lines(
             .write_all(line.as_bytes())
             .and_then(|()| output.flush())
         {
-            tracing::info!(%error, "an answer could not be written");
-            unread.cancel();
+            tracing::info!(%error, "could not write to stdout");
+            closed.cancel();
             return;
         }
     }
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_refused_by_its_id_and_the_next_is_read() {
+    fn a_line_over_the_limit_is_skipped_and_its_id_is_found() {
         let mut input = br#"{"method":"x","params":{"id":1,"text":""#.to_vec();
         input.resize(usize::try_from(MAX_LINE_BYTES).unwrap() + 1, b'x');
         input.extend_from_slice(b"\"},\"jsonrpc\":\"2.0\",\"id\":7}\n{}\n");
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_without_an_end_is_read() {
+    fn a_last_line_without_a_newline_is_read() {
         assert!(matches!(&lines_of(b"a\nb", 1)[..], [_, Line::Message(last)] if last == b"b"));
     }
 }

@@ -116,7 +116,7 @@ fn a_full_queue_says_how_many_wait() {
         "1",
     ]);
     let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000});
-    let calls: Vec<u64> = ["la la", "queued, place 1", "queued, place 2"]
+    let calls: Vec<u64> = ["la la", "queued, position 1", "queued, position 2"]
         .into_iter()
         .map(|state| {
             let id = server.call(singing.clone());

@@ -123,7 +123,7 @@ fn each_group_of_the_team_has_its_tools_and_its_limits() {
         told["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("2 calls at once"),
+            .contains("(`max_calls`, 2)"),
         "{told}"
     );
     drop(songs);
@@ -137,10 +137,10 @@ fn each_group_of_the_team_has_its_tools_and_its_limits() {
         }
         assert_eq!(answer.status(), 429);
         let told = json_of(&mut answer)["error"]["message"].to_string();
-        if told.contains("30 calls a minute") {
+        if told.contains("(`calls_per_minute`, 30)") {
             break;
         }
-        assert!(told.contains("2 calls at once"), "{told}");
+        assert!(told.contains("(`max_calls`, 2)"), "{told}");
     }
     assert!(served >= 30, "{served}");
     assert!(developer.chat(json!({"text": PERU})).len() > 1);

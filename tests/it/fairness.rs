@@ -20,7 +20,7 @@ fn queue(client: &Client, id: usize) -> (usize, Events) {
     let mut events = Events::of(response);
     let place = events.find_map(|news| {
         let message = news["params"]["message"].as_str()?;
-        message.strip_prefix("queued, place ")?.parse().ok()
+        message.strip_prefix("queued, position ")?.parse().ok()
     });
     (place.unwrap(), events)
 }

@@ -150,7 +150,7 @@ fn prefill(at: &mut Fixture) {
         .server
         .call(json!({"text": "word ".repeat(3500), "max_tokens": 1}));
     at.server
-        .wait_for_progress(call, |message| message.starts_with("reading the prompt"));
+        .wait_for_progress(call, |message| message.starts_with("processing the prompt"));
     at.kill_worker();
     assert_eq!(at.server.result(call).text, KILLED);
 }

@@ -317,7 +317,7 @@ fn what_runs_longer_than_the_end_may_take_is_cancelled() {
             // The second is one of its own only after the first has been seen.
             server.wait_for_log("ending by a signal");
         }
-        assert_cancelled(&song.last().unwrap(), 1, "the server is ending");
+        assert_cancelled(&song.last().unwrap(), 1, "the server is shutting down");
         assert!(server.wait().success());
     }
 }

@@ -62,7 +62,7 @@ fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
     let (running, worker) = server.hold("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
-        message == "waiting for room: other models are loaded and busy"
+        message == "waiting until a busy model can be unloaded"
     });
     assert_eq!(workers_of(server.child.id()), [worker]);
     signal_process(worker, "CONT");

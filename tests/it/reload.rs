@@ -283,7 +283,9 @@ fn more_or_less_room_counts_at_once() {
     let path = folder.0.join("llama-mcp-server.toml");
     let (running, busy) = server.hold("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
-    server.wait_for_progress(waiting, |message| message.starts_with("waiting for room"));
+    server.wait_for_progress(waiting, |message| {
+        message.starts_with("waiting until a busy model")
+    });
     fs::write(&path, head(2) + &models).unwrap();
     assert_eq!(server.result(waiting).text, PARIS);
     let mut workers = workers_of(server.child.id());

@@ -300,7 +300,7 @@ fn a_model_that_dies_three_times_without_an_answer_is_not_started_until_its_file
     let mut server = Server::start(&model, &["--n_batch", "8"]);
     for death in 1..=3 {
         let call = server.call(long_text(death));
-        server.wait_for_progress(call, |message| message.starts_with("reading the prompt"));
+        server.wait_for_progress(call, |message| message.starts_with("processing the prompt"));
         signal_process(worker_of(&server), "KILL");
         let (text, code) = error_of(&mut server, call);
         let expected = if death < 3 {

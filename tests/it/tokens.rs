@@ -116,7 +116,7 @@ fn tokens_are_live() {
     // Its streams end, and those of the others do not.
     let told: Vec<Value> = bobs_news.collect();
     let last = told.last().unwrap();
-    assert_eq!(last["error"]["message"], "the token is not valid any more");
+    assert_eq!(last["error"]["message"], "the token is no longer valid");
     assert_eq!(
         news.next().unwrap()["method"],
         "notifications/tools/list_changed"
@@ -144,7 +144,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
     assert_eq!(second.headers()["retry-after"], "5");
     assert_eq!(
         json_of(&mut second),
-        json!({"jsonrpc": "2.0", "id": 8, "error": {"code": 429, "message": "the token `few` is for 1 calls at once: try again when one has ended"}})
+        json!({"jsonrpc": "2.0", "id": 8, "error": {"code": 429, "message": "the token `few` has reached its limit of concurrent calls (`max_calls`, 1); try again when a call has ended"}})
     );
     signal_process(worker, "CONT");
     let mut free = server.client_with_token("free");

@@ -1,7 +1,7 @@
 //! Parses bytes into a message.
 //!
-//! The envelope is read first, and its members are kept as text. So the id is known before anything in the parameters can be refused,
-//! and is returned as it was written.
+//! The outermost object is parsed first, and its members are kept as text. So the id keeps its spelling, and it is known before an error
+//! in the parameters can occur.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::json;
 
-/// The members of an object, as text; the last of several with one name.
+/// The members of an object, as text. Of duplicate names the last one applies.
 type Members<'text> = HashMap<String, &'text RawValue>;
 
 impl Message {
-    /// Reads one message. Skips a byte order mark, and reads lone surrogates as browsers do.
+    /// Parses one message. Skips a byte order mark, and replaces lone surrogates as browsers do.
     ///
     /// # Errors
-    /// The message is invalid. The error has the id, if one can be found, so that the client knows which request failed.
+    /// Fails if the message is invalid. The error has the id, if one can be found, so that the client knows which request failed.
     pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
         let text = json::without_byte_order_mark(bytes);
         let text = json::without_lone_surrogates(text);
@@ -30,7 +30,7 @@ impl Message {
             .map_err(|error| invalid(IdFinder::find(&text), PARSE_ERROR, not_json(&error)))?;
         let Some(members) = members_of(whole) else {
             let kind = if whole.get().starts_with('[') {
-                "batches are not supported: send one object a message"
+                "batches are not supported; send one object per message"
             } else {
                 "a message must be a JSON object"
             };
@@ -82,7 +82,7 @@ fn request(id: RequestId, method: String, json: Option<&RawValue>) -> Result<Req
     })
 }
 
-/// A notification is never answered, so parameters that cannot be read are ignored.
+/// Parses a notification. It gets no response, so invalid parameters are ignored.
 fn notification(method: String, json: Option<&RawValue>) -> Notification {
     let params = match json.map(read) {
         Some(Ok(Value::Object(params))) => params,
@@ -107,7 +107,7 @@ fn text_of(members: &Members<'_>, name: &str) -> Option<String> {
     serde_json::from_str(members.get(name)?.get()).ok()
 }
 
-/// Returns the id at `path` in `json`, as it was written.
+/// Returns the id at `path` in `json`, with its spelling.
 fn id_at(json: &RawValue, path: &[&str]) -> Option<RequestId> {
     let mut found = json;
     for name in path {
@@ -123,13 +123,13 @@ fn invalid(id: Option<RequestId>, code: i64, message: impl Into<String>) -> Inva
     }
 }
 
-/// Returns the reason why a text cannot be read. JSON itself has no limits; `serde_json` has two.
+/// Returns the message for a parse error. Two limits are those of `serde_json`, not of JSON.
 fn not_json(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if text.starts_with("recursion limit exceeded") {
         "the parameters are nested too deeply; send at most 127 levels".into()
     } else if text.starts_with("number out of range") {
-        "the parameters hold a number that is too large; send numbers up to 1.7e308".into()
+        "the parameters have a number that is too large; send numbers up to 1.7e308".into()
     } else {
         format!("the message is not valid JSON: {text}")
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::super::Outgoing;
     use super::*;
 
-    fn refused(text: &str) -> (Value, i64) {
+    fn refusal_of(text: &str) -> (Value, i64) {
         let invalid = Message::parse(text.as_bytes()).unwrap_err();
         (json!(invalid.id), invalid.error.code)
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused_with_its_id_where_it_has_one() {
+    fn an_invalid_message_is_refused_with_its_id_if_it_has_one() {
         let table = [
             ("{", json!(null), PARSE_ERROR),
             ("", json!(null), PARSE_ERROR),
@@ -208,15 +208,15 @@ mod tests {
             ),
         ];
         for (text, id, code) in table {
-            assert_eq!(refused(text), (id, code), "{text}");
+            assert_eq!(refusal_of(text), (id, code), "{text}");
         }
         let deep = "[".repeat(5000) + &"]".repeat(5000);
         let deep = format!(r#"{{"method":"ping","params":{{"a":{deep}}},"jsonrpc":"2.0","id":7}}"#);
-        assert_eq!(refused(&deep), (json!(7), PARSE_ERROR));
+        assert_eq!(refusal_of(&deep), (json!(7), PARSE_ERROR));
     }
 
     #[test]
-    fn ids_come_back_as_they_came() {
+    fn ids_keep_their_spelling() {
         for id in [
             "0",
             "-0",
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_one_id_however_it_is_escaped() {
+    fn ids_that_differ_only_in_escapes_are_equal() {
         let id =
             |id: &str| request_of(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#)).id;
         assert_eq!(id(r#""\u0061/""#), id(r#""a\/""#));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_members_of_one_name_the_last_counts() {
+    fn the_last_of_duplicate_members_applies() {
         let twice = r#"{"jsonrpc":"2.0","id":1,"method":"a","id":2,"method":"b"}"#;
         let request = request_of(twice);
         assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_id_it_is_a_notification_and_with_a_result_a_response() {
+    fn a_message_without_an_id_is_a_notification_and_one_with_a_result_a_response() {
         for params in ["3", "[1]", "{\"a\":1e400}"] {
             let text = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{params}}}"#);
             let notification = Message::parse(text.as_bytes());

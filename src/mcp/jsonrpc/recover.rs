@@ -1,33 +1,33 @@
-//! Finds the id of a message that cannot be read: a client that gets an error without the id waits until its timeout.
+//! Finds the id of a message that is not valid JSON. A client that gets an error without the id waits until its timeout.
 //!
-//! Only brackets, quotes, commas and colons are checked, so everything else may be invalid: escapes, literals such as `NaN`, bytes
-//! that are not UTF-8, a missing end, closing brackets that do not match. The id is a member of the outermost object.
+//! The scan looks only at brackets, quotes, commas and colons. All else may be invalid: escapes, literals such as `NaN`, bytes that are
+//! not UTF-8, a missing end, mismatched brackets. The id is a member of the outermost object.
 
 use serde_json::value::RawValue;
 
 use super::RequestId;
 use crate::json;
 
-/// Most bytes of a name or a scalar that are kept. A longer name is not `id`, and a longer value is not returned as an id.
+/// Longest name or scalar that is kept, in bytes. A longer value is not returned as an id.
 const MAX_TOKEN: usize = 64 * 1024;
 
-/// Most levels of brackets that are tracked.
+/// Deepest nesting that is tracked.
 const MAX_LEVELS: usize = 1024 * 1024;
 
-/// Finds the id of a message that comes in pieces.
+/// Finds the id of a message that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct IdFinder {
-    /// The brackets that are open.
+    /// The open brackets.
     open: Vec<u8>,
-    /// How many of them are braces, and how many are not.
+    /// The number of open braces, and of open square brackets.
     counts: [usize; 2],
     /// The quote that ends the current string; `None` outside of strings.
     quote: Option<u8>,
     /// Whether the previous byte escapes the next one.
     is_escaped: bool,
-    /// The text of the outermost object since the last comma, colon or bracket.
+    /// Text in the outermost object since the last comma, colon or bracket.
     token: Vec<u8>,
-    /// Whether the next value is that of `id`.
+    /// Whether the next value belongs to `id`.
     is_id: bool,
     found: Option<RequestId>,
     /// Whether the search is over: the outermost object has ended, or there are too many levels.
@@ -52,9 +52,9 @@ impl IdFinder {
         }
     }
 
-    /// Returns the id, if there is one; the last of several.
+    /// Returns the id, or the last one if there are several.
     pub fn finish(mut self) -> Option<RequestId> {
-        // The rest of a number may be missing: half an id could be that of another request.
+        // A truncated number could be the id of another request.
         let rest = self.token.trim_ascii_end();
         let is_number = rest.last().is_some_and(u8::is_ascii_digit);
         if self.quote.is_none() && !is_number {
@@ -101,8 +101,8 @@ impl IdFinder {
         }
     }
 
-    /// Closes the last bracket like `opening`, and those inside it. A closing bracket without an opening one is ignored. Each
-    /// bracket is popped once, so the time is linear in the message.
+    /// Closes the innermost bracket of the kind `opening`, and those inside it. Ignores a closing bracket without an opening one. Each
+    /// bracket is popped once, so the scan takes linear time.
     fn close(&mut self, opening: u8) {
         if self.counts[usize::from(opening == b'[')] == 0 {
             return;
@@ -134,14 +134,14 @@ impl IdFinder {
     }
 }
 
-/// Returns whether a token is the name `id`, perhaps after a value without a comma.
+/// Returns whether `token` is the name `id`, or ends with it because a comma is missing.
 fn is_id(token: &[u8]) -> bool {
     let token = token.trim_ascii();
     matches!(token, b"id" | b"'id'")
         || (token.ends_with(b"\"id\"") && !token.ends_with(b"\\\"id\""))
 }
 
-/// Returns the id at the beginning of a token.
+/// Returns the id at the start of `token`.
 fn leading_id(token: &[u8]) -> Option<RequestId> {
     if token.len() > MAX_TOKEN {
         return None;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_id_of_the_message_is_not_taken_for_it() {
+    fn other_values_are_not_mistaken_for_the_id() {
         for text in [
             "",
             "id",
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_of_brackets_takes_no_time() {
+    fn a_long_message_of_brackets_is_scanned_in_linear_time() {
         // Quadratic work would take hours.
         let text = format!(
             "{}{},\"id\":7}}",
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_found_at_any_place_of_a_cut_message(cut in 9_usize..70, size in 1_usize..9) {
+        fn the_id_of_a_truncated_message_is_found(cut in 9_usize..70, size in 1_usize..9) {
             let text = br#"{"id":77,"method":"tools/call","params":{"name":"a","b":[1,{"id":3}]}}"#;
             let text = &text[..text.len().min(cut)];
             let mut finder = IdFinder::default();

@@ -1,8 +1,8 @@
 //! Permission to unload and restart models.
 //!
-//! With tokens, those with `admin = true` have it. Without tokens, programs on this machine have it. Pages in a browser do not, although
-//! pages on loopback may call tools. Clients of a proxy on this machine do not if the proxy adds a header such as `Forwarded` or forwards the
-//! client's `Host`.
+//! If the server has tokens, those with `admin = true` give the permission. Otherwise programs on this machine have it. Pages in a browser
+//! do not have it, although pages on loopback may call tools. Clients of a proxy on this machine do not have it if the proxy adds a header
+//! such as `Forwarded` or forwards the client's `Host`.
 
 use std::net::SocketAddr;
 
@@ -12,8 +12,8 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use super::{Principal, Refusal, host_of};
 
-/// Headers that browsers add to every POST, and proxies to forwarded requests.
-const NOT_FROM_HERE: [HeaderName; 6] = [
+/// Headers that browsers add to every POST and that proxies add to forwarded requests.
+const INDIRECT: [HeaderName; 6] = [
     ORIGIN,
     HeaderName::from_static("sec-fetch-site"),
     FORWARDED,
@@ -36,7 +36,7 @@ pub(crate) fn check(
         Some(_) => {
             "this token cannot unload and restart models; send the token of `auth`, or one with `admin = true` in `[server.tokens.NAME]`"
         }
-        None if is_from_here(address, headers) => return Ok(()),
+        None if is_local_program(address, headers) => return Ok(()),
         None => {
             "without tokens, only programs on the server's machine can unload and restart models; run the command there, or configure a token with `admin = true`"
         }
@@ -45,7 +45,7 @@ pub(crate) fn check(
 }
 
 /// Returns whether a program on this machine sent the request directly.
-fn is_from_here(address: Option<&SocketAddr>, headers: &HeaderMap) -> bool {
+fn is_local_program(address: Option<&SocketAddr>, headers: &HeaderMap) -> bool {
     let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let is_loopback = |host: &HeaderValue| {
         let authority = Authority::try_from(host.as_bytes()).ok();
@@ -54,7 +54,7 @@ fn is_from_here(address: Option<&SocketAddr>, headers: &HeaderMap) -> bool {
     };
     is_local
         && headers.get_all(HOST).iter().all(is_loopback)
-        && !NOT_FROM_HERE.iter().any(|name| headers.contains_key(name))
+        && !INDIRECT.iter().any(|name| headers.contains_key(name))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn with_tokens_only_those_for_it_change_models_from_anywhere() {
+    fn a_token_changes_models_only_if_it_is_an_admin_token() {
         for address in [LOCAL, "192.0.2.1:50000"] {
             assert!(is_allowed(&with_token(true), address, &[]));
             assert!(!is_allowed(&with_token(false), address, &[]));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_programs_of_this_machine_change_models() {
+    fn without_tokens_only_programs_on_this_machine_change_models() {
         let nobody = Principal(None);
         for host in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"] {
             assert!(is_allowed(&nobody, LOCAL, &[("host", host)]));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_pages_and_clients_of_a_proxy_do_not() {
+    fn without_tokens_pages_and_clients_of_a_proxy_do_not_change_models() {
         let given = [
             ("origin", "http://localhost:3000"),
             ("origin", "null"),

@@ -1,5 +1,5 @@
-//! Admission of connections. There is a limit for all connections, and lower limits for those of one sender without a valid token and
-//! for those of one token among several: otherwise one party could take all connections by opening them.
+//! Connection limits. There is a limit for all connections, and lower limits for one sender without a valid token and for one of several
+//! tokens, so that nobody can take all connections.
 
 use std::mem;
 use std::net::IpAddr;
@@ -8,19 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::network::Network;
 use crate::transport::counts::Counts;
 
-/// The connections of a server. Clones share it.
+/// The connection limits of a server. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Most connections at once.
+    /// Largest number of open connections.
     max: usize,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
 }
 
 impl Admission {
-    /// Makes an admission of at most `max` connections at once.
+    /// Creates limits for `max` connections.
     pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(Shared {
             max,
@@ -28,7 +28,7 @@ impl Admission {
         }))
     }
 
-    /// Admits a connection from `address`, or returns `None` if a limit is reached. Without authentication only the limit for all
+    /// Admits a connection from `address`. Returns `None` if a limit is reached. Without authentication only the limit for all
     /// connections applies.
     pub(crate) fn admit(
         &self,
@@ -40,7 +40,7 @@ impl Admission {
         let network = Network::from(address);
         self.0
             .lock()
-            .enter(network, max, share)
+            .add(network, max, share)
             .then(|| ConnectionPermit {
                 admission: self.clone(),
                 party: Mutex::new(Party::Sender(network)),
@@ -49,7 +49,7 @@ impl Admission {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,21 +59,21 @@ fn share(max: usize) -> usize {
     (max / 4).max(1)
 }
 
-/// Returns how many of `max` connections one of several tokens may have. With the share of its sender a quarter is left to others.
+/// Returns how many of `max` connections one of several tokens may have. A token and its sender together leave a quarter to others.
 fn share_of_token(max: usize) -> usize {
     (max / 2).max(1)
 }
 
-/// The party whose share a connection counts towards.
+/// The owner of the share that a connection counts towards.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Party {
-    /// A sender, as long as no request on the connection was authenticated.
+    /// The sender, until a request on the connection is authenticated.
     Sender(Network),
-    /// The name of the token of the last request.
+    /// The token of the last request, by name.
     Token(String),
 }
 
-/// The permit of a connection. Dropping it makes room for another connection.
+/// Permit for one connection. Dropping it admits another connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     admission: Admission,
@@ -81,9 +81,9 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// Counts the connection towards the share of `token`, the name of one of `tokens` tokens, since a request on it was authenticated.
-    /// A single token may have all connections. Returns whether the share has room.
-    pub(crate) fn authenticated(&self, token: &str, tokens: usize) -> bool {
+    /// Counts the connection towards the share of `token` from now on. Returns `false` if the share is used up. A single token may have
+    /// all connections; `tokens` is the number of tokens.
+    pub(crate) fn assign_to_token(&self, token: &str, tokens: usize) -> bool {
         let max = self.admission.0.max;
         let share = if tokens > 1 { share_of_token(max) } else { max };
         let mut party = self.party.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,45 +91,45 @@ impl ConnectionPermit {
             return true;
         }
         let to = Party::Token(token.to_owned());
-        self.admission.0.lock().change(&mut party, to, share)
+        self.admission.0.lock().reassign(&mut party, to, share)
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let party = self.party.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.admission.0.lock().leave(party);
+        self.admission.0.lock().remove(party);
     }
 }
 
-/// The count of open connections; pure.
+/// The number of open connections, in total and by party. Pure.
 #[derive(Debug, Default)]
-struct Open {
-    all: usize,
-    of: Counts<Party>,
+struct OpenConnections {
+    total: usize,
+    by_party: Counts<Party>,
 }
 
-impl Open {
-    /// Counts one more, if there are fewer than `max`, and fewer than `share` of its sender.
-    fn enter(&mut self, network: Network, max: usize, share: usize) -> bool {
-        let is_admitted = self.all < max && self.of.enter(Party::Sender(network), share);
-        self.all += usize::from(is_admitted);
+impl OpenConnections {
+    /// Counts a connection if there are fewer than `max`, and fewer than `share` of its sender. Returns whether it did.
+    fn add(&mut self, network: Network, max: usize, share: usize) -> bool {
+        let is_admitted = self.total < max && self.by_party.try_add(Party::Sender(network), share);
+        self.total += usize::from(is_admitted);
         is_admitted
     }
 
-    /// Counts a connection towards `to`, no longer towards `party`, if there are fewer than `share` of `to`.
-    fn change(&mut self, party: &mut Party, to: Party, share: usize) -> bool {
-        let has_room = self.of.enter(to.clone(), share);
+    /// Moves a connection from `party` to `to` if there are fewer than `share` of `to`. Returns whether it did.
+    fn reassign(&mut self, party: &mut Party, to: Party, share: usize) -> bool {
+        let has_room = self.by_party.try_add(to.clone(), share);
         if has_room {
-            self.of.leave(&mem::replace(party, to));
+            self.by_party.remove(&mem::replace(party, to));
         }
         has_room
     }
 
-    /// A connection of `party` has ended.
-    fn leave(&mut self, party: &Party) {
-        self.all -= 1;
-        self.of.leave(party);
+    /// Removes a connection of `party` from the counts.
+    fn remove(&mut self, party: &Party) {
+        self.total -= 1;
+        self.by_party.remove(party);
     }
 }
 
@@ -144,51 +144,55 @@ mod tests {
     }
 
     #[test]
-    fn one_sender_without_a_token_holds_a_quarter_and_others_are_admitted() {
+    fn a_sender_without_a_token_gets_a_quarter_and_others_are_admitted() {
         let admission = Admission::new(8);
-        let held: Vec<_> = (0..9)
+        let permits: Vec<_> = (0..9)
             .map_while(|_| admission.admit(address(1), true))
             .collect();
-        assert_eq!(held.len(), 2);
+        assert_eq!(permits.len(), 2);
         assert!(admission.admit(address(2), true).is_some());
-        drop(held);
+        drop(permits);
         assert!(admission.admit(address(1), true).is_some());
     }
 
     /// Opens connections of `token`, one of `tokens`, until one is refused.
     fn open(admission: &Admission, token: &str, tokens: usize) -> Vec<ConnectionPermit> {
-        let authenticated = || {
+        let open_one = || {
             let permit = admission.admit(address(1), true)?;
-            let is_admitted = permit.authenticated(token, tokens);
+            let is_admitted = permit.assign_to_token(token, tokens);
             is_admitted.then_some(permit)
         };
-        std::iter::from_fn(authenticated).collect()
+        std::iter::from_fn(open_one).collect()
     }
 
     #[test]
     fn a_single_token_may_have_all_connections() {
         let admission = Admission::new(8);
-        let held = open(&admission, "one", 1);
-        assert!(held.iter().all(|permit| permit.authenticated("one", 1)));
-        assert_eq!(held.len(), 8);
+        let permits = open(&admission, "one", 1);
+        assert!(
+            permits
+                .iter()
+                .all(|permit| permit.assign_to_token("one", 1))
+        );
+        assert_eq!(permits.len(), 8);
         assert!(admission.admit(address(2), true).is_none());
     }
 
     #[test]
-    fn one_of_several_tokens_leaves_a_quarter_to_others_with_what_its_sender_opens() {
+    fn a_token_and_its_sender_together_leave_a_quarter_to_others() {
         let admission = Admission::new(8);
-        let held = open(&admission, "one", 2);
-        assert_eq!(held.len(), 4);
+        let permits = open(&admission, "one", 2);
+        assert_eq!(permits.len(), 4);
         let opened = || admission.admit(address(1), true);
         let silent: Vec<_> = std::iter::from_fn(opened).collect();
         assert_eq!(silent.len(), 2);
         let others = || {
             let permit = admission.admit(address(2), true)?;
-            permit.authenticated("other", 2).then_some(permit)
+            permit.assign_to_token("other", 2).then_some(permit)
         };
         let others: Vec<_> = std::iter::from_fn(others).collect();
         assert_eq!(others.len(), 2);
-        assert!(held[0].authenticated("other", 2));
+        assert!(permits[0].assign_to_token("other", 2));
         drop(silent);
         assert_eq!(open(&admission, "one", 2).len(), 1);
     }
@@ -196,30 +200,30 @@ mod tests {
     #[test]
     fn without_authentication_there_are_no_shares() {
         let admission = Admission::new(8);
-        let held: Vec<_> = (0..9)
+        let permits: Vec<_> = (0..9)
             .map_while(|_| admission.admit(address(1), false))
             .collect();
-        assert_eq!(held.len(), 8);
+        assert_eq!(permits.len(), 8);
     }
 
     proptest! {
         #[test]
-        fn when_all_have_left_nothing_is_counted(steps in proptest::collection::vec((0_u8..4, 0_u8..3), 0..200)) {
+        fn counts_match_the_open_connections(steps in proptest::collection::vec((0_u8..4, 0_u8..3), 0..200)) {
             let admission = Admission::new(16);
-            let mut held = Vec::new();
+            let mut permits = Vec::new();
             for (sender, step) in steps {
                 match step {
-                    0 => held.extend(admission.admit(address(sender), true)),
-                    1 => held.iter().take(1).for_each(|permit| { permit.authenticated(&sender.to_string(), 3); }),
-                    _ => drop(held.pop()),
+                    0 => permits.extend(admission.admit(address(sender), true)),
+                    1 => permits.iter().take(1).for_each(|permit| { permit.assign_to_token(&sender.to_string(), 3); }),
+                    _ => drop(permits.pop()),
                 }
                 let open = admission.0.lock();
-                prop_assert_eq!(open.all, held.len());
-                prop_assert_eq!(open.of.sum(), held.len());
+                prop_assert_eq!(open.total, permits.len());
+                prop_assert_eq!(open.by_party.total(), permits.len());
             }
-            drop(held);
+            drop(permits);
             let open = admission.0.lock();
-            prop_assert!(open.all == 0 && open.of.sum() == 0);
+            prop_assert!(open.total == 0 && open.by_party.total() == 0);
         }
     }
 }

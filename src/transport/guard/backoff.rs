@@ -1,5 +1,5 @@
-//! Delays answers to wrong tokens, so that tokens cannot be guessed quickly. Each further wrong token of a sender is answered later, up
-//! to a second. Valid tokens are never delayed.
+//! Backoff against guessing of tokens. Each further invalid token of a sender is answered later, up to a second. Valid tokens are never
+//! delayed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,28 +8,28 @@ use std::time::{Duration, Instant};
 
 use super::network::Network;
 
-/// Number of wrong tokens that are answered without delay: a client with an old token retries a few times.
+/// Number of invalid tokens that are answered without delay, since a client with an old token retries a few times.
 const FREE: u32 = 5;
 
-/// The first delay; each further one is twice as long.
+/// The first delay. Each further delay is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// Time without a wrong token after which a sender's count ends.
+/// Time without an invalid token after which the count of a sender is reset.
 const FORGET_AFTER: Duration = Duration::from_mins(1);
 
-/// Most senders that are counted separately; all further ones share one count.
+/// Most senders with counts of their own. All further senders share one count.
 const MAX_SENDERS: usize = 1024;
 
-/// The wrong tokens of the last minute.
+/// Counts of invalid tokens by sender.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff(Mutex<Recent>);
 
 impl Backoff {
-    /// Counts a wrong token from `address` and returns how long its answer must wait.
-    pub(crate) fn wrong_token(&self, address: IpAddr) -> Duration {
+    /// Counts an invalid token from `address` and returns the delay of the response.
+    pub(crate) fn invalid_token(&self, address: IpAddr) -> Duration {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.count(address.into(), Instant::now())
     }
@@ -41,7 +41,7 @@ struct Failures {
     last: Instant,
 }
 
-/// The senders of wrong tokens; those without a count of their own are `None`.
+/// Failures in the last minute by sender. The key `None` stands for all senders without a count of their own.
 #[derive(Debug, Default)]
 struct Recent(HashMap<Option<Network>, Failures>);
 
@@ -51,8 +51,8 @@ impl Recent {
         if senders.len() >= MAX_SENDERS {
             senders.retain(|_, failures| is_recent(failures, now));
         }
-        let is_told_apart = senders.contains_key(&Some(network)) || senders.len() < MAX_SENDERS;
-        let sender = is_told_apart.then_some(network);
+        let has_own_count = senders.contains_key(&Some(network)) || senders.len() < MAX_SENDERS;
+        let sender = has_own_count.then_some(network);
         let failures = senders.entry(sender).or_insert(Failures {
             count: 0,
             last: now,
@@ -70,7 +70,7 @@ fn is_recent(failures: &Failures, now: Instant) -> bool {
     now.saturating_duration_since(failures.last) < FORGET_AFTER
 }
 
-/// The delay of the answer to wrong token number `count`, which begins at 1.
+/// Returns the delay after the invalid token number `count`, counted from 1.
 fn delay(count: u32) -> Duration {
     match count.checked_sub(FREE + 1) {
         None => Duration::ZERO,
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_grows_with_every_wrong_token_up_to_a_second() {
+    fn the_delay_doubles_with_every_invalid_token_up_to_a_second() {
         let (mut recent, now) = (Recent::default(), Instant::now());
         let delays: Vec<_> = (0..12)
             .map(|_| recent.count(sender(1), now).as_millis())
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_quiet_minute_a_sender_is_forgotten() {
+    fn the_count_is_reset_after_a_minute_without_invalid_tokens() {
         let (mut recent, now) = (Recent::default(), Instant::now());
         for _ in 0..10 {
             recent.count(sender(1), now);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_senders_takes_bounded_memory_and_those_beyond_are_delayed_together() {
+    fn senders_beyond_the_limit_share_one_count() {
         let (mut recent, now) = (Recent::default(), Instant::now());
         let delays: Vec<_> = (0..100_000)
             .map(|at| recent.count(sender(at), now))

@@ -1,9 +1,9 @@
-//! Senders: the unit of limits that apply before a token says whose client it is.
+//! The sender of a request, as the unit of limits that apply before authentication.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, or the 64 bits of an IPv6 address that name its network: one machine has all addresses behind them.
+/// An IPv4 address or an IPv6 /64 network, all of whose addresses one machine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Network(IpAddr);
 
@@ -35,14 +35,14 @@ mod tests {
     }
 
     #[test]
-    fn each_ipv4_address_is_one_sender_however_it_is_written() {
+    fn an_ipv4_address_and_its_mapped_form_are_one_sender() {
         assert!(are_one("127.0.0.1", "::ffff:127.0.0.1"));
         assert!(!are_one("127.0.0.1", "127.0.0.2"));
         assert!(!are_one("::ffff:10.0.0.1", "::ffff:10.0.0.2"));
     }
 
     #[test]
-    fn the_addresses_of_an_ipv6_network_are_one_sender() {
+    fn all_addresses_of_an_ipv6_network_are_one_sender() {
         assert!(are_one("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
         assert!(!are_one("2001:db8:1:2::1", "2001:db8:1:3::1"));
     }

@@ -1,4 +1,4 @@
-//! The response to a request that is refused.
+//! Refused requests and their responses.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 use crate::telemetry::metrics;
 use crate::transport::refusal_log::Cause;
 
-/// A refused request, answered with a JSON-RPC error.
+/// Refusal of a request: the status of the response, and a JSON-RPC error as its body.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Refusal {
-    /// The status of the response.
+    /// Status of the response.
     pub status: StatusCode,
     message: String,
     header: Option<Box<(HeaderName, HeaderValue)>>,
     closes: bool,
-    /// The id of the request, if its body was read.
+    /// Id of the request, if its body was read.
     id: Option<RequestId>,
-    /// The line for the log; `None` if the refusal is not logged.
-    pub(super) blame: Option<Box<Blame>>,
+    /// Entry for the log; `None` if the refusal is not logged.
+    pub(super) log_entry: Option<Box<LogEntry>>,
 }
 
-/// The cause and the name of a line in the log.
+/// Cause and name of a line in the log.
 #[derive(Debug, PartialEq)]
-pub(super) struct Blame {
+pub(super) struct LogEntry {
     pub(super) cause: Cause,
     /// The host or origin that the request named; `None` if only its sender is known.
     pub(super) name: Option<String>,
 }
 
 impl Refusal {
-    /// Makes a refusal with `status` and a message.
+    /// Creates a refusal with `status` and a message.
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -41,37 +41,37 @@ impl Refusal {
             header: None,
             closes: false,
             id: None,
-            blame: None,
+            log_entry: None,
         }
     }
 
-    /// Adds a line for the log.
-    pub(super) fn because(mut self, cause: Cause, name: Option<&str>) -> Self {
+    /// Sets the entry for the log.
+    pub(super) fn logged_as(mut self, cause: Cause, name: Option<&str>) -> Self {
         let name = name.map(str::to_owned);
-        self.blame = Some(Box::new(Blame { cause, name }));
+        self.log_entry = Some(Box::new(LogEntry { cause, name }));
         self
     }
 
-    /// Returns why the request was refused, if that is logged.
+    /// Returns the logged cause; `None` if the refusal is not logged.
     pub(super) fn cause(&self) -> Option<Cause> {
-        self.blame.as_deref().map(|blame| blame.cause)
+        self.log_entry.as_deref().map(|entry| entry.cause)
     }
 
-    /// Closes the connection behind the response.
+    /// Closes the connection after the response.
     pub(super) fn and_close(mut self) -> Self {
         self.closes = true;
         self
     }
 
     /// Adds a header to the response.
-    fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+    fn with_header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.header = Some(Box::new((name, value.into())));
         self
     }
 
-    /// Adds the id of the request to the response.
+    /// Sets the id of the request in the body.
     #[must_use]
-    pub(crate) fn of(mut self, id: RequestId) -> Self {
+    pub(crate) fn with_id(mut self, id: RequestId) -> Self {
         self.id = Some(id);
         self
     }
@@ -82,33 +82,35 @@ impl Refusal {
 
     pub(super) fn unauthorized(message: &str, challenge: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, message)
-            .with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// Status 413: the body is too long.
+    /// Creates a refusal with status 413: the body is longer than `max_body`.
     pub(crate) fn too_large(max_body: usize) -> Self {
-        let message = format!("the message is longer than {max_body} bytes");
+        let message = format!(
+            "the message is longer than {max_body} bytes; send a shorter one, or raise `max_body`"
+        );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
-    /// Status 405: the method is not allowed.
-    pub(crate) fn method(allowed: &'static str) -> Self {
-        let message = format!("the endpoint takes {allowed}");
+    /// Creates a refusal with status 405: the method is not one of `allowed`.
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        let message = format!("unsupported method; the endpoint supports {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, message)
-            .with(ALLOW, HeaderValue::from_static(allowed))
+            .with_header(ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// Status 503: the client may retry.
+    /// Creates a refusal with status 503: the client may retry.
     pub(crate) fn busy(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, 10)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_header(RETRY_AFTER, 10)
     }
 
-    /// Status 429: the client may retry after `wait`, which `Retry-After` has in whole seconds.
+    /// Creates a refusal with status 429: the client may retry after `wait`, in whole seconds.
     pub(crate) fn too_many(message: impl Into<String>, wait: Duration) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with(RETRY_AFTER, wait.as_secs())
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).with_header(RETRY_AFTER, wait.as_secs())
     }
 
-    /// JSON-RPC has no code for a temporary refusal; the HTTP status is outside the range that it reserves.
+    /// Returns the JSON-RPC code. There is none for a temporary refusal, so the HTTP status is used, which is outside the reserved range.
     fn code(&self) -> i64 {
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -123,7 +125,7 @@ impl Refusal {
         Outgoing::Error(self.id.clone(), error).to_json()
     }
 
-    /// Returns the response for a connection on which no request was read, and none will be.
+    /// Returns the bytes of the response, for a connection whose requests are not read.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         metrics::http_refused(self.status.as_u16());
         let body = self.body();

@@ -1,4 +1,4 @@
-//! `POST /admin/models/NAME/unload` and `…/restart`: unload and restart a model on request.
+//! Endpoints for administration: `POST /admin/models/NAME/unload` and `POST /admin/models/NAME/restart`.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::super::guard::{self, Principal, Refusal};
 use crate::printable::printable;
 use crate::status::{Action, Board};
 
-/// Largest number of characters of an unknown name in an error.
+/// Longest unknown name that an error repeats, in characters.
 const MAX_NAME: usize = 64;
 
 /// Unloads a model.
@@ -26,7 +26,7 @@ pub(crate) async fn unload(
     request: Request,
 ) -> Result<impl IntoResponse, Refusal> {
     check(&principal, &request)?;
-    let_go(board, &name, Action::Unload).await
+    act(board, &name, Action::Unload).await
 }
 
 /// Restarts a model.
@@ -40,7 +40,7 @@ pub(crate) async fn restart(
     request: Request,
 ) -> Result<impl IntoResponse, Refusal> {
     check(&principal, &request)?;
-    let_go(board, &name, Action::Restart).await
+    act(board, &name, Action::Restart).await
 }
 
 fn check(principal: &Principal, request: &Request) -> Result<(), Refusal> {
@@ -48,7 +48,7 @@ fn check(principal: &Principal, request: &Request) -> Result<(), Refusal> {
     guard::admin::check(principal, address, request.headers())
 }
 
-async fn let_go(
+async fn act(
     board: Option<Board>,
     name: &str,
     action: Action,

@@ -1,8 +1,8 @@
-//! One connection: its socket, the time that its client may take, and its end.
+//! One connection: its socket options, its timeouts and its end.
 //!
-//! hyper has one limit for an idle connection and for a head that comes slowly; here they are two, since a proxy keeps
-//! connections longer than any head takes. So the times are kept here: `Watched` sees when bytes come, `counted` when a
-//! request begins and when its response has ended.
+//! hyper has a single timeout for idle connections and slow heads. The server needs two, since a proxy keeps connections open for longer
+//! than a head may take. So this module measures the time: [`TimedStream`] notices when bytes arrive, and [`tracked`] notices when a request
+//! begins and when its response ends.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,91 +28,92 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::config::http::HttpLimits;
-use crate::transport::guard::Live;
+use crate::transport::guard::LiveConfig;
 use crate::transport::guard::admission::ConnectionPermit;
 
-/// The longest head; a few hundred bytes are usual.
+/// Longest head of a request. A few hundred bytes are usual.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// A machine that fell asleep or off the network sends no end: after this long without a sign it is asked for one, every
-/// [`KEEPALIVE_INTERVAL`], until the system gives it up.
+/// Idle time after which TCP keepalive probes start. They detect machines that went to sleep or lost their network without closing the
+/// connection.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 
-/// See [`KEEPALIVE_AFTER`].
+/// Time between two keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a client's machine may leave what was sent without a sign: as long as a wireless network may take to come back.
+/// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`): long enough for a wireless network to reconnect.
 #[cfg(target_os = "linux")]
-const UNANSWERED: Duration = Duration::from_mins(1);
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a client that is turned away may take to read that.
-const TURN_AWAY_WITHIN: Duration = Duration::from_secs(1);
+/// How long a rejected client may take to read the response.
+const REJECT_TIME: Duration = Duration::from_secs(1);
 
-/// How long a request may still be answered after its client has ended its side of the connection. Some clients do that behind their
-/// request and read on (`nc -N`); but a client that goes away looks the same until something is sent to it, and its call must end.
+/// How long a request may continue after its client has half-closed the connection. Some clients half-close it after the request and read
+/// the response (`nc -N`). A client that disconnects looks the same until something is sent to it, and its call must be cancelled.
 const HALF_CLOSED: Duration = Duration::from_millis(500);
 
-/// Where the requests of a connection are from.
+/// The client of a connection, and the connection's permit.
 #[derive(Debug, Clone)]
-pub(crate) struct Origin {
-    /// The client.
+pub(crate) struct ConnectionInfo {
+    /// Address of the client.
     pub address: SocketAddr,
-    /// The permit of the connection; `None` if there is no limit.
+    /// Permit of the connection; `None` if connections are not limited.
     pub permit: Option<Arc<ConnectionPermit>>,
 }
 
-/// What serves the requests of all connections.
+/// The service that handles the requests of all connections.
 pub(crate) type Service = TowerToHyperService<Router>;
 
-/// What a connection does.
+/// Phase of a connection, which has a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It waits for the first byte of another request.
+enum ConnectionPhase {
+    /// Waits for the first byte of a request.
     Idle,
-    /// A head is on its way.
+    /// Receives the head of a request.
     Head,
-    /// A request is being answered, its body read among it.
+    /// Reads the body of a request and sends the response.
     Request,
 }
 
-impl Phase {
-    fn limit(self, limits: &HttpLimits) -> Option<Duration> {
+impl ConnectionPhase {
+    /// Returns the timeout of the phase; `None` if it has none.
+    fn timeout(self, limits: &HttpLimits) -> Option<Duration> {
         match self {
             Self::Idle => Some(limits.idle_time),
             Self::Head => Some(limits.header_time),
-            // The body has its own limit, and an answer may take hours.
+            // The body has a timeout of its own, and an answer may take hours.
             Self::Request => None,
         }
     }
 }
 
-/// The phase of a connection, and since when. Clones share it.
+/// The phase of a connection and its start. Clones share it.
 #[derive(Debug, Clone)]
-struct Timing(Arc<watch::Sender<(Phase, Instant)>>);
+struct PhaseTimer(Arc<watch::Sender<(ConnectionPhase, Instant)>>);
 
-impl Timing {
-    fn enter(&self, phase: Phase) {
+impl PhaseTimer {
+    fn enter(&self, phase: ConnectionPhase) {
         self.0.send_replace((phase, Instant::now()));
     }
 
     fn begin_head(&self) {
         self.0.send_if_modified(|(phase, since)| {
-            let begins = *phase == Phase::Idle;
+            let begins = *phase == ConnectionPhase::Idle;
             if begins {
-                (*phase, *since) = (Phase::Head, Instant::now());
+                (*phase, *since) = (ConnectionPhase::Head, Instant::now());
             }
             begins
         });
     }
 
     fn is_in_request(&self) -> bool {
-        self.0.borrow().0 == Phase::Request
+        self.0.borrow().0 == ConnectionPhase::Request
     }
 
-    /// A response may still be on its way when its body is at its end: a client that reads it does not idle.
-    fn wrote(&self) {
+    /// Restarts the idle time after a write: the client may still read a response whose body has ended.
+    fn restart_idle(&self) {
         self.0.send_if_modified(|(phase, since)| {
-            let is_idle = *phase == Phase::Idle;
+            let is_idle = *phase == ConnectionPhase::Idle;
             if is_idle {
                 *since = Instant::now();
             }
@@ -120,47 +121,47 @@ impl Timing {
         });
     }
 
-    /// Comes back when a phase took longer than `live` lets it.
-    async fn overdue(&self, live: &Live) -> Phase {
+    /// Waits until a phase exceeds its timeout in `live`, and returns the phase.
+    async fn timed_out(&self, live: &LiveConfig) -> ConnectionPhase {
         let mut phases = self.0.subscribe();
         loop {
             let (phase, since) = *phases.borrow_and_update();
-            let limit = phase.limit(&live.borrow().limits);
+            let timeout = phase.timeout(&live.borrow().limits);
             let expired = async {
-                match limit {
-                    Some(limit) => tokio::time::sleep_until(since + limit).await,
+                match timeout {
+                    Some(timeout) => tokio::time::sleep_until(since + timeout).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = expired => return phase,
-                // The sender is this very value.
+                // Never fails: `self` has the sender.
                 _ = phases.changed() => {}
             }
         }
     }
 }
 
-/// A stream whose reads are noticed. While a request is answered, its end is passed on after [`HALF_CLOSED`].
-struct Watched<S> {
+/// A stream that updates the phase of its connection. While a request is in flight, the end of the stream is delayed by [`HALF_CLOSED`].
+struct TimedStream<S> {
     stream: S,
-    timing: Timing,
-    /// Since the stream ended under the request that is answered.
+    timer: PhaseTimer,
+    /// Delay of the end; `None` if the stream has not ended during the request.
     grace: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Watched<S> {
-    fn new(stream: S, timing: Timing) -> Self {
+impl<S> TimedStream<S> {
+    fn new(stream: S, timer: PhaseTimer) -> Self {
         Self {
             stream,
-            timing,
+            timer,
             grace: None,
         }
     }
 
-    /// Whether the end of the stream is passed on.
+    /// Waits until the end of the stream may be reported.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.timing.is_in_request() {
+        if !self.timer.is_in_request() {
             self.grace = None;
             return Poll::Ready(());
         }
@@ -171,7 +172,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -181,7 +182,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let has_room = buffer.remaining() > 0;
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.timing.begin_head();
+            self.timer.begin_head();
         } else if has_room && matches!(polled, Poll::Ready(Ok(()))) {
             return self.poll_end(context).map(Ok);
         }
@@ -189,7 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -197,7 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
-            self.timing.wrote();
+            self.timer.restart_idle();
         }
         polled
     }
@@ -217,7 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         if matches!(polled, Poll::Ready(Ok(written)) if written > 0) {
-            self.timing.wrote();
+            self.timer.restart_idle();
         }
         polled
     }
@@ -227,33 +228,36 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// Serves the requests of one connection, one after the other, each among `requests` until its response is written.
-pub(crate) async fn converse(
+/// Serves the requests of one connection, one after the other. Each is in `requests` until its response is written.
+pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    from: Origin,
+    info: ConnectionInfo,
     service: Service,
     requests: TaskTracker,
-    live: Live,
+    live: LiveConfig,
     drain: CancellationToken,
 ) {
-    let client = from.address;
-    // Who connects is about to ask.
-    let progress = Timing(Arc::new(watch::Sender::new((Phase::Head, Instant::now()))));
+    let client = info.address;
+    // A client that connects is expected to send a request at once.
+    let timer = PhaseTimer(Arc::new(watch::Sender::new((
+        ConnectionPhase::Head,
+        Instant::now(),
+    ))));
     let connection = http1::Builder::new()
-        // The time is kept here.
+        // Replaced with the timeouts of this module.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEADER_BYTES)
-        // The buffer's size alone lets one through that comes at once.
+        // The buffer's size does not limit a head that arrives in one piece.
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(
-            TokioIo::new(Watched::new(stream, progress.clone())),
-            counted(service, from, requests, progress.clone()),
+            TokioIo::new(TimedStream::new(stream, timer.clone())),
+            tracked(service, info, requests, timer.clone()),
         );
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        phase = progress.overdue(&live) => {
-            tracing::debug!(%client, ?phase, "a connection was closed: its time was over");
+        phase = timer.timed_out(&live) => {
+            tracing::debug!(%client, ?phase, "connection timed out");
             return;
         }
         () = drain.cancelled() => {
@@ -262,14 +266,14 @@ pub(crate) async fn converse(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%client, %error, "a connection broke");
+        tracing::debug!(%client, %error, "connection failed");
     }
 }
 
-/// Sets what a client's socket needs: news without delay, and a sign where its machine is gone.
+/// Sets the options of a client's socket: no delay for small writes, and detection of dead peers.
 ///
 /// # Errors
-/// Those of the system; progress comes late then, and a client that is gone stays unnoticed.
+/// Returns the error of the system. Without the options the connection works, but progress is delayed and a dead peer stays unnoticed.
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
@@ -277,38 +281,38 @@ pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     stream.set_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
-    // While an answer is on its way no such question is asked, and it would be sent again for a quarter of an hour.
+    // While data is unacknowledged no probes are sent, and retransmission would go on for a quarter of an hour.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
 }
 
-/// `service`, told where a request is `from`, each request counted until its response is written.
-fn counted(
+/// Wraps `service`: adds the client to the extensions of each request, and tracks the request until its response is written.
+fn tracked(
     service: Service,
-    from: Origin,
+    info: ConnectionInfo,
     requests: TaskTracker,
-    progress: Timing,
+    timer: PhaseTimer,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
-    Response = hyper::Response<Counted>,
+    Response = hyper::Response<TrackedBody>,
     Error = Infallible,
     Future: Send,
 > {
     service_fn(move |mut request| {
         let extensions = request.extensions_mut();
-        extensions.insert(from.address);
-        if let Some(permit) = &from.permit {
+        extensions.insert(info.address);
+        if let Some(permit) = &info.permit {
             extensions.insert(Arc::clone(permit));
         }
-        progress.enter(Phase::Request);
-        let request_guard = Request {
-            progress: progress.clone(),
+        timer.enter(ConnectionPhase::Request);
+        let request_guard = InFlightRequest {
+            timer: timer.clone(),
             _token: requests.token(),
         };
         let answer = service.call(request);
         async move {
-            Ok(answer.await?.map(|body| Counted {
+            Ok(answer.await?.map(|body| TrackedBody {
                 body,
                 _request: request_guard,
             }))
@@ -316,25 +320,25 @@ fn counted(
     })
 }
 
-/// A request that is being answered.
-struct Request {
-    progress: Timing,
+/// A request whose response is not written yet.
+struct InFlightRequest {
+    timer: PhaseTimer,
     _token: TaskTrackerToken,
 }
 
-impl Drop for Request {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        self.progress.enter(Phase::Idle);
+        self.timer.enter(ConnectionPhase::Idle);
     }
 }
 
-/// A response that is being written.
-struct Counted {
+/// Body of a response, which ends its request when it is dropped.
+struct TrackedBody {
     body: axum::body::Body,
-    _request: Request,
+    _request: InFlightRequest,
 }
 
-impl hyper::body::Body for Counted {
+impl hyper::body::Body for TrackedBody {
     type Data = axum::body::Bytes;
     type Error = axum::Error;
 
@@ -354,15 +358,15 @@ impl hyper::body::Body for Counted {
     }
 }
 
-/// Tells a client that there are as many connections as may be, and closes.
-pub(super) async fn turn_away(mut stream: TcpStream, response: &[u8]) {
-    let told = async {
+/// Sends `response` to a client whose connection is not admitted, and closes the connection.
+pub(super) async fn reject(mut stream: TcpStream, response: &[u8]) {
+    let sent = async {
         stream.write_all(response).await?;
         stream.shutdown().await?;
-        // What the client sends meanwhile is taken: a socket that is closed over unread bytes takes the response back.
+        // Reads what the client sends: closing a socket with unread bytes resets the connection, and the response is lost.
         let mut unread = [0; 1024];
         while stream.read(&mut unread).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    drop(tokio::time::timeout(TURN_AWAY_WITHIN, told).await);
+    drop(tokio::time::timeout(REJECT_TIME, sent).await);
 }

@@ -1,4 +1,4 @@
-//! `/mcp`: POST carries a message; in the legacy era GET opens a session's stream, and DELETE ends a session.
+//! `/mcp`: POST sends a message. In the legacy era GET opens the event stream of a session, and DELETE ends a session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,42 +12,44 @@ use futures_util::stream;
 
 use super::Ending;
 use super::headers;
-use super::permits::{Held, Holdings, MemoryPermit, MessagePermit, Stream, TokenCall, access_of};
+use super::permits::{
+    CallPermit, Limiter, MemoryPermit, MessagePermit, RequestPermits, StreamPermit, access_of,
+};
 use super::receive::receive;
-use super::response::{self, Accepts, Exchange};
-use super::sessions::Use;
+use super::response::{self, Accepts, PendingResponse};
+use super::sessions::UseKind;
 use crate::fair::MessagePermits;
 use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::{Era, Purpose};
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
 use crate::transport::guard::network::Network;
-use crate::transport::guard::{self, Live, Principal, Refusal};
+use crate::transport::guard::{self, LiveConfig, Principal, Refusal};
 
-/// What serves `/mcp`.
+/// The state of `/mcp`. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     dispatcher: Arc<Dispatcher>,
-    holdings: Holdings,
-    /// Requests without a session so far: each is a connection of its own to the dispatcher.
+    limiter: Limiter,
+    /// Number of requests without a session so far. Each is a connection of its own for the dispatcher.
     stateless: Arc<AtomicU64>,
-    live: Live,
+    live: LiveConfig,
     ending: Ending,
 }
 
-/// The permits that a message has from its arrival on.
+/// The permits of a message when its body has been read.
 #[derive(Debug)]
-struct Permits {
+struct ArrivalPermits {
     message: MessagePermit,
     memory: MemoryPermit,
-    /// That of a large message, which counts as a call before it is read.
-    call: Option<TokenCall>,
+    /// Permit of a large message, which counts as a call before it is read.
+    call: Option<CallPermit>,
 }
 
-/// Serves a request of a client that [`super::super::guard`] let in.
+/// Handles a request to `/mcp` that has passed the [`guard`].
 ///
 /// # Errors
-/// A refusal, which is a response too.
+/// Returns the refusal of the request, which is a response too.
 pub(crate) async fn serve(
     State(endpoint): State<Endpoint>,
     request: Request,
@@ -56,10 +58,10 @@ pub(crate) async fn serve(
     let is_modern = headers::are_modern(headers);
     match *request.method() {
         Method::POST => endpoint.post(request).await,
-        Method::GET | Method::DELETE if is_modern => Err(Refusal::method("POST")),
-        Method::GET if !response::allows_events(headers) => Err(Refusal::new(
+        Method::GET | Method::DELETE if is_modern => Err(Refusal::method_not_allowed("POST")),
+        Method::GET if !response::accepts_event_stream(headers) => Err(Refusal::new(
             StatusCode::NOT_ACCEPTABLE,
-            "GET gives the session's event stream: `Accept: text/event-stream`",
+            "GET opens an event stream; send `Accept: text/event-stream`",
         )),
         Method::GET => {
             headers::check_revision(headers)?;
@@ -71,16 +73,16 @@ pub(crate) async fn serve(
             let (head, _) = request.into_parts();
             endpoint.end_session(&head).await
         }
-        _ => Err(Refusal::method("GET, POST, DELETE")),
+        _ => Err(Refusal::method_not_allowed("GET, POST, DELETE")),
     }
 }
 
 impl Endpoint {
-    /// An endpoint without sessions.
-    pub(crate) fn new(dispatcher: Arc<Dispatcher>, live: Live, ending: Ending) -> Self {
+    /// Creates an endpoint without sessions.
+    pub(crate) fn new(dispatcher: Arc<Dispatcher>, live: LiveConfig, ending: Ending) -> Self {
         Self {
             dispatcher,
-            holdings: Holdings::new(live.clone()),
+            limiter: Limiter::new(live.clone()),
             stateless: Arc::default(),
             live,
             ending,
@@ -96,20 +98,21 @@ impl Endpoint {
         let principal = principal_of(&head);
         guard::check_body(&head.headers, limits.max_body)?;
         let client = client_of(&head, &principal);
-        let received = receive(&head, body, &client, &principal, &self.holdings, &limits);
+        let received = receive(&head, body, &client, &principal, &self.limiter, &limits);
         let received = self.ending.drain.run_until_cancelled(received).await;
-        let received = received.unwrap_or_else(|| Err(Refusal::busy("the server is ending")))?;
-        // Not before: bodies that never come would take all permits of others, and cost next to nothing.
+        let received =
+            received.unwrap_or_else(|| Err(Refusal::busy("the server is shutting down")))?;
+        // Not before the body is read: otherwise clients whose bodies never arrive could take all permits at no cost.
         let share = share_of_client(limits.max_calls, tokens);
-        let holdings = &self.holdings;
-        let permit = holdings.begin_message(&client, share, limits.max_calls)?;
+        let limiter = &self.limiter;
+        let permit = limiter.acquire_message(&client, share, limits.max_calls)?;
         let message = match received.message {
             Ok(message) => message,
-            Err(invalid) => return Ok(response::unreadable(invalid)),
+            Err(invalid) => return Ok(response::invalid(invalid)),
         };
         match message {
             Message::Request(request) => {
-                let permits = Permits {
+                let permits = ArrivalPermits {
                     message: permit,
                     memory: received.memory,
                     call: received.call,
@@ -117,15 +120,15 @@ impl Endpoint {
                 self.answer(&head, &principal, request, permits, received.tree)
                     .await
             }
-            // It has none of its own over HTTP: a client cancels by closing the stream.
+            // Ignored: a modern client cancels a request by closing its response, and sends no other notifications.
             _ if headers::are_modern(&head.headers) => Ok(StatusCode::ACCEPTED.into_response()),
             notification_or_response => {
                 headers::check_revision(&head.headers)?;
                 let session = self
-                    .holdings
-                    .session(&head.headers, &principal, Use::Call)
+                    .limiter
+                    .acquire_session(&head.headers, &principal, UseKind::Call)
                     .await?;
-                let (peer, _news) = response::peer();
+                let (peer, _notifications) = response::peer_channel();
                 let dispatched = self.dispatcher.dispatch(
                     &session.caller(&principal),
                     Era::Legacy,
@@ -138,67 +141,72 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request, for which it holds `permits`, and `tree` until its arguments have been read.
+    /// Answers a request. It holds `permits` until the response is sent, and `tree` until its arguments have been read.
     async fn answer(
         &self,
         head: &Parts,
         principal: &Principal,
         request: jsonrpc::Request,
-        permits: Permits,
+        permits: ArrivalPermits,
         tree: MessagePermits,
     ) -> Result<Response, Refusal> {
-        let era =
-            headers::routing(&head.headers).and_then(|headers| Era::of(&request, Some(&headers)));
+        let era = headers::routing_headers(&head.headers)
+            .and_then(|headers| Era::of_request(&request, Some(&headers)));
         let era = match era {
             Ok(era) => era,
-            Err(error) => return Ok(response::refusal(request.id, error)),
+            Err(error) => return Ok(response::invalid_era(request.id, error)),
         };
-        let purpose = Purpose::of(era, &request.method);
-        let accepts = match (Accepts::of(&head.headers), purpose) {
-            (_, Purpose::Listen) if !response::allows_events(&head.headers) => {
-                let message = "a subscription is an event stream: `Accept: text/event-stream`";
-                return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).of(request.id));
+        let purpose = Purpose::from_method(era, &request.method);
+        let accepts = match (Accepts::from_headers(&head.headers), purpose) {
+            (_, Purpose::Subscribe) if !response::accepts_event_stream(&head.headers) => {
+                let message = "a subscription is an event stream; send `Accept: text/event-stream`";
+                return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).with_id(request.id));
             }
-            (Accepts::Json, Purpose::Listen) => Accepts::Both,
+            (Accepts::Json, Purpose::Subscribe) => Accepts::Both,
             (accepts, _) => accepts,
         };
-        let (mut caller, held) = self
-            .take(head, principal, era, purpose, permits)
+        let (mut caller, permits) = self
+            .acquire_permits(head, principal, era, purpose, permits)
             .await
-            .map_err(|refusal| refusal.of(request.id.clone()))?;
+            .map_err(|refusal| refusal.with_id(request.id.clone()))?;
         caller.permits = tree;
-        let opened = held.session.as_ref().filter(|_| purpose == Purpose::Open);
+        let opened = permits
+            .session
+            .as_ref()
+            .filter(|_| purpose == Purpose::OpenSession);
         let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
-        // A call that has begun is answered; what would go on for ever is not.
-        let lasting = (purpose == Purpose::Listen).then(|| principal.clone());
-        let revoked = guard::revoked(self.live.clone(), lasting.unwrap_or_default());
-        let exchange = self.exchange(&caller, era, request, held, revoked);
-        let mut response = exchange.respond(accepts).await;
+        // A revoked token ends subscriptions at once. A call in flight may finish.
+        let subscriber = (purpose == Purpose::Subscribe).then(|| principal.clone());
+        let revoked = guard::revoked(self.live.clone(), subscriber.unwrap_or_default());
+        let pending = self.dispatch(&caller, era, request, permits, revoked);
+        let mut response = pending.respond(accepts).await;
         if let Some(header) = session_header {
             response.headers_mut().insert(headers::SESSION, header);
         }
         Ok(response)
     }
 
-    /// Who sends a request, and what that holds until it is answered.
-    async fn take(
+    /// Returns the caller of a request, and the permits that it holds until the response is sent.
+    async fn acquire_permits(
         &self,
         head: &Parts,
         principal: &Principal,
         era: Era,
         purpose: Purpose,
-        permits: Permits,
-    ) -> Result<(Caller, Held), Refusal> {
+        permits: ArrivalPermits,
+    ) -> Result<(Caller, RequestPermits), Refusal> {
         let session = match (era, purpose) {
             (Era::Modern, _) => None,
-            (Era::Legacy, Purpose::Open) => {
+            (Era::Legacy, Purpose::OpenSession) => {
                 headers::check_revision(&head.headers)?;
-                Some(self.holdings.open_session(principal).await?)
+                Some(self.limiter.open_session(principal).await?)
             }
             (Era::Legacy, _) => {
                 headers::check_revision(&head.headers)?;
-                let session = self.holdings.session(&head.headers, principal, Use::Call);
+                let session = self
+                    .limiter
+                    .acquire_session(&head.headers, principal, UseKind::Call);
                 Some(session.await?)
             }
         };
@@ -206,12 +214,12 @@ impl Endpoint {
             Some(session) => session.caller(principal),
             None => self.stateless_caller(head, principal),
         };
-        let Permits {
+        let ArrivalPermits {
             message,
             memory,
             call,
         } = permits;
-        let mut held = Held {
+        let mut permits = RequestPermits {
             call,
             message: Some(message),
             memory: Some(memory),
@@ -219,46 +227,46 @@ impl Endpoint {
             session,
         };
         match purpose {
-            Purpose::Call if held.call.is_none() => {
-                held.call = self.holdings.begin_call(principal)?;
+            Purpose::CallTool if permits.call.is_none() => {
+                permits.call = self.limiter.acquire_call(principal)?;
             }
-            Purpose::Listen => {
-                // It may stay open for days, and takes nothing but its connection.
-                (held.call, held.message, held.memory) = (None, None, None);
-                held.stream = Some(self.begin_stream(&caller)?);
+            Purpose::Subscribe => {
+                // A subscription may stay open for days, so it holds only a permit for its stream.
+                (permits.call, permits.message, permits.memory) = (None, None, None);
+                permits.stream = Some(self.acquire_stream(&caller)?);
             }
-            Purpose::Call | Purpose::Open | Purpose::Ask => {}
+            Purpose::CallTool | Purpose::OpenSession | Purpose::Other => {}
         }
-        Ok((caller, held))
+        Ok((caller, permits))
     }
 
-    /// A stream of `caller`, which has no more than a quarter of the connections: others are to reach the server, too.
-    fn begin_stream(&self, caller: &Caller) -> Result<Stream, Refusal> {
+    /// Acquires a permit for an event stream of `caller`, which may have a quarter of all connections.
+    fn acquire_stream(&self, caller: &Caller) -> Result<StreamPermit, Refusal> {
         let max = (self.live.borrow().limits.max_connections / 4).max(1);
-        self.holdings.begin_stream(&caller.client, max)
+        self.limiter.acquire_stream(&caller.client, max)
     }
 
-    /// The exchange of a request: it ends with the answer, or with the reason why there is none.
-    fn exchange(
+    /// Dispatches a request. The response is an error if the request, its session, its token or the server ends before the answer.
+    fn dispatch(
         &self,
         caller: &Caller,
         era: Era,
         request: jsonrpc::Request,
-        held: Held,
+        permits: RequestPermits,
         revoked: impl Future<Output = ()> + Send + 'static,
-    ) -> Exchange {
+    ) -> PendingResponse {
         let id = request.id.clone();
-        let (peer, news) = response::peer();
+        let (peer, notifications) = response::peer_channel();
         let request = Message::Request(request);
         let dispatched = self
             .dispatcher
             .dispatch(caller, era, request, Arc::new(peer));
         let stop = self.ending.stop.clone();
         let answer = async move {
-            // All of it: a block takes only the parts that it names.
-            let held = held;
+            // Moves all permits into the future; without this line only the fields used below would move.
+            let permits = permits;
             let session_ended = async {
-                match &held.session {
+                match &permits.session {
                     Some(session) => session.ended().cancelled().await,
                     None => std::future::pending().await,
                 }
@@ -269,53 +277,54 @@ impl Endpoint {
                     None => "the request was cancelled",
                 },
                 () = session_ended => "the session was ended",
-                () = revoked => "the token is not valid any more",
-                () = stop.cancelled() => "the server is ending",
+                () = revoked => "the token is no longer valid",
+                () = stop.cancelled() => "the server is shutting down",
             };
             Outgoing::Error(Some(id), ErrorObject::new(REQUEST_CANCELLED, reason))
         };
-        Exchange::new(answer, news, era)
+        PendingResponse::new(answer, notifications, era)
     }
 
-    /// The stream of a session: it stays open, with pings, for what concerns no request.
+    /// Opens the event stream of a session, for notifications that belong to no request.
     async fn listen(&self, head: &Parts) -> Result<Response, Refusal> {
         let principal = principal_of(head);
         let session = self
-            .holdings
-            .session(&head.headers, &principal, Use::Stream)
+            .limiter
+            .acquire_session(&head.headers, &principal, UseKind::Stream)
             .await?;
         let (drain, mut changes) = (self.ending.drain.clone(), self.dispatcher.changes());
         if session.is_resumed() {
             changes.mark_changed();
         }
-        let held = (self.begin_stream(&session.caller(&principal))?, session);
+        let permits = (self.acquire_stream(&session.caller(&principal))?, session);
         let revoked = Box::pin(guard::revoked(self.live.clone(), principal));
-        let news = stream::unfold(
-            (held, drain, changes, revoked),
-            async |(held, drain, mut changes, mut revoked)| {
+        let notifications = stream::unfold(
+            (permits, drain, changes, revoked),
+            async |(permits, drain, mut changes, mut revoked)| {
                 tokio::select! {
-                    () = held.1.ended().cancelled() => return None,
+                    () = permits.1.ended().cancelled() => return None,
                     () = drain.cancelled() => return None,
                     () = &mut revoked => return None,
                     changed = changes.changed() => changed.ok()?,
                 }
                 Some((
                     Outgoing::tools_changed(None),
-                    (held, drain, changes, revoked),
+                    (permits, drain, changes, revoked),
                 ))
             },
         );
-        Ok(response::events(news))
+        Ok(response::event_stream(notifications))
     }
 
     async fn end_session(&self, head: &Parts) -> Result<Response, Refusal> {
         let principal = principal_of(head);
-        let ended = self.holdings.end_session(&head.headers, &principal);
+        let ended = self.limiter.end_session(&head.headers, &principal);
         ended.await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
-    /// Who sends a request without a session: its ids are its own, and it takes turns by its token, or its address.
+    /// Returns the caller of a request without a session. Its ids are a scope of their own; fairness is per token, or per address without
+    /// a token.
     fn stateless_caller(&self, head: &Parts, principal: &Principal) -> Caller {
         let number = self.stateless.fetch_add(1, Ordering::Relaxed);
         Caller {
@@ -327,7 +336,7 @@ impl Endpoint {
     }
 }
 
-/// Returns how many of `max` messages in flight one client may have. One of several tokens leaves a quarter to the others.
+/// Returns how many of `max` messages in flight one client may have. With several tokens, each leaves a quarter to the others.
 fn share_of_client(max: usize, tokens: usize) -> usize {
     if tokens > 1 {
         (max - max / 4).max(1)
@@ -336,7 +345,7 @@ fn share_of_client(max: usize, tokens: usize) -> usize {
     }
 }
 
-/// Whom [`guard::authenticate`] found.
+/// Returns the principal that [`guard::authenticate`] has stored.
 fn principal_of(head: &Parts) -> Principal {
     head.extensions
         .get::<Principal>()
@@ -344,7 +353,7 @@ fn principal_of(head: &Parts) -> Principal {
         .expect("`/mcp` is behind the guard")
 }
 
-/// Returns the client's name for limits: its token's name, else its network address.
+/// Returns the name of the client for limits: the name of its token, or its network without a token.
 fn client_of(head: &Parts, principal: &Principal) -> String {
     let address = || {
         let address = head.extensions.get::<SocketAddr>();

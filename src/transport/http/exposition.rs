@@ -1,4 +1,4 @@
-//! Metrics as a response: the text format, and the part that a token may see.
+//! Metrics as a response: the negotiated format, and the part that a token may see.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use crate::config::token::TokenConfig;
 use crate::status::ToolStatus;
 use crate::telemetry::metrics::Format;
 
-/// Returns the format that a client's `Accept` prefers, the first of equal ones. Without a preference, and for `*/*`, it is
-/// Prometheus' text format, as in Prometheus' own libraries.
-pub(crate) fn format_of(headers: &HeaderMap) -> Format {
+/// Returns the format that `Accept` prefers, or the first of equal ones. Without a preference, and for `*/*`, it is Prometheus' text
+/// format, as in Prometheus' own libraries.
+pub(crate) fn negotiate_format(headers: &HeaderMap) -> Format {
     let values = headers.get_all(ACCEPT).iter();
     let entries = values
         .filter_map(|value| value.to_str().ok())
@@ -25,7 +25,7 @@ pub(crate) fn format_of(headers: &HeaderMap) -> Format {
     best.0
 }
 
-/// Reads an entry of `Accept`, such as `text/plain;version=0.0.4;q=0.5`. Returns `None` for a format that the server does not write.
+/// Parses an entry of `Accept`, such as `text/plain;version=0.0.4;q=0.5`. Returns `None` for an unsupported format.
 fn preference(entry: &str) -> Option<(Format, f32)> {
     let mut parts = entry.split(';').map(str::trim);
     let media_type = parts.next()?.to_ascii_lowercase();
@@ -46,8 +46,10 @@ fn preference(entry: &str) -> Option<(Format, f32)> {
     Some((format, quality))
 }
 
-/// Returns what `token` may see of the metrics in `text`: a token for some of `tools` sees the series of these, of their models and
-/// of itself, but no series of the whole server. A token for Prometheus sees all, like one for all tools.
+/// Returns the part of the metrics in `text` that `token` may see.
+///
+/// A token for some of `tools` sees the series of these tools, of their models and of itself. A token for all tools and a token for
+/// Prometheus see all series.
 pub(crate) fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolStatus]) -> String {
     let Some((token, allowed)) = token.and_then(|token| Some((token, token.visible_tools()?)))
     else {
@@ -58,7 +60,7 @@ pub(crate) fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolS
     }
     let own = tools.iter().filter(|tool| allowed.contains(&tool.name));
     let models: BTreeSet<&str> = own.map(|tool| tool.model.as_str()).collect();
-    let is_seen = |label: &str| match label.split_once('=') {
+    let is_visible = |label: &str| match label.split_once('=') {
         Some(("tool", value)) => allowed.contains(value.trim_matches('"')),
         Some(("model", value)) => models.contains(value.trim_matches('"')),
         Some(("token", value)) => value.trim_matches('"') == token.name,
@@ -70,12 +72,12 @@ pub(crate) fn restrict(text: String, token: Option<&TokenConfig>, tools: &[ToolS
             .any(|own| label.starts_with(own))
     };
     let lines = text.lines().filter(|line| {
-        line.starts_with('#') || (labels(line).any(is_own) && labels(line).all(is_seen))
+        line.starts_with('#') || (labels(line).any(is_own) && labels(line).all(is_visible))
     });
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The labels of a line, such as `tool="chat"`. Names of the configuration have only letters, digits, `-` and `_`.
+/// Returns the labels of a line, such as `tool="chat"`. Configured names have only letters, digits, `-` and `_`, so a comma separates.
 fn labels(line: &str) -> impl Iterator<Item = &str> {
     let labels = (!line.starts_with('#'))
         .then(|| line.split_once('{')?.1.rsplit_once('}'))
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_gets_the_format_that_it_prefers_and_prometheus_text_without_a_preference() {
+    fn the_preferred_format_is_chosen_and_prometheus_text_without_a_preference() {
         let table = [
             ("*/*", Format::Text),
             ("text/html,application/xhtml+xml,*/*;q=0.8", Format::Text),
@@ -113,7 +115,7 @@ mod tests {
                 "text/plain;version=0.0.4,application/openmetrics-text;q=0.9",
                 Format::Text,
             ),
-            // Of Prometheus 2.42 and 3.
+            // As sent by Prometheus 2.42 and 3.
             (
                 "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
                 Format::OpenMetrics,
@@ -129,13 +131,13 @@ mod tests {
         ];
         for (accept, expected) in table {
             let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
-            assert_eq!(format_of(&headers), expected, "{accept}");
+            assert_eq!(negotiate_format(&headers), expected, "{accept}");
         }
-        assert_eq!(format_of(&HeaderMap::new()), Format::Text);
+        assert_eq!(negotiate_format(&HeaderMap::new()), Format::Text);
     }
 
     #[test]
-    fn a_token_for_some_tools_sees_their_series_and_those_of_their_models_and_its_own() {
+    fn a_token_for_some_tools_sees_the_series_of_these_tools_their_models_and_itself() {
         let tool = |name: &str, model: &str| ToolStatus {
             name: name.into(),
             model: model.into(),

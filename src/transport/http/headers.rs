@@ -1,5 +1,5 @@
-//! The headers of MCP: which revision, which session, and what of the body they repeat for what stands between client and
-//! server (2026-07-28 `basic/transports/streamable-http`, Request Metadata).
+//! The HTTP headers of MCP: revision, session, and the parts of the body that headers repeat for proxies (2026-07-28
+//! `basic/transports/streamable-http`, Request Metadata).
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use data_encoding::BASE64;
@@ -9,37 +9,38 @@ use crate::mcp::jsonrpc::{ErrorObject, HEADER_MISMATCH};
 use crate::mcp::{LEGACY_REVISIONS, MODERN_REVISION, revisions};
 use crate::transport::guard::Refusal;
 
-/// Names a session.
+/// Name of the header with the session id.
 pub(crate) const SESSION: &str = "mcp-session-id";
 
-/// Names a revision.
+/// Name of the header with the revision.
 pub(crate) const REVISION: &str = "mcp-protocol-version";
 
-/// Repeats the method of a request.
+/// Name of the header that repeats the method.
 pub(crate) const METHOD: &str = "mcp-method";
 
-/// Repeats the name in its parameters.
+/// Name of the header that repeats the name in the parameters.
 pub(crate) const NAME: &str = "mcp-name";
 
-/// What the headers repeat of the body.
+/// Returns the headers that repeat parts of the body.
 ///
 /// # Errors
-/// One that stands there twice, or whose value cannot be read: who reads the first and who reads the last would disagree.
-pub(crate) fn routing(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
+/// Fails for a header with an invalid value, and for a duplicate header: programs disagree on which of two values applies.
+pub(crate) fn routing_headers(headers: &HeaderMap) -> Result<RoutingHeaders, ErrorObject> {
     Ok(RoutingHeaders {
-        revision: single(headers, REVISION)?.map(text).transpose()?,
-        method: single(headers, METHOD)?.map(text).transpose()?,
-        name: single(headers, NAME)?.map(decoded).transpose()?,
+        revision: text(headers, REVISION)?,
+        method: text(headers, METHOD)?,
+        name: decoded_text(headers, NAME)?,
     })
 }
 
-/// Whether a request is one without a session, as far as its headers tell.
+/// Returns whether the headers name the modern revision, so that the request needs no session.
 pub(crate) fn are_modern(headers: &HeaderMap) -> bool {
     headers
         .get(REVISION)
         .is_some_and(|revision| revision.as_bytes() == MODERN_REVISION.as_bytes())
 }
 
+/// Returns the value of a header; `None` if it is missing.
 fn single<'headers>(
     headers: &'headers HeaderMap,
     name: &str,
@@ -47,61 +48,63 @@ fn single<'headers>(
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(unreadable(format!(
-            "the header `{name}` stands there twice"
-        ))),
+        _ => Err(invalid(format!("duplicate header `{name}`; send it once"))),
     }
 }
 
-/// Without the white space around it, which is none of the value (RFC 9110, 5.5).
-fn text(value: &HeaderValue) -> Result<String, ErrorObject> {
-    let text = value.to_str();
-    text.map(|text| text.trim_matches([' ', '\t']).to_owned())
-        .map_err(|_not_ascii| unreadable("a header holds other characters than ASCII's".into()))
+/// Returns the value of a header without the surrounding white space, which is not part of it (RFC 9110, 5.5).
+fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, ErrorObject> {
+    let Some(value) = single(headers, name)? else {
+        return Ok(None);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_not_ascii| invalid(format!("the header `{name}` must be ASCII")))?;
+    Ok(Some(text.trim_matches([' ', '\t']).to_owned()))
 }
 
-/// The same, where it may be written in base64: `=?base64?…?=`.
-fn decoded(value: &HeaderValue) -> Result<String, ErrorObject> {
-    let text = text(value)?;
+/// Returns the value of a header that may be encoded as base64: `=?base64?…?=`.
+fn decoded_text(headers: &HeaderMap, name: &str) -> Result<Option<String>, ErrorObject> {
+    let text = text(headers, name)?;
     let encoded = text
-        .strip_prefix("=?base64?")
-        .and_then(|rest| rest.strip_suffix("?="));
+        .as_deref()
+        .and_then(|text| text.strip_prefix("=?base64?")?.strip_suffix("?="));
     let Some(encoded) = encoded else {
         return Ok(text);
     };
     let bytes = BASE64.decode(encoded.as_bytes()).ok();
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| unreadable("a header is no base64 of UTF-8".into()))
+    let decoded = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let message = || format!("the header `{name}` must be base64 of UTF-8");
+    decoded.map(Some).ok_or_else(|| invalid(message()))
 }
 
-fn unreadable(message: String) -> ErrorObject {
+fn invalid(message: String) -> ErrorObject {
     ErrorObject::new(HEADER_MISMATCH, message)
 }
 
-/// The session that a request names.
+/// Returns the session id of a request.
 ///
 /// # Errors
-/// 400 where it names none or two, 404 where no session can be called so.
+/// 400 if the header is missing or duplicate, 404 if the value cannot be a session id.
 pub(crate) fn session_id(headers: &HeaderMap) -> Result<&str, Refusal> {
-    match once(headers, SESSION)? {
+    match single_or_refuse(headers, SESSION)? {
         None => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
-            "the header `Mcp-Session-Id` is missing: `initialize` gives it",
+            "missing header `Mcp-Session-Id`; send the id that `initialize` returned",
         )),
         Some(id) => id.to_str().map_err(|_not_ascii| unknown_session()),
     }
 }
 
-/// The only value of a header; none where it is missing.
-fn once<'headers>(
+/// Returns the value of a header like [`single`], with the error as a refusal.
+fn single_or_refuse<'headers>(
     headers: &'headers HeaderMap,
     name: &str,
 ) -> Result<Option<&'headers HeaderValue>, Refusal> {
-    single(headers, name).map_err(|twice| Refusal::new(StatusCode::BAD_REQUEST, twice.message))
+    single(headers, name).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.message))
 }
 
-/// 404.
+/// Creates a refusal with status 404: the session does not exist.
 pub(crate) fn unknown_session() -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
@@ -109,17 +112,17 @@ pub(crate) fn unknown_session() -> Refusal {
     )
 }
 
-/// The revision in the header of a legacy request must be one of ours, told once, and need not be the session's: clients were
-/// seen to send another.
+/// Checks the revision in the header of a legacy request. It may differ from the revision of the session, since some clients send a
+/// different one.
 ///
 /// # Errors
-/// 400.
+/// 400 if the revision is unsupported or the header is duplicate.
 pub(crate) fn check_revision(headers: &HeaderMap) -> Result<(), Refusal> {
     let known = |revision: &HeaderValue| {
         let mut known = LEGACY_REVISIONS.iter();
         known.any(|known| revision.as_bytes() == known.as_bytes())
     };
-    if once(headers, REVISION)?.is_none_or(known) {
+    if single_or_refuse(headers, REVISION)?.is_none_or(known) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -146,11 +149,11 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value);
         }
-        routing(&map).map_err(|error| error.code)
+        routing_headers(&map).map_err(|error| error.code)
     }
 
     #[test]
-    fn a_name_is_decoded_and_white_space_is_none_of_it() {
+    fn a_name_is_trimmed_and_decoded() {
         for (written, read) in [
             ("chat", "chat"),
             (" chat\t", "chat"),
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_stands_there_twice_is_refused() {
+    fn an_invalid_or_duplicate_header_is_refused() {
         for headers in [
             [("mcp-name", b"=?base64?!?=".as_slice()), ("x", b"")],
             [("mcp-name", b"=?base64?/w==?="), ("x", b"")],

@@ -1,7 +1,7 @@
-//! The responses to a path, and to a method of a path, that is not served.
+//! Responses to unknown paths and unsupported methods.
 //!
-//! A client that was refused for its token looks for a login: it requests `/.well-known/…`, then `/register`. It shows its user an
-//! error from there if the error has the form of OAuth (RFC 6749, 5.2). So the body has that form and says what to do.
+//! A client whose token was refused looks for a login: it requests `/.well-known/…`, then `/register`. It shows its user an error from
+//! there if the error has the form of OAuth (RFC 6749, 5.2). So the body has that form and says what to do.
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -17,13 +17,13 @@ struct OAuthError {
     error_description: &'static str,
 }
 
-/// Responds with 404. The body says how to send a token if one `is_required`.
-pub(super) fn not_found(is_required: bool) -> Response {
+/// Returns a response with status 404. If the server `requires_token`, the body says how to send it.
+pub(super) fn not_found(requires_token: bool) -> Response {
     let status = StatusCode::NOT_FOUND;
     metrics::http_refused(status.as_u16());
     let error = OAuthError {
         error: "not_found",
-        error_description: if is_required {
+        error_description: if requires_token {
             "unknown path; the endpoint is `/mcp`, which has no login: send the server's token as `Authorization: Bearer <token>`"
         } else {
             "unknown path; the endpoint is `/mcp`, which has no login and requires no token"
@@ -33,9 +33,8 @@ pub(super) fn not_found(is_required: bool) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Refuses a method that a path outside the endpoint does not take; axum adds `Allow`.
-pub(super) async fn wrong_method() -> Refusal {
-    let message =
-        "this path does not take the method; the header `Allow` lists those that it takes";
+/// Refuses a method that a path other than `/mcp` does not support. axum adds `Allow`.
+pub(super) async fn unsupported_method() -> Refusal {
+    let message = "unsupported method; the header `Allow` lists the supported ones";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

@@ -1,7 +1,7 @@
-//! How the server is, for those that look after it: `/health/live`, `/health/ready`, `/metrics` and `/status`.
+//! Endpoints for monitoring: `/health/live`, `/health/ready`, `/metrics` and `/status`.
 //!
-//! Nothing here loads a model, or keeps one from being let go. Health tells nothing of the server but that, so it needs no token;
-//! that no model is loaded yet is no lack of it. Metrics and status name tools and models, and need one as `/mcp` does.
+//! None of them loads a model or delays its unloading. The health endpoints require no token, since they reveal nothing else about the
+//! server. A server with no model loaded is still ready. Metrics and status name tools and models, so they require a token as `/mcp` does.
 
 use axum::Extension;
 use axum::extract::State;
@@ -16,15 +16,15 @@ use crate::config::token::TokenConfig;
 use crate::status::Board;
 use crate::telemetry::metrics;
 
-/// What a server says that takes calls.
+/// Body of `/health/ready` if the server accepts calls.
 pub(crate) const READY: &str = "ready";
 
-/// It answers: a server that does not wants to be started again.
+/// Responds that the server is alive. A server that does not respond should be restarted.
 pub(crate) async fn live() -> &'static str {
     "live\n"
 }
 
-/// Whether calls may come: not when it is about to end.
+/// Responds whether the server accepts calls: with 503 while it shuts down.
 pub(crate) async fn ready(State(ending): State<Ending>) -> (StatusCode, &'static str) {
     if ending.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
@@ -47,7 +47,7 @@ pub(crate) async fn metrics(
         board.read().await;
         tools = board.tools();
     }
-    let format = exposition::format_of(&headers);
+    let format = exposition::negotiate_format(&headers);
     // It reads `/proc`, and there may be thousands of series.
     let render =
         move || exposition::restrict(metrics::render(format), principal.0.as_deref(), &tools);
@@ -57,11 +57,11 @@ pub(crate) async fn metrics(
     Ok((headers, text))
 }
 
-/// Responds with the server's status as JSON. Only tokens that may see all get the errors of files and edits, since these errors show
-/// what was written.
+/// Responds with the server's status as JSON. A token for some tools does not get the errors of files and reloads, since these errors
+/// quote the configuration.
 ///
 /// # Errors
-/// 404 where there is none to tell of.
+/// 404 if the service has no status.
 pub(crate) async fn status(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,

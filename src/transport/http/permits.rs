@@ -1,5 +1,5 @@
-//! Permits that a request holds until it is answered, and releases when they are dropped: a session in use, a message in flight and its
-//! memory, an open stream, a call of its token.
+//! Permits that a request holds until its response is sent: for its session, for a message in flight and its memory, for an event stream and
+//! for a call of its token. Dropping a permit releases it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,224 +9,232 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::headers::{self, unknown_session};
-use super::rate_limit::{Allowances, CLIENT_SHARE, Denied, MemoryDenied, MessageDenied};
+use super::limits::{CLIENT_SHARE, CallDenied, LimitUsage, MemoryDenied, MessageDenied};
 use super::session_id::SessionId;
 use super::session_keys::SessionKeys;
-use super::sessions::{Begun, Named, Now, Sessions, Unusable, Use};
+use super::sessions::{Now, SessionError, SessionRef, SessionUse, Sessions, UseKind};
 use crate::config::units::human;
 use crate::fair::MessagePermits;
 use crate::mcp::caller::{Access, Caller, ConnectionId};
-use crate::transport::guard::{Live, Principal, Refusal};
+use crate::transport::guard::{LiveConfig, Principal, Refusal};
 
-/// `Retry-After` if the end of the running calls is unknown.
+/// `Retry-After` if it is unknown when a running call will end.
 const WAIT_FOR_CALLS: Duration = Duration::from_secs(5);
 
-/// The sessions and the permits in use. Clones share them.
+/// Grants permits by the limits of the configuration, and leases of sessions. Clones share the state.
 #[derive(Debug, Clone)]
-pub(crate) struct Holdings {
+pub(crate) struct Limiter {
     keys: SessionKeys,
     sessions: Arc<Mutex<Sessions>>,
-    allowances: Arc<Mutex<Allowances>>,
+    usage: Arc<Mutex<LimitUsage>>,
 }
 
-impl Holdings {
-    /// Makes an empty table. Limits and secrets are those of the configuration that is `live`.
-    pub(crate) fn new(live: Live) -> Self {
+impl Limiter {
+    /// Creates a limiter without sessions, for the limits and secrets of the configuration `live`.
+    pub(crate) fn new(live: LiveConfig) -> Self {
         let max_sessions = live.borrow().limits.max_sessions;
         Self {
             keys: SessionKeys::new(live),
             sessions: Arc::new(Mutex::new(Sessions::new(max_sessions))),
-            allowances: Arc::default(),
+            usage: Arc::default(),
         }
     }
 
-    /// Opens a session. It is in use until it is dropped.
+    /// Opens a session of `principal`.
     ///
     /// # Errors
     /// 503 if there is no room for it.
-    pub(crate) async fn open_session(&self, principal: &Principal) -> Result<InUse, Refusal> {
-        let key = self.keys.key_of(principal).await?;
+    pub(crate) async fn open_session(
+        &self,
+        principal: &Principal,
+    ) -> Result<SessionLease, Refusal> {
+        let key = self.keys.key_for(principal).await?;
         let now = now();
         let opened = lock(&self.sessions).open(key.new_id(now.date), principal.name(), now);
-        self.in_use(opened)
+        self.lease(opened)
     }
 
-    /// Returns the session that a request names; it is in use until dropped. A session of another process is adopted.
+    /// Acquires the session in the request's `headers`. Adopts a session of another process.
     ///
     /// # Errors
-    /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended, 503 if there is no
-    /// room for it.
-    pub(crate) async fn session(
+    /// 400 if the request names no session, 404 if the session does not belong to `principal` or has ended, 503 if there is no room for it.
+    pub(crate) async fn acquire_session(
         &self,
         headers: &HeaderMap,
         principal: &Principal,
-        kind: Use,
-    ) -> Result<InUse, Refusal> {
-        let named = self.named(headers, principal).await?;
-        let begun = lock(&self.sessions).begin(named, kind, now());
-        self.in_use(begun)
+        kind: UseKind,
+    ) -> Result<SessionLease, Refusal> {
+        let session = self.session_ref(headers, principal).await?;
+        let session_use = lock(&self.sessions).begin(session, kind, now());
+        self.lease(session_use)
     }
 
-    /// Ends the session that a request names, and its calls and streams.
+    /// Ends the session in the request's `headers`, and its calls and streams.
     ///
     /// # Errors
-    /// 400 if the request names no session, 404 if the session is not one of `principal` or has ended.
+    /// 400 if the request names no session, 404 if the session does not belong to `principal` or has ended.
     pub(crate) async fn end_session(
         &self,
         headers: &HeaderMap,
         principal: &Principal,
     ) -> Result<(), Refusal> {
-        let named = self.named(headers, principal).await?;
-        if lock(&self.sessions).end(named, now()) {
+        let session = self.session_ref(headers, principal).await?;
+        if lock(&self.sessions).end(session, now()) {
             Ok(())
         } else {
             Err(unknown_session())
         }
     }
 
-    /// The session that a request of `principal` names.
-    async fn named<'request>(
+    /// Returns the session that the request's `headers` refer to.
+    async fn session_ref<'request>(
         &self,
         headers: &HeaderMap,
         principal: &'request Principal,
-    ) -> Result<Named<'request>, Refusal> {
+    ) -> Result<SessionRef<'request>, Refusal> {
         let id = SessionId::parse(headers::session_id(headers)?).ok_or_else(unknown_session)?;
-        let key = self.keys.key_of(principal).await?;
-        Ok(Named {
+        let key = self.keys.key_for(principal).await?;
+        Ok(SessionRef {
             id,
             owner: principal.name(),
-            is_genuine: key.signed(&id),
+            is_genuine: key.verifies(&id),
         })
     }
 
-    fn in_use(&self, begun: Result<Begun, Unusable>) -> Result<InUse, Refusal> {
-        let begun = begun.map_err(|unusable| match unusable {
-            Unusable::Ended => unknown_session(),
-            Unusable::Full => {
+    fn lease(&self, granted: Result<SessionUse, SessionError>) -> Result<SessionLease, Refusal> {
+        let session_use = granted.map_err(|error| match error {
+            SessionError::Ended => unknown_session(),
+            SessionError::Full => {
                 Refusal::busy("all sessions (`max_sessions`) have running calls; try again later")
             }
         })?;
-        Ok(InUse {
+        Ok(SessionLease {
             sessions: Arc::clone(&self.sessions),
-            id: begun.id.to_string(),
-            begun,
+            id: session_use.id.to_string(),
+            session_use,
         })
     }
 
-    /// Takes one of `max` permits for messages in flight, of which `client` may have `share`.
+    /// Acquires one of `max` permits for messages in flight, of which `client` may have `share`.
     ///
     /// # Errors
-    /// 429 if the client has its share, 503 if all permits are taken.
-    pub(crate) fn begin_message(
+    /// 429 if the client has used up its share, 503 if no permit is left.
+    pub(crate) fn acquire_message(
         &self,
         client: &str,
         share: usize,
         max: usize,
     ) -> Result<MessagePermit, Refusal> {
-        let begun = lock(&self.allowances).begin_message(client, share, max);
-        begun.map_err(|denied| match denied {
+        let granted = lock(&self.usage).begin_message(client, share, max);
+        granted.map_err(|denied| match denied {
             MessageDenied::Client => Refusal::too_many(
-                format!("{share} messages of this client are under way; try again when one has been answered"),
+                format!(
+                    "too many messages of this client are in flight ({share}); try again when one has been answered"
+                ),
                 WAIT_FOR_CALLS,
             ),
             MessageDenied::All => {
-                Refusal::busy(format!("the server is busy: {max} messages are under way"))
+                Refusal::busy(format!(
+                    "the server is busy: {max} messages are in flight (`max_calls`); try again later"
+                ))
             }
         })?;
         Ok(MessagePermit {
-            allowances: Arc::clone(&self.allowances),
+            usage: Arc::clone(&self.usage),
             client: client.to_owned(),
         })
     }
 
-    /// Makes a permit for the memory of a message of `client`, of 0 bytes at first.
-    pub(crate) fn hold(&self, client: &str) -> MemoryPermit {
+    /// Creates a permit of 0 bytes for the memory of a message of `client`.
+    pub(crate) fn reserve_memory(&self, client: &str) -> MemoryPermit {
         MemoryPermit {
-            allowances: Arc::clone(&self.allowances),
+            usage: Arc::clone(&self.usage),
             client: client.to_owned(),
-            held: 0,
+            reserved: 0,
         }
     }
 
-    /// Takes one of `max` permits for streams of `client`.
+    /// Acquires one of `client`'s `max` permits for event streams.
     ///
     /// # Errors
-    /// 429 if all permits are taken.
-    pub(crate) fn begin_stream(&self, client: &str, max: usize) -> Result<Stream, Refusal> {
-        let begun = lock(&self.allowances).begin_stream(client, max);
-        begun.map_err(|_busy| {
-            let message = format!("{max} event streams are open: close one first");
-            Refusal::too_many(message, WAIT_FOR_CALLS)
-        })?;
-        Ok(Stream {
-            allowances: Arc::clone(&self.allowances),
+    /// 429 if no permit is left.
+    pub(crate) fn acquire_stream(&self, client: &str, max: usize) -> Result<StreamPermit, Refusal> {
+        if !lock(&self.usage).begin_stream(client, max) {
+            let message = format!("too many event streams are open ({max}); close one");
+            return Err(Refusal::too_many(message, WAIT_FOR_CALLS));
+        }
+        Ok(StreamPermit {
+            usage: Arc::clone(&self.usage),
             client: client.to_owned(),
         })
     }
 
-    /// Takes a permit for a tool call from the token of `principal`. Returns `None` if the request has no token.
+    /// Acquires a permit for a tool call with the token of `principal`. Returns `None` if there is no token.
     ///
     /// # Errors
     /// 429 if the concurrency limit or the rate limit of the token is reached.
-    pub(crate) fn begin_call(&self, principal: &Principal) -> Result<Option<TokenCall>, Refusal> {
+    pub(crate) fn acquire_call(
+        &self,
+        principal: &Principal,
+    ) -> Result<Option<CallPermit>, Refusal> {
         let Some(token) = &principal.0 else {
             return Ok(None);
         };
-        let begun = lock(&self.allowances).begin_call(token, Instant::now());
-        begun.map_err(|denied| match denied {
-            Denied::Busy(max) => Refusal::too_many(
+        let granted = lock(&self.usage).begin_call(token, Instant::now());
+        granted.map_err(|denied| match denied {
+            CallDenied::Concurrency(max) => Refusal::too_many(
                 format!(
-                    "the token `{}` is for {max} calls at once: try again when one has ended",
+                    "the token `{}` has reached its limit of concurrent calls (`max_calls`, {max}); try again when a call has ended",
                     token.name
                 ),
                 WAIT_FOR_CALLS,
             ),
-            Denied::TooOften {
+            CallDenied::Rate {
                 calls_per_minute,
                 wait,
             } => Refusal::too_many(
                 format!(
-                    "the token `{}` is for {calls_per_minute} calls a minute: try again in {} s",
+                    "the token `{}` has reached its rate limit (`calls_per_minute`, {calls_per_minute}); try again in {} s",
                     token.name,
                     wait.as_secs()
                 ),
                 wait,
             ),
         })?;
-        tracing::debug!(token = token.name, "a call");
-        Ok(Some(TokenCall {
-            allowances: Arc::clone(&self.allowances),
+        tracing::debug!(token = token.name, "call admitted");
+        Ok(Some(CallPermit {
+            usage: Arc::clone(&self.usage),
             token: token.name.clone(),
         }))
     }
 }
 
-/// The permits that a request holds until it is answered.
+/// The permits of a request.
 #[derive(Debug)]
-pub(crate) struct Held {
-    /// The permit of its token.
-    pub call: Option<TokenCall>,
-    /// The permit for a message in flight.
+pub(crate) struct RequestPermits {
+    /// Permit for a call of its token.
+    pub call: Option<CallPermit>,
+    /// Permit for a message in flight.
     pub message: Option<MessagePermit>,
-    /// The permit for its memory.
+    /// Permit for its memory.
     pub memory: Option<MemoryPermit>,
-    /// The permit for a stream, if it is one.
-    pub stream: Option<Stream>,
-    /// Its session, in the era of sessions.
-    pub session: Option<InUse>,
+    /// Permit for an event stream, if the response is one.
+    pub stream: Option<StreamPermit>,
+    /// Lease of its session; `None` in the modern era.
+    pub session: Option<SessionLease>,
 }
 
-/// A session in use.
+/// Lease of a session, which is in use until the lease is dropped.
 #[derive(Debug)]
-pub(crate) struct InUse {
+pub(crate) struct SessionLease {
     sessions: Arc<Mutex<Sessions>>,
-    /// The value of `Mcp-Session-Id`.
+    /// Value of `Mcp-Session-Id`.
     pub id: String,
-    begun: Begun,
+    session_use: SessionUse,
 }
 
-impl InUse {
-    /// Returns the caller of requests in this session. With a token, fairness is per token, however many sessions it opens.
+impl SessionLease {
+    /// Returns the caller of requests in this session. With a token, fairness is per token, whatever its number of sessions.
     pub(crate) fn caller(&self, principal: &Principal) -> Caller {
         Caller {
             connection: ConnectionId(self.id.clone()),
@@ -236,71 +244,72 @@ impl InUse {
         }
     }
 
-    /// Cancelled when the session ends.
+    /// Returns a token that is cancelled when the session ends.
     pub(crate) fn ended(&self) -> &CancellationToken {
-        &self.begun.ended
+        &self.session_use.ended
     }
 
-    /// Whether the client's list of tools may differ from this process's list: another process opened the session, and this
-    /// is its first event stream in this process.
+    /// Returns whether this is the first event stream in this process of a session that was opened elsewhere. The client's list of tools
+    /// may differ from the list of this process.
     pub(crate) fn is_resumed(&self) -> bool {
-        self.begun.is_resumed
+        self.session_use.is_resumed
     }
 }
 
-impl Drop for InUse {
+impl Drop for SessionLease {
     fn drop(&mut self) {
-        lock(&self.sessions).release(&self.begun, Instant::now());
+        lock(&self.sessions).release(&self.session_use, Instant::now());
     }
 }
 
-/// The permit of a message in flight.
+/// Permit for a message in flight.
 #[derive(Debug)]
 pub(crate) struct MessagePermit {
-    allowances: Arc<Mutex<Allowances>>,
+    usage: Arc<Mutex<LimitUsage>>,
     client: String,
 }
 
 impl Drop for MessagePermit {
     fn drop(&mut self) {
-        lock(&self.allowances).end_message(&self.client);
+        lock(&self.usage).end_message(&self.client);
     }
 }
 
-/// The permit for the memory of a message.
+/// Permit for the memory of a message.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit {
-    allowances: Arc<Mutex<Allowances>>,
+    usage: Arc<Mutex<LimitUsage>>,
     client: String,
-    held: usize,
+    reserved: usize,
 }
 
 impl MemoryPermit {
-    /// Grows the permit to `bytes`; does nothing if it is that large already. All messages together may hold `max` bytes.
+    /// Grows the permit to `bytes`, unless it is that large already. The limit for all messages is `max` bytes.
     ///
     /// # Errors
-    /// 413 if `bytes` is more than one client may hold, 429 if the client's messages hold too much, 503 if all messages do.
+    /// 413 if the message alone exceeds the limit per client, 429 if the client's messages exceed it together, 503 if all messages exceed
+    /// `max`.
     pub(crate) fn grow_to(&mut self, bytes: usize, max: usize) -> Result<(), Refusal> {
         self.grow_beside(0, bytes, max)
     }
 
-    /// Makes a permit for further `bytes` of the same message.
+    /// Creates another permit, for further `bytes` of the same message.
     ///
     /// # Errors
-    /// As [`Self::grow_to`].
-    pub(crate) fn another(&self, bytes: usize, max: usize) -> Result<Self, Refusal> {
+    /// The errors of [`Self::grow_to`].
+    pub(crate) fn additional(&self, bytes: usize, max: usize) -> Result<Self, Refusal> {
         let mut another = Self {
-            allowances: Arc::clone(&self.allowances),
+            usage: Arc::clone(&self.usage),
             client: self.client.clone(),
-            held: 0,
+            reserved: 0,
         };
-        another.grow_beside(self.held, bytes, max)?;
+        another.grow_beside(self.reserved, bytes, max)?;
         Ok(another)
     }
 
-    /// Grows to `bytes`; the message holds `others` beside them.
+    /// Grows the permit to `bytes`, where the message has `others` in other permits.
     fn grow_beside(&mut self, others: usize, bytes: usize, max: usize) -> Result<(), Refusal> {
-        if bytes <= self.held {
+        if bytes <= self.reserved {
             return Ok(());
         }
         let whole = bytes.saturating_add(others);
@@ -308,59 +317,59 @@ impl MemoryPermit {
         let grown = if whole > share {
             Err(MemoryDenied::Message(share))
         } else {
-            lock(&self.allowances).hold(&self.client, self.held, bytes, max)
+            lock(&self.usage).reserve(&self.client, self.reserved, bytes, max)
         };
         grown.map_err(|denied| match denied {
             MemoryDenied::Message(share) => Refusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!(
-                    "the message needs {} of memory, and all messages of one client may take {} (half of `max_held`); send a smaller message or raise `max_held`",
+                    "the message needs {} of memory, and the limit per client is {} (half of `max_held`); send a smaller message, or raise `max_held`",
                     human(whole as u64),
                     human(share as u64)
                 ),
             ),
             MemoryDenied::Client => Refusal::too_many(
-                "the messages of this client use all the memory that one client may use (half of `max_held`); try again when one has been answered",
+                "the messages of this client have reached the memory limit per client (half of `max_held`); try again when one has been answered",
                 WAIT_FOR_CALLS,
             ),
             MemoryDenied::All => Refusal::busy(
-                "the server is busy: messages in flight use all memory for messages (`max_held`); try again later",
+                "the server is busy: messages in flight have reached the memory limit (`max_held`); try again later",
             ),
         })?;
-        self.held = bytes;
+        self.reserved = bytes;
         Ok(())
     }
 }
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        lock(&self.allowances).release(&self.client, self.held);
+        lock(&self.usage).release(&self.client, self.reserved);
     }
 }
 
-/// The permit of a call with a token.
+/// Permit for a call with a token.
 #[derive(Debug)]
-pub(crate) struct TokenCall {
-    allowances: Arc<Mutex<Allowances>>,
+pub(crate) struct CallPermit {
+    usage: Arc<Mutex<LimitUsage>>,
     token: String,
 }
 
-impl Drop for TokenCall {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        lock(&self.allowances).end_call(&self.token);
+        lock(&self.usage).end_call(&self.token);
     }
 }
 
-/// The permit of an open stream.
+/// Permit for an event stream.
 #[derive(Debug)]
-pub(crate) struct Stream {
-    allowances: Arc<Mutex<Allowances>>,
+pub(crate) struct StreamPermit {
+    usage: Arc<Mutex<LimitUsage>>,
     client: String,
 }
 
-impl Drop for Stream {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        lock(&self.allowances).end_stream(&self.client);
+        lock(&self.usage).end_stream(&self.client);
     }
 }
 

@@ -1,8 +1,8 @@
-//! A request being answered: as one JSON object, or as a stream of events.
+//! The response to a request: one JSON object, or an event stream.
 //!
-//! The choice is left open as long as it can be: an answer that comes soon, and without news before it, is JSON. A client
-//! that lists `text/event-stream` gets a stream otherwise, with a ping now and then, because clients and proxies give up on
-//! a connection that is silent for a minute. Events carry no ids: nothing could be resumed.
+//! The response is JSON if the answer comes soon and without a notification before it. Otherwise a client that accepts
+//! `text/event-stream` gets a stream, with pings, because clients and proxies close connections that are silent for a minute. Events have
+//! no ids, since a stream cannot be resumed.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -23,32 +23,32 @@ use crate::mcp::jsonrpc::{
 };
 use crate::telemetry::metrics;
 
-/// How long the answer may take before a stream is begun.
+/// How long the answer may take before a stream starts.
 const JSON_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two pings: proxies cut what is silent for 60 to 100 seconds.
+/// Interval between pings. Proxies close connections that are silent for 60 to 100 seconds.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
-/// News that wait for a client to read them. Progress beyond it is dropped; there are two a second.
-const NEWS_AHEAD: usize = 16;
+/// Most notifications that are buffered for a slow client. Further ones are dropped.
+const MAX_BUFFERED: usize = 16;
 
-/// What a client reads.
+/// The kinds of response that a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepts {
-    /// JSON, or anything without naming a stream.
+    /// JSON only: `Accept` does not list `text/event-stream`.
     Json,
-    /// A stream where it is of use.
+    /// JSON or a stream.
     Both,
-    /// A stream and nothing else.
+    /// A stream only.
     Stream,
 }
 
 impl Accepts {
-    /// Reads `Accept`. Nothing is refused for it: clients send every form of it.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// Parses `Accept`. Every value is accepted, since clients differ widely in what they send.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let (mut stream, mut other) = (false, false);
-        for media_type in listed(headers) {
-            let is_stream = media_type.eq_ignore_ascii_case(EVENTS);
+        for media_type in media_types(headers) {
+            let is_stream = media_type.eq_ignore_ascii_case(EVENT_STREAM);
             stream |= is_stream;
             other |= !is_stream;
         }
@@ -60,10 +60,11 @@ impl Accepts {
     }
 }
 
-const EVENTS: &str = "text/event-stream";
+/// Media type of an event stream.
+const EVENT_STREAM: &str = "text/event-stream";
 
-/// The media types of `Accept`.
-fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Returns the media types in `Accept`.
+fn media_types(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(ACCEPT).iter();
     values
         .filter_map(|value| value.to_str().ok())
@@ -72,18 +73,18 @@ fn listed(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .filter(|media_type| !media_type.is_empty())
 }
 
-/// Whether a client that asks for a stream can read one; who does not say can.
-pub(crate) fn allows_events(headers: &HeaderMap) -> bool {
-    let mut listed = listed(headers).peekable();
+/// Returns whether `Accept` allows an event stream. A client without `Accept` accepts everything.
+pub(crate) fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    let mut accepted = media_types(headers).peekable();
     let can_read = |media_type: &str| {
-        [EVENTS, "text/*", "*/*"]
+        [EVENT_STREAM, "text/*", "*/*"]
             .iter()
             .any(|events| media_type.eq_ignore_ascii_case(events))
     };
-    listed.peek().is_none() || listed.any(can_read)
+    accepted.peek().is_none() || accepted.any(can_read)
 }
 
-/// The peer of a request: news wait in a channel.
+/// The peer of a request, which buffers notifications in a channel.
 struct HttpPeer(mpsc::Sender<Outgoing>);
 
 impl Peer for HttpPeer {
@@ -92,46 +93,46 @@ impl Peer for HttpPeer {
     }
 }
 
-/// Where news of a request go, and where they come out.
-pub(crate) fn peer() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
-    let (sender, news) = mpsc::channel(NEWS_AHEAD);
-    (HttpPeer(sender), news)
+/// Creates a peer for a request, and the receiver of its notifications.
+pub(crate) fn peer_channel() -> (impl Peer + use<>, mpsc::Receiver<Outgoing>) {
+    let (sender, notifications) = mpsc::channel(MAX_BUFFERED);
+    (HttpPeer(sender), notifications)
 }
 
-/// A request being answered. Dropping it cancels the request.
-pub(crate) struct Exchange {
+/// A request in flight that will be answered. Dropping it cancels the request.
+pub(crate) struct PendingResponse {
     answer: Option<Pin<Box<dyn Future<Output = Outgoing> + Send>>>,
-    news: mpsc::Receiver<Outgoing>,
+    notifications: mpsc::Receiver<Outgoing>,
     era: Era,
 }
 
-impl fmt::Debug for Exchange {
+impl fmt::Debug for PendingResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").finish_non_exhaustive()
+        f.debug_struct("PendingResponse").finish_non_exhaustive()
     }
 }
 
 /// The next message to the client.
 enum Next {
-    News(Outgoing),
+    Notification(Outgoing),
     Answer(Outgoing),
 }
 
-impl Exchange {
-    /// An exchange of `era` that ends with `answer`.
+impl PendingResponse {
+    /// Creates the response to a request of `era`, which ends with `answer`.
     pub(crate) fn new(
         answer: impl Future<Output = Outgoing> + Send + 'static,
-        news: mpsc::Receiver<Outgoing>,
+        notifications: mpsc::Receiver<Outgoing>,
         era: Era,
     ) -> Self {
         Self {
             answer: Some(Box::pin(answer)),
-            news,
+            notifications,
             era,
         }
     }
 
-    /// The next message; none after the answer. Nothing is lost when the future is dropped.
+    /// Returns the next message, or `None` after the answer. Cancel safe.
     async fn next(&mut self) -> Option<Next> {
         let answer = self.answer.as_mut()?;
         tokio::select! {
@@ -140,18 +141,18 @@ impl Exchange {
                 self.answer = None;
                 Some(Next::Answer(answer))
             }
-            Some(news) = self.news.recv() => Some(Next::News(news)),
+            Some(notification) = self.notifications.recv() => Some(Next::Notification(notification)),
         }
     }
 
-    /// The response to a client that `accepts` this.
+    /// Returns the response, in a form that the client `accepts`.
     pub(crate) async fn respond(mut self, accepts: Accepts) -> Response {
         let first = match accepts {
             Accepts::Stream => None,
             Accepts::Json => loop {
                 match self.next().await {
-                    // They cannot be told in one object.
-                    Some(Next::News(_)) => {}
+                    // One JSON object has no place for notifications.
+                    Some(Next::Notification(_)) => {}
                     first => break first,
                 }
             },
@@ -161,23 +162,23 @@ impl Exchange {
         };
         match first {
             Some(Next::Answer(answer)) => json(&answer, self.era),
-            Some(Next::News(news)) => self.into_stream(Some(news)),
+            Some(Next::Notification(first)) => self.into_stream(Some(first)),
             None => self.into_stream(None),
         }
     }
 
     fn into_stream(self, first: Option<Outgoing>) -> Response {
-        let rest = stream::unfold(self, async |mut exchange| {
-            let (Next::News(message) | Next::Answer(message)) = exchange.next().await?;
-            Some((message, exchange))
+        let rest = stream::unfold(self, async |mut pending| {
+            let (Next::Notification(message) | Next::Answer(message)) = pending.next().await?;
+            Some((message, pending))
         });
         let messages = stream::StreamExt::chain(stream::iter(first), rest);
-        events(messages)
+        event_stream(messages)
     }
 }
 
-/// One message as the whole response. In the modern era an unknown method has a status of its own; what the tools say, and
-/// that there is no such tool, is an answer in both.
+/// Returns `message` as a response. An invalid request has status 400 and, in the modern era, an unknown method has 404. All other errors,
+/// such as an unknown tool, have 200.
 pub(crate) fn json(message: &Outgoing, era: Era) -> Response {
     let status = match (message, era) {
         (Outgoing::Error(_, error), _) if error.code == INVALID_REQUEST => StatusCode::BAD_REQUEST,
@@ -189,13 +190,13 @@ pub(crate) fn json(message: &Outgoing, era: Era) -> Response {
     with_status(status, message)
 }
 
-/// The response to what is no message.
-pub(crate) fn unreadable(invalid: Invalid) -> Response {
+/// Returns the response to an invalid message.
+pub(crate) fn invalid(invalid: Invalid) -> Response {
     with_status(StatusCode::BAD_REQUEST, &invalid.into())
 }
 
-/// The response to a request whose era is not told rightly.
-pub(crate) fn refusal(id: RequestId, error: ErrorObject) -> Response {
+/// Returns the response to a request whose era could not be determined.
+pub(crate) fn invalid_era(id: RequestId, error: ErrorObject) -> Response {
     let status = match error.code {
         METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
@@ -211,8 +212,8 @@ fn with_status(status: StatusCode, message: &Outgoing) -> Response {
     (status, content_type, message.to_json()).into_response()
 }
 
-/// A stream of messages as the response, with pings.
-pub(crate) fn events(messages: impl Stream<Item = Outgoing> + Send + 'static) -> Response {
+/// Returns a stream of messages as a response, with pings.
+pub(crate) fn event_stream(messages: impl Stream<Item = Outgoing> + Send + 'static) -> Response {
     let events = stream::StreamExt::map(messages, |message| {
         let event = Event::default().event("message").data(message.to_json());
         Ok::<_, Infallible>(event)
@@ -220,7 +221,7 @@ pub(crate) fn events(messages: impl Stream<Item = Outgoing> + Send + 'static) ->
     let ping = KeepAlive::new().interval(PING_EVERY).text("ping");
     let headers = [
         (CACHE_CONTROL, "no-cache"),
-        // nginx would keep events back until its buffer is full.
+        // Without it nginx delays events until its buffer is full.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Sse::new(events).keep_alive(ping)).into_response()
@@ -231,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_for_clients_that_list_it() {
+    fn only_clients_that_list_it_get_an_event_stream() {
         let table = [
             ("", Accepts::Json),
             ("*/*", Accepts::Json),
@@ -243,8 +244,8 @@ mod tests {
         ];
         for (accept, expected) in table {
             let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
-            assert_eq!(Accepts::of(&headers), expected, "{accept}");
+            assert_eq!(Accepts::from_headers(&headers), expected, "{accept}");
         }
-        assert_eq!(Accepts::of(&HeaderMap::new()), Accepts::Json);
+        assert_eq!(Accepts::from_headers(&HeaderMap::new()), Accepts::Json);
     }
 }

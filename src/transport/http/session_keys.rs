@@ -1,4 +1,4 @@
-//! The keys of sessions, derived once for each token.
+//! The keys that sign session ids, derived once for each token.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::session_id::SessionKey;
 use crate::config::token::SessionSecret;
-use crate::transport::guard::{Live, Principal, Refusal};
+use crate::transport::guard::{LiveConfig, Principal, Refusal};
 
-/// Keys by the name of their token, each with the secret that it was derived from.
+/// Keys by the name of the token, each with the secret that it was derived from.
 type Derived = HashMap<String, (String, SessionKey)>;
 
-/// Derives each key at its first use, and caches it. Clones share the cache.
+/// A cache of keys, each derived at its first use. Clones share the cache.
 #[derive(Clone)]
 pub(crate) struct SessionKeys {
-    live: Live,
+    live: LiveConfig,
     derived: Arc<Mutex<Derived>>,
-    /// Lock that lets one key be derived at a time: a derivation takes memory, and many clients reconnect after a restart.
+    /// Lock that serialises derivations, since each takes memory and many clients reconnect after a restart.
     deriving: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SessionKeys {
-    /// Makes an empty cache for the tokens and the secret of the configuration that is `live`.
-    pub(crate) fn new(live: Live) -> Self {
+    /// Creates an empty cache for the tokens and the secret of the configuration `live`.
+    pub(crate) fn new(live: LiveConfig) -> Self {
         Self {
             live,
             derived: Arc::default(),
@@ -30,43 +30,43 @@ impl SessionKeys {
         }
     }
 
-    /// Returns the key for the sessions of `principal`: from `session_secret` if it is set, otherwise from the token. Without
-    /// both, the key is not secret and need not be: anybody who reaches the server may open a session.
+    /// Returns the key for the sessions of `principal`, derived from `session_secret` if it is set, otherwise from the token. Without
+    /// both, the key need not be secret, since every client may open a session.
     ///
     /// # Errors
     /// 503 if the server shuts down meanwhile.
-    pub(crate) async fn key_of(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
+    pub(crate) async fn key_for(&self, principal: &Principal) -> Result<SessionKey, Refusal> {
         let name = principal.name().unwrap_or_default();
-        let secret = self.secret_of(principal);
-        if let Some(key) = self.known(name, &secret) {
+        let secret = self.secret_for(principal);
+        if let Some(key) = self.cached(name, &secret) {
             return Ok(key);
         }
-        let only_one = Arc::clone(&self.deriving).lock_owned().await;
-        if let Some(key) = self.known(name, &secret) {
+        let permit = Arc::clone(&self.deriving).lock_owned().await;
+        if let Some(key) = self.cached(name, &secret) {
             return Ok(key);
         }
         let (keys, name) = (self.clone(), name.to_owned());
         // The client may disconnect meanwhile. The next one still waits for this derivation and uses its result.
         let derived = tokio::task::spawn_blocking(move || {
             let key = SessionKey::derive(&name, &secret);
-            keys.remember(name, secret, key.clone());
-            drop(only_one);
+            keys.store(name, secret, key.clone());
+            drop(permit);
             key
         });
         derived
             .await
-            .map_err(|_stopped| Refusal::busy("the server is ending"))
+            .map_err(|_stopped| Refusal::busy("the server is shutting down"))
     }
 
-    fn remember(&self, name: String, secret: String, key: SessionKey) {
+    fn store(&self, name: String, secret: String, key: SessionKey) {
         let mut known = self.lock();
         let rules = self.live.borrow();
-        // Those of tokens that an edit removed.
+        // Drops the keys of tokens that a reload removed.
         known.retain(|known, _| rules.tokens.iter().any(|token| token.name == *known));
         known.insert(name, (secret, key));
     }
 
-    fn secret_of(&self, principal: &Principal) -> String {
+    fn secret_for(&self, principal: &Principal) -> String {
         let rules = self.live.borrow();
         let secret = rules.session_secret.as_ref().map(SessionSecret::reveal);
         let token = principal.0.as_ref();
@@ -74,7 +74,7 @@ impl SessionKeys {
         secret.or(token).unwrap_or_default().to_owned()
     }
 
-    fn known(&self, name: &str, secret: &str) -> Option<SessionKey> {
+    fn cached(&self, name: &str, secret: &str) -> Option<SessionKey> {
         let known = self.lock();
         let (derived_from, key) = known.get(name)?;
         (derived_from == secret).then(|| key.clone())

@@ -1,11 +1,11 @@
-//! The sessions of HTTP that this process knows. Pure: time comes in as an argument.
+//! The table of HTTP sessions. Pure: the time is an argument.
 //!
-//! Session ids are signed ([`super::session_id`]), so the table holds only what one process must know of a session: how it is
-//! used, and whether its client ended it. A session that is not in the table was opened by another process, was opened by this
-//! process before a restart, or was evicted. The table adopts it with its next request and then treats it like its own.
+//! Session ids are signed ([`super::session_id`]), so the table has only the state of a session in this process: its running calls and
+//! streams, and whether its client ended it. A session that is not in the table was evicted, or was opened by another process or before a
+//! restart. The table adopts it with its next request and then treats it like its own.
 //!
-//! A session is in use while one of its calls runs or its event stream is open. If the table is full, the least recently
-//! used session without calls is evicted. A session belongs to the token that opened it: for other tokens it does not exist.
+//! A session is in use while one of its calls runs or its event stream is open. If the table is full, the least recently used session
+//! without calls is evicted. A session belongs to the token that opened it; for other tokens it does not exist.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -15,86 +15,86 @@ use tokio_util::sync::CancellationToken;
 
 use super::session_id::SessionId;
 
-/// Idle time after which a session leaves the table.
+/// Idle time after which a session is removed from the table.
 const IDLE_LIMIT: Duration = Duration::from_hours(24);
 
-/// Age from which a session is no longer adopted. A session in the table may be older.
+/// Age from which a session is no longer adopted. Sessions in the table may be older.
 const ADOPTION_LIMIT: Duration = Duration::from_hours(90 * 24);
 
-/// Number of ended sessions that are remembered. An id takes about 100 bytes.
+/// Most ended sessions that are remembered. An id takes about 100 bytes.
 const MAX_ENDED: usize = 16_384;
 
-/// The current time on two clocks.
+/// The current time on the monotonic clock and on the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    /// The time from which idle times are counted.
+    /// Monotonic time, for idle times.
     pub instant: Instant,
-    /// The time of day, counted from 1970, from which the age of an id follows.
+    /// Wall clock time since 1970, for the age of ids.
     pub date: Duration,
 }
 
-/// The session that a request names.
+/// A request's reference to a session.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Named<'request> {
-    /// Its id.
+pub(crate) struct SessionRef<'request> {
+    /// Id of the session.
     pub id: SessionId,
-    /// The name of the token that the request brought.
+    /// Name of the request's token.
     pub owner: Option<&'request str>,
-    /// Whether the id was made for that token.
+    /// Whether the id was signed with the key of that token.
     pub is_genuine: bool,
 }
 
-/// How a session is in use.
+/// The ways to use a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// A request is being answered.
+pub(crate) enum UseKind {
+    /// A request in flight.
     Call,
-    /// The event stream is open.
+    /// An open event stream.
     Stream,
 }
 
-/// Reason for which a session cannot be used.
+/// Reason why a session cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unusable {
+pub(crate) enum SessionError {
     /// The client ended the session, or the session is too old.
     Ended,
     /// The table is full, and all of its sessions have running calls.
     Full,
 }
 
-/// One use of a session, which [`Sessions::release`] ends.
+/// One use of a session. [`Sessions::release`] ends it.
 #[derive(Debug, Clone)]
-pub(crate) struct Begun {
-    /// The session.
+pub(crate) struct SessionUse {
+    /// Id of the session.
     pub id: SessionId,
     /// Cancelled when the session ends.
     pub ended: CancellationToken,
-    /// Whether this is the first event stream in this process of a session that was opened elsewhere. The client may have a
-    /// list of tools that differs from this process's list.
+    /// Whether this is the first event stream in this process of a session that was opened elsewhere. The client's list of tools may
+    /// differ from the list of this process.
     pub is_resumed: bool,
-    kind: Use,
+    kind: UseKind,
     serial: u64,
 }
 
 #[derive(Debug)]
 struct Session {
-    /// The name of the token that opened it.
+    /// Name of the token that opened the session.
     owner: Option<String>,
     ended: CancellationToken,
     calls: usize,
     streams: usize,
     last_used: Instant,
-    /// Whether the session was opened elsewhere and has had no event stream in this process.
+    /// Whether the session was opened elsewhere and had no event stream in this process yet.
     is_adopted: bool,
-    /// Number that distinguishes this entry from an earlier one of the same session.
+    /// Number of this entry, which differs from that of an earlier entry for the same session.
     serial: u64,
 }
 
 impl Session {
-    fn count(&mut self, kind: Use) -> &mut usize {
+    fn count(&mut self, kind: UseKind) -> &mut usize {
         match kind {
-            Use::Call => &mut self.calls,
-            Use::Stream => &mut self.streams,
+            UseKind::Call => &mut self.calls,
+            UseKind::Stream => &mut self.streams,
         }
     }
 
@@ -103,12 +103,14 @@ impl Session {
     }
 }
 
-/// The sessions that were ended most recently by `DELETE`. If there are too many, the owner with the most loses its oldest one: no
-/// token makes the table forget the sessions of others that have ended fewer.
+/// The sessions that `DELETE` ended most recently.
+///
+/// If there are too many, the oldest one of the owner with the most is forgotten. So a token that ends many sessions does not make the
+/// table forget those of other tokens.
 #[derive(Debug, Default)]
 struct Ended {
     ids: HashSet<SessionId>,
-    /// The same ids by owner, the oldest first.
+    /// The same ids by owner, oldest first.
     by_owner: HashMap<Option<String>, VecDeque<SessionId>>,
 }
 
@@ -128,7 +130,7 @@ impl Ended {
     }
 }
 
-/// The table of sessions, by id.
+/// The table of sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     sessions: HashMap<SessionId, Session>,
@@ -138,7 +140,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Makes a table of at most `max` sessions. An entry takes about 200 bytes, so the limit is against floods, not to save memory.
+    /// Creates a table for at most `max` sessions. An entry takes about 200 bytes, so the limit protects against floods only.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             sessions: HashMap::new(),
@@ -148,32 +150,32 @@ impl Sessions {
         }
     }
 
-    /// Opens a session of `owner` with its first call.
+    /// Opens a session of `owner` and begins its first call.
     ///
     /// # Errors
-    /// [`Unusable::Full`].
+    /// Fails with [`SessionError::Full`] if there is no room for it.
     pub(crate) fn open(
         &mut self,
         id: SessionId,
         owner: Option<&str>,
         now: Now,
-    ) -> Result<Begun, Unusable> {
+    ) -> Result<SessionUse, SessionError> {
         self.insert(id, owner, false, now)?;
-        self.begin_known(id, Use::Call, now)
+        self.begin_known(id, UseKind::Call, now)
     }
 
-    /// Marks a session as in use, and adopts one that is not in the table.
+    /// Begins a use of a session, and adopts the session if it is not in the table.
     ///
     /// # Errors
-    /// The session has ended, or there is no room for it.
+    /// Fails if the session has ended or there is no room for it.
     pub(crate) fn begin(
         &mut self,
-        named: Named<'_>,
-        kind: Use,
+        named: SessionRef<'_>,
+        kind: UseKind,
         now: Now,
-    ) -> Result<Begun, Unusable> {
+    ) -> Result<SessionUse, SessionError> {
         if !self.is_usable(named, now) {
-            return Err(Unusable::Ended);
+            return Err(SessionError::Ended);
         }
         if !self.sessions.contains_key(&named.id) {
             self.insert(named.id, named.owner, true, now)?;
@@ -181,31 +183,36 @@ impl Sessions {
         self.begin_known(named.id, kind, now)
     }
 
-    fn begin_known(&mut self, id: SessionId, kind: Use, now: Now) -> Result<Begun, Unusable> {
-        let session = self.sessions.get_mut(&id).ok_or(Unusable::Ended)?;
+    fn begin_known(
+        &mut self,
+        id: SessionId,
+        kind: UseKind,
+        now: Now,
+    ) -> Result<SessionUse, SessionError> {
+        let session = self.sessions.get_mut(&id).ok_or(SessionError::Ended)?;
         *session.count(kind) += 1;
         session.last_used = now.instant;
-        Ok(Begun {
+        Ok(SessionUse {
             id,
             ended: session.ended.clone(),
-            is_resumed: kind == Use::Stream && std::mem::take(&mut session.is_adopted),
+            is_resumed: kind == UseKind::Stream && std::mem::take(&mut session.is_adopted),
             kind,
             serial: session.serial,
         })
     }
 
     /// Ends one use of a session.
-    pub(crate) fn release(&mut self, begun: &Begun, now: Instant) {
-        // The session may have ended meanwhile, or may have been evicted and adopted again.
-        let session = self.sessions.get_mut(&begun.id);
-        if let Some(session) = session.filter(|session| session.serial == begun.serial) {
-            *session.count(begun.kind) -= 1;
+    pub(crate) fn release(&mut self, session_use: &SessionUse, now: Instant) {
+        // Meanwhile the session may have ended, or may have been evicted and adopted again.
+        let session = self.sessions.get_mut(&session_use.id);
+        if let Some(session) = session.filter(|session| session.serial == session_use.serial) {
+            *session.count(session_use.kind) -= 1;
             session.last_used = now;
         }
     }
 
-    /// Ends a session and its calls and streams. Returns `false` if there is no such session, or it had ended before.
-    pub(crate) fn end(&mut self, named: Named<'_>, now: Now) -> bool {
+    /// Ends a session and its calls and streams. Returns `false` if there is no such session or it had ended before.
+    pub(crate) fn end(&mut self, named: SessionRef<'_>, now: Now) -> bool {
         let is_usable = self.is_usable(named, now);
         if is_usable {
             self.evict(named.id);
@@ -214,16 +221,16 @@ impl Sessions {
         is_usable
     }
 
-    fn is_usable(&mut self, named: Named<'_>, now: Now) -> bool {
+    fn is_usable(&mut self, named: SessionRef<'_>, now: Now) -> bool {
         let known = self.sessions.get(&named.id);
         if known.is_some_and(|session| session.has_idled_out(now.instant)) {
             self.evict(named.id);
         }
         if let Some(session) = self.sessions.get(&named.id) {
-            // The token's value may have changed since then.
+            // Without `is_genuine`: the token may have a new value since the session was opened.
             return session.owner.as_deref() == named.owner;
         }
-        // The clock of another process may be ahead of this one.
+        // The clock of the process that opened the session may be ahead.
         let age = now.date.saturating_sub(named.id.opened());
         named.is_genuine && age < ADOPTION_LIMIT && !self.ended.ids.contains(&named.id)
     }
@@ -234,7 +241,7 @@ impl Sessions {
         owner: Option<&str>,
         is_adopted: bool,
         now: Now,
-    ) -> Result<(), Unusable> {
+    ) -> Result<(), SessionError> {
         if self.sessions.len() >= self.max {
             self.sessions
                 .retain(|_, session| !session.has_idled_out(now.instant));
@@ -244,13 +251,13 @@ impl Sessions {
                 .sessions
                 .iter()
                 .filter(|(_, session)| session.calls == 0);
-            // First sessions of the same owner, so that one token does not evict the sessions of others, and sessions without
-            // an event stream.
+            // Sessions of the same owner come first, so that one token does not evict those of others. Next come sessions without an
+            // event stream.
             let oldest = idle.min_by_key(|(_, session)| {
-                let is_anothers = session.owner.as_deref() != owner;
-                (is_anothers, session.streams > 0, session.last_used)
+                let is_foreign = session.owner.as_deref() != owner;
+                (is_foreign, session.streams > 0, session.last_used)
             });
-            let oldest = *oldest.ok_or(Unusable::Full)?.0;
+            let oldest = *oldest.ok_or(SessionError::Full)?.0;
             self.evict(oldest);
         }
         self.next_serial += 1;

@@ -116,7 +116,7 @@ fn a_large_message_counts_as_a_call_of_its_token_before_it_is_read() {
     assert_eq!(status, 200, "{answer}");
     let refused = rest(&mut announce(&server, BOB, 100_000));
     assert_eq!(statuses(&refused), [429], "{refused}");
-    assert!(refused.contains("is for 1 calls a minute"), "{refused}");
+    assert!(refused.contains("(`calls_per_minute`, 1)"), "{refused}");
     // What is small is read: it may be no call.
     let mut small = announce(&server, BOB, 2);
     assert_eq!(statuses(&read_head(&mut small)), [100]);

@@ -9,7 +9,7 @@ const LATER: Duration = Duration::from_mins(1);
 
 const A_DAY: Duration = Duration::from_hours(24);
 
-/// A second more than the limit: ids count whole seconds.
+/// One second above the limit, since ids have whole seconds.
 const TOO_OLD: Duration = Duration::from_secs(90 * 24 * 3600 + 1);
 
 static KEY: LazyLock<SessionKey> = LazyLock::new(|| SessionKey::derive("", ""));
@@ -28,29 +28,29 @@ fn after(now: Now, time: Duration) -> Now {
     }
 }
 
-/// The id of a session that was opened at `now`, here or elsewhere.
+/// Returns the id of a session that was opened at `now`, in this process or elsewhere.
 fn id(now: Now) -> SessionId {
     KEY.new_id(now.date)
 }
 
-/// A request for the session, without a token.
-fn named(id: SessionId) -> Named<'static> {
-    Named {
+/// Returns a reference by a request without a token.
+fn named(id: SessionId) -> SessionRef<'static> {
+    SessionRef {
         id,
         owner: None,
         is_genuine: true,
     }
 }
 
-fn call(sessions: &mut Sessions, id: SessionId, now: Now) -> Result<Begun, Unusable> {
-    sessions.begin(named(id), Use::Call, now)
+fn call(sessions: &mut Sessions, id: SessionId, now: Now) -> Result<SessionUse, SessionError> {
+    sessions.begin(named(id), UseKind::Call, now)
 }
 
-/// A session of `owner` whose first call has ended.
+/// Opens a session of `owner` and ends its first call.
 fn opened_by(sessions: &mut Sessions, owner: Option<&str>, now: Now) -> SessionId {
-    let begun = sessions.open(id(now), owner, now).unwrap();
-    sessions.release(&begun, now.instant);
-    begun.id
+    let session_use = sessions.open(id(now), owner, now).unwrap();
+    sessions.release(&session_use, now.instant);
+    session_use.id
 }
 
 fn opened(sessions: &mut Sessions, now: Now) -> SessionId {
@@ -70,7 +70,7 @@ fn is_in_table(sessions: &Sessions, id: SessionId) -> bool {
 }
 
 #[test]
-fn for_a_new_session_the_least_recently_used_idle_one_is_evicted() {
+fn a_new_session_evicts_the_least_recently_used_idle_one() {
     let now = start();
     let (mut sessions, ids) = full(now);
     let later = after(now, LATER);
@@ -85,7 +85,7 @@ fn for_a_new_session_the_least_recently_used_idle_one_is_evicted() {
 }
 
 #[test]
-fn an_evicted_session_comes_back_with_its_next_call() {
+fn an_evicted_session_is_adopted_with_its_next_call() {
     let now = start();
     let (mut sessions, ids) = full(now);
     opened(&mut sessions, after(now, LATER));
@@ -95,10 +95,10 @@ fn an_evicted_session_comes_back_with_its_next_call() {
 }
 
 #[test]
-fn a_session_that_listens_is_evicted_after_those_that_do_not() {
+fn sessions_without_an_event_stream_are_evicted_first() {
     let now = start();
     let (mut sessions, ids) = full(now);
-    let listening = sessions.begin(named(ids[0]), Use::Stream, now).unwrap();
+    let listening = sessions.begin(named(ids[0]), UseKind::Stream, now).unwrap();
     let later = after(now, LATER);
     for _ in 1..MAX_SESSIONS {
         sessions.open(id(later), None, later).unwrap();
@@ -109,10 +109,10 @@ fn a_session_that_listens_is_evicted_after_those_that_do_not() {
 }
 
 #[test]
-fn if_all_sessions_have_calls_none_is_opened_adopted_or_evicted() {
+fn while_all_sessions_have_calls_none_is_opened_adopted_or_evicted() {
     let now = start();
     let (mut sessions, ids) = full(now);
-    let mut calls: Vec<Begun> = ids
+    let mut calls: Vec<SessionUse> = ids
         .iter()
         .map(|id| call(&mut sessions, *id, now).unwrap())
         .collect();
@@ -121,7 +121,7 @@ fn if_all_sessions_have_calls_none_is_opened_adopted_or_evicted() {
         sessions.open(id(later), None, later),
         call(&mut sessions, id(later), later),
     ] {
-        assert_eq!(found.unwrap_err(), Unusable::Full);
+        assert_eq!(found.unwrap_err(), SessionError::Full);
     }
     assert_eq!(sessions.sessions.len(), MAX_SESSIONS);
     sessions.release(&calls.remove(7), later.instant);
@@ -130,12 +130,12 @@ fn if_all_sessions_have_calls_none_is_opened_adopted_or_evicted() {
 }
 
 #[test]
-fn however_many_sessions_are_adopted_the_table_keeps_its_size() {
+fn adopted_sessions_do_not_exceed_the_size_of_the_table() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     for _ in 0..10 * MAX_SESSIONS {
-        let begun = call(&mut sessions, id(now), now).unwrap();
-        sessions.release(&begun, now.instant);
+        let session_use = call(&mut sessions, id(now), now).unwrap();
+        sessions.release(&session_use, now.instant);
     }
     assert_eq!(sessions.sessions.len(), MAX_SESSIONS);
 }
@@ -146,11 +146,11 @@ fn a_session_that_was_opened_elsewhere_is_adopted_until_it_is_90_days_old() {
     for (age, found) in [
         (Duration::ZERO, None),
         (TOO_OLD.saturating_sub(Duration::from_secs(2)), None),
-        (TOO_OLD, Some(Unusable::Ended)),
+        (TOO_OLD, Some(SessionError::Ended)),
     ] {
         let mut sessions = Sessions::new(MAX_SESSIONS);
-        let begun = call(&mut sessions, id(now), after(now, age));
-        assert_eq!(begun.err(), found, "{age:?}");
+        let session_use = call(&mut sessions, id(now), after(now, age));
+        assert_eq!(session_use.err(), found, "{age:?}");
     }
 }
 
@@ -162,67 +162,73 @@ fn a_replica_whose_clock_is_behind_adopts_the_session_too() {
 }
 
 #[test]
-fn an_old_session_lives_on_while_it_is_used() {
+fn a_session_in_use_has_no_maximum_age() {
     let mut now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let id = opened(&mut sessions, now);
     for _ in 0..200 {
         now = after(now, A_DAY / 2);
-        let begun = call(&mut sessions, id, now).unwrap();
-        sessions.release(&begun, now.instant);
+        let session_use = call(&mut sessions, id, now).unwrap();
+        sessions.release(&session_use, now.instant);
     }
     assert_eq!(
         call(&mut sessions, id, after(now, A_DAY)).unwrap_err(),
-        Unusable::Ended
+        SessionError::Ended
     );
 }
 
 #[test]
-fn an_idle_session_leaves_the_table_but_never_while_it_is_in_use() {
+fn an_idle_session_is_removed_but_never_one_in_use() {
     for (kind, is_released) in [
-        (Use::Call, false),
-        (Use::Stream, false),
-        (Use::Call, true),
-        (Use::Stream, true),
+        (UseKind::Call, false),
+        (UseKind::Stream, false),
+        (UseKind::Call, true),
+        (UseKind::Stream, true),
     ] {
         let now = start();
         let mut sessions = Sessions::new(MAX_SESSIONS);
         let id = opened(&mut sessions, now);
-        let begun = sessions.begin(named(id), kind, now).unwrap();
+        let session_use = sessions.begin(named(id), kind, now).unwrap();
         if is_released {
-            sessions.release(&begun, now.instant);
+            sessions.release(&session_use, now.instant);
         }
         assert!(call(&mut sessions, id, after(now, IDLE_LIMIT)).is_ok());
-        // Another entry would have another token.
-        assert_eq!(begun.ended.is_cancelled(), is_released, "{kind:?}");
+        // A cancelled token shows that the session was removed and adopted again.
+        assert_eq!(session_use.ended.is_cancelled(), is_released, "{kind:?}");
     }
 }
 
 #[test]
-fn the_end_of_a_session_ends_what_it_does_and_it_does_not_come_back() {
+fn ending_a_session_cancels_its_calls_and_it_cannot_be_used_again() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let id = opened(&mut sessions, now);
-    let begun = call(&mut sessions, id, now).unwrap();
+    let session_use = call(&mut sessions, id, now).unwrap();
     assert!(sessions.end(named(id), now));
-    assert!(begun.ended.is_cancelled());
-    sessions.release(&begun, now.instant);
-    assert_eq!(call(&mut sessions, id, now).unwrap_err(), Unusable::Ended);
+    assert!(session_use.ended.is_cancelled());
+    sessions.release(&session_use, now.instant);
+    assert_eq!(
+        call(&mut sessions, id, now).unwrap_err(),
+        SessionError::Ended
+    );
     assert!(!sessions.end(named(id), now));
 }
 
 #[test]
-fn a_session_that_was_opened_elsewhere_is_ended_once() {
+fn a_session_that_was_opened_elsewhere_can_be_ended_once() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let id = id(now);
     assert!(sessions.end(named(id), now));
     assert!(!sessions.end(named(id), now));
-    assert_eq!(call(&mut sessions, id, now).unwrap_err(), Unusable::Ended);
+    assert_eq!(
+        call(&mut sessions, id, now).unwrap_err(),
+        SessionError::Ended
+    );
 }
 
 #[test]
-fn the_ends_that_are_remembered_are_bounded_and_the_oldest_is_forgotten() {
+fn the_oldest_ended_session_is_forgotten_beyond_the_limit() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let ids: Vec<SessionId> = (0..=MAX_ENDED).map(|_| id(now)).collect();
@@ -241,7 +247,7 @@ fn a_token_that_ends_many_sessions_does_not_revive_those_of_others() {
     let others = id(now);
     sessions.end(named(others), now);
     for _ in 0..2 * MAX_ENDED {
-        let flooding = Named {
+        let flooding = SessionRef {
             owner: Some("flooding"),
             ..named(id(now))
         };
@@ -251,14 +257,14 @@ fn a_token_that_ends_many_sessions_does_not_revive_those_of_others() {
 }
 
 #[test]
-fn the_end_of_a_use_is_not_counted_twice_for_a_session_that_was_evicted_and_came_back() {
+fn releasing_a_use_from_before_an_eviction_does_not_change_the_adopted_session() {
     let now = start();
     let mut sessions = Sessions::new(1);
     let first = opened(&mut sessions, now);
-    let stream = sessions.begin(named(first), Use::Stream, now).unwrap();
+    let stream = sessions.begin(named(first), UseKind::Stream, now).unwrap();
     opened(&mut sessions, now);
     assert!(stream.ended.is_cancelled());
-    let again = sessions.begin(named(first), Use::Stream, now).unwrap();
+    let again = sessions.begin(named(first), UseKind::Stream, now).unwrap();
     sessions.release(&stream, now.instant);
     assert_eq!(sessions.sessions[&first].streams, 1);
     sessions.release(&again, now.instant);
@@ -271,16 +277,16 @@ fn only_the_first_stream_of_an_adopted_session_is_resumed() {
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let mut resumed = |id, kind| sessions.begin(named(id), kind, now).unwrap().is_resumed;
     let adopted = id(now);
-    assert!(!resumed(adopted, Use::Call));
-    assert!(resumed(adopted, Use::Stream));
-    assert!(!resumed(adopted, Use::Stream));
+    assert!(!resumed(adopted, UseKind::Call));
+    assert!(resumed(adopted, UseKind::Stream));
+    assert!(!resumed(adopted, UseKind::Stream));
     let own = opened(&mut sessions, now);
-    let begun = sessions.begin(named(own), Use::Stream, now).unwrap();
-    assert!(!begun.is_resumed);
+    let session_use = sessions.begin(named(own), UseKind::Stream, now).unwrap();
+    assert!(!session_use.is_resumed);
 }
 
 #[test]
-fn a_token_makes_room_of_its_own_sessions_before_those_of_others() {
+fn a_token_evicts_its_own_sessions_before_those_of_others() {
     let now = start();
     let mut sessions = Sessions::new(2);
     let alices = opened_by(&mut sessions, Some("alice"), now);
@@ -292,29 +298,29 @@ fn a_token_makes_room_of_its_own_sessions_before_those_of_others() {
 }
 
 #[test]
-fn to_others_there_is_no_such_session() {
+fn for_other_tokens_a_session_does_not_exist() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
     let id = opened_by(&mut sessions, Some("alice"), now);
     for owner in [None, Some("bob"), Some("")] {
-        let others = Named {
+        let others = SessionRef {
             id,
             owner,
             is_genuine: false,
         };
         assert_eq!(
-            sessions.begin(others, Use::Call, now).unwrap_err(),
-            Unusable::Ended
+            sessions.begin(others, UseKind::Call, now).unwrap_err(),
+            SessionError::Ended
         );
         assert!(!sessions.end(others, now));
     }
 }
 
 #[test]
-fn an_id_that_is_not_genuine_is_good_only_for_a_session_that_is_known() {
+fn an_id_that_is_not_genuine_is_accepted_only_for_a_session_in_the_table() {
     let now = start();
     let mut sessions = Sessions::new(MAX_SESSIONS);
-    let forged = |id| Named {
+    let forged = |id| SessionRef {
         id,
         owner: Some("alice"),
         is_genuine: false,
@@ -322,11 +328,11 @@ fn an_id_that_is_not_genuine_is_good_only_for_a_session_that_is_known() {
     let stranger = id(now);
     assert_eq!(
         sessions
-            .begin(forged(stranger), Use::Call, now)
+            .begin(forged(stranger), UseKind::Call, now)
             .unwrap_err(),
-        Unusable::Ended
+        SessionError::Ended
     );
-    // The token has another value since the session was opened.
+    // As after a change of the token's value.
     let known = opened_by(&mut sessions, Some("alice"), now);
-    assert!(sessions.begin(forged(known), Use::Call, now).is_ok());
+    assert!(sessions.begin(forged(known), UseKind::Call, now).is_ok());
 }
