@@ -11,7 +11,6 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tracing_appender::rolling::Rotation;
 
-use crate::backend::Backend;
 use crate::backend::local::Launcher;
 use crate::check::Checked;
 use crate::config::Transport;

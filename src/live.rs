@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::backend::Backend;
+use crate::backend::local::Launcher;
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
 use crate::mcp::dispatcher::Dispatcher;
@@ -12,8 +14,6 @@ use crate::status::ToolStatus;
 use crate::telemetry::metrics;
 use crate::tools::Catalog;
 use crate::tools::shared_prefix::fixed_prompts;
-use crate::backend::Backend;
-use crate::backend::local::Launcher;
 
 /// The running parts of the server.
 #[derive(Debug)]

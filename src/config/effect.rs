@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
-use super::validate::Shape;
+use super::validate::ConfigSchema;
 
 /// When an edit of a key takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) enum Effect {
     RequiresRestart,
 }
 
-static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::default);
+static SHAPE: LazyLock<ConfigSchema> = LazyLock::new(ConfigSchema::default);
 
 impl Effect {
     /// Returns the effect of the key at `address`; `None` if neither the key nor a table around it declares one.

@@ -12,6 +12,8 @@ mod value;
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::address::Address;
@@ -208,7 +210,9 @@ impl ConfigSchema {
 
     /// Returns when an edit of the key at `address` takes effect, as the key declares or the nearest table around it.
     pub(crate) fn effect(&self, address: &Address) -> Option<Effect> {
-        let declared = self.written_at(address).and_then(|key| key.get("x-reload"));
+        let declared = self
+            .unresolved_at(address)
+            .and_then(|key| key.get("x-reload"));
         declared
             .and_then(|effect| Effect::deserialize(effect).ok())
             .or_else(|| self.effect(&address.parent()?))

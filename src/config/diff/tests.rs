@@ -9,7 +9,7 @@ use super::*;
 use crate::config::address::Address;
 use crate::config::file::WatchMode;
 use crate::config::tool::{Argument, PreparedPrompt, ToolBody};
-use crate::config::validate::Shape;
+use crate::config::validate::ConfigSchema;
 use crate::config::{Overrides, Surroundings, Transport};
 use crate::process::Cpus;
 use crate::schema::{AnswerSchema, Limits};
@@ -190,7 +190,7 @@ fn edited(base: &Config, address: &Address) -> Option<Config> {
 
 #[test]
 fn each_key_has_the_effect_that_it_declares() {
-    let (base, shape) = (base(), Shape::default());
+    let (base, shape) = (base(), ConfigSchema::default());
     let tables: [&[&str]; 4] = [&["server"], &["log"], &["registry"], &["models", "default"]];
     let tables = tables.map(|table| Address::of(table.iter().copied()));
     let keys = tables.iter().flat_map(|table| {

@@ -69,7 +69,7 @@ fn row(text: &mut String, schema: &ConfigSchema, key: &str, address: &Address) {
     if let Some(range) = schema.range(address) {
         write!(about, " From {range}.").expect("a string takes all");
     }
-    let effect = shape.effect(address);
+    let effect = schema.effect(address);
     let effect = effect.map(|effect| effect.to_string()).unwrap_or_default();
     let cell = |text: String| text.replace('|', "\\|").replace('\n', " ");
     let (default, about) = (cell(default), cell(about));
