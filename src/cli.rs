@@ -278,7 +278,7 @@ struct Flags {
     #[arg(long, value_name = "PORT", help_heading = TRANSPORT)]
     port: Option<String>,
 
-    /// Bearer token; --auth_file and LLAMA_MCP_AUTH keep it out of the process list
+    /// Bearer token, which the process list shows; a file or an environment variable does not
     #[arg(long, value_name = "TOKEN", help_heading = TRANSPORT)]
     auth: Option<String>,
 

@@ -25,7 +25,7 @@ pub(crate) struct Runner {
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A new call.
-    Call(NewCall),
+    Call(Box<NewCall>),
     /// Ends the call with this id.
     Cancel(u64, CancelReason),
     /// Asks what the model holds at the moment. The sender is dropped if the model is loading or ends.
@@ -148,7 +148,7 @@ impl Runner {
             answer_to,
         };
         // A task that has ended drops the call, and the receiver takes that for the end of the model.
-        drop(self.mailbox.send(Mail::Call(call)));
+        drop(self.mailbox.send(Mail::Call(Box::new(call))));
         RunningCall {
             id,
             mailbox: self.mailbox.clone(),

@@ -64,7 +64,7 @@ impl ScriptedModel {
     /// Returns the next message, which must be a call.
     pub(crate) async fn call(&mut self) -> NewCall {
         match self.other_mail().await {
-            Some(Mail::Call(call)) => call,
+            Some(Mail::Call(call)) => *call,
             other => panic!("no call: {other:?}"),
         }
     }

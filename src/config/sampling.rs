@@ -30,7 +30,6 @@ macro_rules! sampling_params {
         /// The sampling parameters that a tool or a call sets.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(default)]
-        #[expect(clippy::option_option, reason = "a parameter without a default is optional itself")]
         pub(crate) struct SamplingOverrides {
             $($(#[$attribute])* pub $name: Option<$type>,)*
         }

@@ -278,7 +278,7 @@ impl Worker {
                 }
             }
             Command::Load(_) => {
-                tracing::error!("a second `load` was ignored: a worker loads one model")
+                tracing::error!("a second `load` was ignored: a worker loads one model");
             }
             Command::Shutdown => return Some(LoopEvent::Shutdown),
         }

@@ -139,7 +139,7 @@ impl Task {
     /// Handles `mail`; returns the cause if the process is no longer served.
     fn handle(&mut self, mail: Mail) -> Option<End> {
         match mail {
-            Mail::Call(call) => self.send_call(call),
+            Mail::Call(call) => self.send_call(*call),
             Mail::Cancel(id, reason) => {
                 if reason == CancelReason::Cancelled && !self.calls.forget(id) {
                     return None;
