@@ -131,6 +131,7 @@ const WALLS: [(&str, &[&str]); 25] = [
     (
         "jsonschema",
         &[
+            "fuzzing.rs",
             "schema/tests/advertising.rs",
             "schema/tests/properties.rs",
             "schema/tests/reading.rs",
