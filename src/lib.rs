@@ -76,7 +76,7 @@
 //! # Life of a configuration
 //!
 //! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
-//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::shape`]) that is
+//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::validate`]) that is
 //! made of the structures in [`config::file`]; [`config::foreign`] translates the keys of other programs. What no schema says is checked
 //! in [`config`], models' headers among it, and what only upper layers know (memory, templates) in [`check`].
 //! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt
@@ -114,7 +114,7 @@
 //! 6. In the worker, [`engine::prompt`] renders and tokenises prompts, in turns among clients; short and long prompts have separate threads. [`engine::grammar`] makes a grammar of a schema,
 //!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
 //!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
-//!    ([`engine::pace`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.
+//!    ([`engine::chunk_size`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.
 //! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
 //!    ([`tools::structured`]).
 //!
@@ -123,7 +123,7 @@
 //! A prompt is decoded from where it differs from what was decoded before ([`engine::prefix`], pure;
 //! `engine/scheduler/cache.rs`, which acts). A sequence keeps its tokens after its call. When another call needs the sequence,
 //! what is worth it is saved to memory as llama.cpp's state of it, and found again there. Of calls that come together and begin
-//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::fixed`]) a
+//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::shared_prefix`]) a
 //! worker is told when it starts, and again when an edit changes it: it is prepared while no call's prompt waits to be, decoded
 //! while no call wants to be, and the last to go. In a pool eight are kept, and half of its cells at most.
 //!
@@ -131,7 +131,7 @@
 //!
 //! - As a rule each sequence has cells of its own, and attention looks at those alone. A prefix is copied, by way of a saved
 //!   state: that costs what its bytes cost, far less than its tokens. llama.cpp decodes sequences in one pass only where their
-//!   numbers follow each other, so those that stream are kept neighbours ([`engine::neighbours`], pure).
+//!   numbers follow each other, so those that stream are kept neighbours ([`engine::compaction`], pure).
 //! - Where a tool has a long fixed prompt, or memory lacks for all, the sequences share one pool of cells (`kv_unified`), and a
 //!   prefix lies there once, for all who begin with it. Behind a tool's prompt, on a CPU, attention is computed without flash
 //!   attention: all of them read the common cells as one product of matrices ([`engine::limits::Limits::has_flash_attention`]).
@@ -142,11 +142,11 @@
 //! On a CPU the same seed gives the same text to a call that runs alone where nothing of its prompt is in the cache, or where that is
 //! switched off. A batch's shape changes the last bits of logits, and flash attention computes 64 rows and more in another way than
 //! fewer (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`): so the pieces in which such a prompt is decoded end at whole
-//! tiles of 64 rows, and the last has at least one, however fast the machine is ([`engine::pace`]); but where a tile would take more
+//! tiles of 64 rows, and the last has at least one, however fast the machine is ([`engine::chunk_size`]); but where a tile would take more
 //! than three seconds. Beside other calls, or from a cached prefix, the text is the same up to the first near-tie; on a GPU, too.
 //!
 //! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
-//! whenever it runs out of work ([`engine::spent`]).
+//! whenever it runs out of work ([`engine::timing`]).
 //!
 //! Loaded models share the CPUs by turns, a step each ([`worker::cpu_lock`]).
 //!

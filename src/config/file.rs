@@ -1,6 +1,6 @@
 //! The shape of the TOML file, and the one place that documents its keys.
 //!
-//! The JSON Schema, the checks of every layer ([`super::shape`]), the annotated reference and the built-in defaults are
+//! The JSON Schema, the checks of every layer ([`super::validate`]), the annotated reference and the built-in defaults are
 //! all made of these structures: a key that stands here is complete.
 
 mod model;

@@ -4,7 +4,7 @@
 //! whose prompt is ready, is not overtaken by calls that come later, also if it waits for cells and a shorter one would fit: a long
 //! prompt is not starved. A prompt that is not ready yet holds up the calls of its own client only.
 //!
-//! One client cannot fill it ([`super::places`]), and a call that was taken in is never put out.
+//! One client cannot fill it ([`limits`]), and a call that was taken in is never put out.
 
 pub(crate) mod limits;
 mod rotation;

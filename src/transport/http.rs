@@ -1,9 +1,9 @@
 //! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`exchange`] answers one,
-//! [`admin`] unloads and restarts models, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`allowance`] enforces limits,
-//! [`headers`] reads headers, [`exposition`] writes metrics, [`held`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
+//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`response`] answers one,
+//! [`admin`] unloads and restarts models, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`rate_limit`] enforces limits,
+//! [`headers`] reads headers, [`exposition`] writes metrics, [`permits`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
 //! bytes behind its request, and then goes, is only noticed when an event is written to it: hyper does not read on before it
 //! has answered.
