@@ -22,7 +22,7 @@
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 8 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
+//! | 8 | [`cli`], [`check`], [`commands`], [`app`], [`reload`], [`program`], `main` | what was typed; whether it can be run; sub-commands; wiring and lifetime; edits |
 //! | 7 | [`transport`] | how messages come and go |
 //! | 6 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
 //! | 5 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
@@ -36,8 +36,8 @@
 //! test: `llama_cpp_2` in `engine/llama.rs` and below it, `clap` in `cli.rs`, below it and in `program.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
 //! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
-//! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
-//! `config`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
+//! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml` and `schemars` in
+//! `config`, `jsonschema` there, below `schema` and in `fuzzing.rs`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
 //! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
 //! `tikv_jemalloc_ctl` in `heap.rs`.
@@ -193,7 +193,7 @@ mod worker;
 
 pub use program::main;
 
-/// What the integration tests use. It is not an API: any version may change it.
+/// Items that the integration tests use. Any version may change them.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::config::warning::WarningKind;

@@ -100,7 +100,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         program: process::this_program().ok(),
         cpus: process::available_cpus(),
-        // What is no text is no token either, which is told with its name.
+        // A value that is not UTF-8 cannot be a token; the error about it names the variable.
         variables: env::vars_os()
             .map(|(name, value)| (text(name), text(value)))
             .collect(),

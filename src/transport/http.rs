@@ -1,7 +1,7 @@
 //! MCP over Streamable HTTP, of both eras: with sessions (2025-11-25 `basic/transports` and its predecessors), and without
 //! (2026-07-28 `basic/transports/streamable-http`).
 //!
-//! Here are the listener and its end; [`connection`] is one client's, [`endpoint`] serves a request, [`response`] answers one,
+//! This file holds the listener and its shutdown. [`connection`] serves a connection, [`endpoint`] serves a request, [`response`] answers one,
 //! [`admin`] unloads and restarts models, [`sessions`] is the table, [`session_id`] and [`session_keys`] sign session ids, [`rate_limit`] enforces limits,
 //! [`headers`] reads headers, [`exposition`] writes metrics, [`permits`] has the permits of requests, and [`super::guard`] checks hosts, origins and tokens.
 //! A request lives in the task of its connection, so a client that goes away drops it, which cancels the call. One that sends
