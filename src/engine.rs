@@ -2,7 +2,7 @@
 //!
 //! Data types only, and all of them cross the pipe between server and worker, so each is plain and serialisable. The
 //! code that decodes lies in the modules below and runs in the worker process alone; the server's layers use the
-//! types here, how many calls may wait ([`places`]), and what tells beforehand whether a template, a schema or a memory
+//! types here, how many calls may wait ([`queue::limits`]), and what tells beforehand whether a template, a schema or a memory
 //! limit will do ([`template`], [`grammar`], [`limits`]).
 
 pub(crate) mod chunk_size;

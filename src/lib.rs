@@ -39,8 +39,8 @@
 //! test: `llama_cpp_2` in `engine/llama.rs` and below it, `clap` in `cli.rs`, below it and in `program.rs`,
 //! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
 //! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
-//! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml`, `schemars` and `jsonschema` in
-//! `config`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
+//! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml` and `schemars` in
+//! `config`, `jsonschema` there, below `schema` and in `fuzzing.rs`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
 //! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
 //! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
 //! `tikv_jemalloc_ctl` in `heap.rs`.
@@ -127,7 +127,7 @@
 //! A prompt is decoded from where it differs from what was decoded before ([`engine::prefix`], pure;
 //! `engine/scheduler/cache.rs`, which acts). A sequence keeps its tokens after its call. When another call needs the sequence,
 //! what is worth it is saved to memory as llama.cpp's state of it, and found again there. Of calls that come together and begin
-//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::fixed`]) a
+//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::shared_prefix`]) a
 //! worker is told when it starts, and again when an edit changes it: it is prepared while no call's prompt waits to be, decoded
 //! while no call wants to be, and the last to go. In a pool eight are kept, and half of its cells at most.
 //!
@@ -199,7 +199,7 @@ mod worker;
 
 pub use program::main;
 
-/// What the integration tests use. It is not an API: any version may change it.
+/// Items that the integration tests use. Any version may change them.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::config::warning::WarningKind;

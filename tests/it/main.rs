@@ -15,6 +15,7 @@ mod config; // the file: layers, texts, tools, reference
 mod config_check; // one run reports all faults, each once
 mod config_problems; // what is wrong with it, and how that is told
 mod config_warnings; // settings that work and are probably a mistake
+mod corpus; // chat templates that the fuzzer found
 mod docs; // what the documentation says is so
 mod doctor; // what it finds, and its report
 mod examples; // each folder, as its README starts it

@@ -1,4 +1,4 @@
-//! What a release promises: its archives, that they run on other machines, and the version of Rust that builds them.
+//! Promises of a release: its archives, the machines that they run on, and the version of Rust that builds them.
 
 use serde::Deserialize;
 use yaml_serde::Value;

@@ -1,5 +1,6 @@
 //! What a service manager is told, by a socket as systemd's.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 
 use crate::support::config::{Folder, ONE};
@@ -9,7 +10,14 @@ use crate::support::{LIMIT, program};
 /// The next message.
 fn next(socket: &UnixDatagram) -> String {
     let mut message = [0; 1024];
-    let length = socket.recv(&mut message).unwrap();
+    let received = loop {
+        // A socket with a timeout is not read again by itself after a signal.
+        match socket.recv(&mut message) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received,
+        }
+    };
+    let length = received.unwrap();
     String::from_utf8_lossy(&message[..length]).into_owned()
 }
 

@@ -150,7 +150,7 @@ impl PromptTemplate {
     /// Compiles the template of `tool`.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// The template has a syntax error, or uses what no argument provides.
     pub(crate) fn of(tool: &PreparedPrompt) -> Result<Self, String> {
         let arguments = tool.arguments.iter();
         let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();

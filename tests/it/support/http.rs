@@ -152,9 +152,12 @@ impl Drop for HttpServer {
 
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
-        head.push(byte[0]);
+    // `bytes` reads again after a signal, which `read` does not.
+    for byte in stream.bytes() {
+        head.push(byte.unwrap());
+        if head.ends_with(b"\r\n\r\n") {
+            break;
+        }
     }
     String::from_utf8(head).unwrap()
 }
