@@ -176,6 +176,8 @@ fn edited(base: &Config, address: &Address) -> Option<Config> {
         "path" => "=tests/models/tiny-crab-chat.F16.gguf",
         "lora" => ".path=tests/models/tiny-crab-lora.gguf",
         "template_arguments" => ".a=b",
+        "logit_bias" => ".a=1",
+        "cache_type_k" | "cache_type_v" => "=f32",
         "tokens" => ".alice.token=secret",
         "session_secret" => "=0123456789abcdef0123456789abcdef",
         _ => "=debug",
