@@ -56,11 +56,6 @@ pub(crate) fn devices() -> Vec<Device> {
     Vec::new()
 }
 
-#[expect(
-    clippy::missing_errors_doc,
-    clippy::unused_self,
-    reason = "the interface is that of `llama.rs`"
-)]
 impl Model {
     /// Sends llama.cpp's log into tracing.
     pub(crate) fn capture_logs() {}
