@@ -5,6 +5,7 @@
 
 mod contents;
 mod error;
+mod fault;
 mod file_id;
 mod kind;
 pub(crate) mod memory;
@@ -19,10 +20,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use contents::Contents;
-pub(crate) use error::{GgufError, Substitute};
+pub(crate) use error::GgufError;
+use fault::{Fault, Read1};
 pub(crate) use file_id::FileId;
 pub(crate) use kind::FileKind;
-use reader::{Fault, Read1, Reader};
+use reader::Reader;
 pub(crate) use tuning::Tuning;
 pub(crate) use weights::Weights;
 

@@ -6,8 +6,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser};
 
 use super::Cli;
-use crate::commands::install::clients::names;
 use crate::config::Overrides;
+use crate::mcp_clients::names;
 
 /// Which client is told of which server.
 #[derive(Debug, Args)]

@@ -1,6 +1,5 @@
 //! `llama-mcp-server install`: tells a client of this server, in the client's own file. What could not be served is not installed.
 
-pub(crate) mod clients;
 pub(crate) mod edit;
 pub(crate) mod place;
 pub(crate) mod write;
@@ -20,7 +19,7 @@ use crate::cli::install::{InstallArgs, overrides};
 use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
-use clients::{CLIENTS, Client};
+use crate::mcp_clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
 use place::{Folders, find, folders};
 use write::Found;

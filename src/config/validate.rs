@@ -62,6 +62,12 @@ impl Fault {
     }
 }
 
+/// The way out of an unknown key, and the key that was probably meant.
+struct Meant {
+    hint: String,
+    address: Option<Address>,
+}
+
 impl Default for Shape {
     fn default() -> Self {
         let schema = Value::from(schema());

@@ -11,10 +11,10 @@ use super::decoder::{Decoder, Row, Sampled};
 use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary};
 use super::limits::{Facts, Limits};
-use super::prompt::Vocabulary;
 use super::thinking::blocks::Start;
 use super::timing::Timing;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{EngineError, EngineErrorKind, SamplingParams};
 use crate::config::LoadSettings;
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use controls::{ControlTexts, Marks};
 use cuts::Cuts;
-pub(crate) use cuts::{Neighbours, Special};
 use tokens::EXACT;
 
 use super::grammar::Grammar;
@@ -24,36 +23,8 @@ use super::thinking::blocks::{Blocks, MarkerTokens, Start};
 use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
-
-/// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
-pub(crate) trait Vocabulary: Sync {
-    /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
-    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
-    /// The token that begins a text, where there is one.
-    fn bos(&self) -> Option<Token>;
-    /// Whether the model wants it at the beginning of every prompt.
-    fn adds_bos(&self) -> bool;
-    /// The texts that stand for tokens of their own with a meaning to the model: control tokens, and the role markers
-    /// of `template`, which some vocabularies class otherwise. None is empty.
-    fn control_texts(&self, template: &str) -> Vec<String>;
-    /// Bytes of the longest token.
-    fn longest_token(&self) -> usize;
-    /// The tokens that are white space, in order.
-    fn blanks(&self) -> Vec<Token>;
-    /// Returns the texts of all special tokens. No text is empty.
-    fn special_texts(&self) -> Vec<String>;
-    /// Returns the tokens that are taken out of a text before all others. `None` if a text cannot be cut behind them.
-    fn specials(&self) -> Option<Vec<Special>> {
-        None
-    }
-    /// Returns the pairs of characters that are side by side in a token. `None` if a text cannot be cut between others.
-    fn neighbours(&self) -> Option<Neighbours> {
-        None
-    }
-    /// Returns the tokens with which `text` may begin, ignoring a space before it, and the number of its bytes that each covers.
-    fn begins(&self, text: &str) -> Vec<(Token, usize)>;
-}
 
 /// A prompt ready for the scheduler.
 #[derive(Debug)]

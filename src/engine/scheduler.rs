@@ -14,7 +14,6 @@
 mod active;
 mod admit;
 mod cache;
-mod reasoning;
 mod start;
 mod warm;
 

@@ -5,8 +5,9 @@ use std::iter::zip;
 use serde::{Deserialize, Serialize};
 
 use super::prefix::common;
-use super::prompt::{PromptBuilder, Vocabulary};
+use super::prompt::PromptBuilder;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{Conversation, EngineError};
 
 /// The prompts of a tool, by two of them that differ in all that a caller gives: what they begin with is fixed.

@@ -4,7 +4,7 @@
 //! [`Thinking`] (a tag can span pieces), [`Stops`] (so can a stop string). For the same bytes the text is the same however they are
 //! split over tokens.
 
-use super::thinking::Thinking;
+use super::thinking::{Thinking, overlap};
 
 /// Incremental UTF-8: keeps an incomplete character until its rest comes; what can never become one is U+FFFD.
 #[derive(Debug, Default)]
@@ -85,17 +85,6 @@ impl Stops {
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&std::mem::take(&mut self.held));
     }
-}
-
-/// The length of the longest end of `text` that is a beginning of `word`.
-pub(super) fn overlap(text: &str, word: &str) -> usize {
-    // The text that is held is short, the word may not be: so look from the text's side.
-    let from = text.len().saturating_sub(word.len());
-    text.char_indices()
-        .map(|(at, _)| &text[at..])
-        .filter(|end| text.len() - end.len() >= from)
-        .find(|end| word.starts_with(*end))
-        .map_or(0, str::len)
 }
 
 /// The whole way from bytes to the answer's text.

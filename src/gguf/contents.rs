@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::reader::{Fault, Read1};
+use super::fault::{Fault, Read1};
 use super::weights::Weights;
 
 /// The contents of a file, as far as they are of use.

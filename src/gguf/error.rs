@@ -4,7 +4,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::FileKind;
+use super::fault::Substitute;
+use super::kind::FileKind;
 
 /// A file that cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -126,41 +127,6 @@ pub(crate) enum GgufError {
         /// What is wrong.
         cause: &'static str,
     },
-}
-
-/// A file that a download yields if it does not fetch the model itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
-pub(crate) enum Substitute {
-    /// The small file that Git LFS stores in place of a large one.
-    #[strum(to_string = "a Git LFS pointer")]
-    LfsPointer,
-    /// The web page about a file.
-    #[strum(to_string = "a web page")]
-    WebPage,
-}
-
-impl Substitute {
-    /// Detects such a file from its `beginning`.
-    pub(super) fn of(beginning: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(beginning).to_lowercase();
-        let text = text.trim_start();
-        if text.starts_with("version https://git-lfs") {
-            Some(Self::LfsPointer)
-        } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
-            Some(Self::WebPage)
-        } else {
-            None
-        }
-    }
-
-    fn hint(self) -> &'static str {
-        match self {
-            Self::LfsPointer => "run `git lfs pull` in its repository, or download the file itself",
-            Self::WebPage => {
-                "download the file itself; on Hugging Face, its link has `/resolve/` instead of `/blob/`"
-            }
-        }
-    }
 }
 
 /// Formats the architecture for the text after the kind of a file.

@@ -1,38 +1,11 @@
 //! The bytes of a GGUF file: magic, metadata, tensors. Nothing is trusted: no length is allocated before the file is known
 //! to be that long, only what is of use is kept, and both that and the way through the header have a bound.
 
-use std::io::{self, BufReader, Read, Seek};
-use std::ops::RangeInclusive;
+use std::io::{BufReader, Read, Seek};
 
-use super::Substitute;
 use super::contents::{Contents, MAX_NUMBERS, Value, is_kept};
+use super::fault::{Fault, Read1, Substitute};
 use super::tensor::Tensor;
-
-/// Why a file was not read to its end.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Io(io::Error),
-    NotGguf(String),
-    /// Another file was downloaded instead of the model.
-    Substitute(Substitute),
-    Version(u32),
-    Truncated(String),
-    Malformed(&'static str),
-    /// A number that llama.cpp does not take.
-    OutOfRange {
-        key: String,
-        value: u64,
-        range: RangeInclusive<u64>,
-    },
-    /// A tensor with which llama.cpp cannot compute.
-    TensorType {
-        tensor: String,
-        kind: &'static str,
-        is_removed: bool,
-    },
-}
-
-pub(super) type Read1<T> = Result<T, Fault>;
 
 #[derive(Debug)]
 pub(super) struct Reader<R> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::clients::Client;
+use crate::mcp_clients::Client;
 
 /// The folders that the names in [`Client::files`] stand for. One that this system has not is missing.
 pub(crate) type Folders = BTreeMap<&'static str, PathBuf>;
@@ -83,8 +83,8 @@ fn beginning(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clients::CLIENTS;
     use super::*;
+    use crate::mcp_clients::CLIENTS;
 
     /// Where every client's file may be.
     fn all(folders: &[(&'static str, &str)]) -> String {

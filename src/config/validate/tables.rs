@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::Shape;
 use super::dotted::{allowed_name, has_word, is_group};
-use super::unknown::Meant;
+use super::{Meant, Shape};
 use crate::config::address::Address;
 use crate::config::foreign;
 

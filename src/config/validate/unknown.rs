@@ -3,16 +3,10 @@
 use serde_json::Value;
 
 use super::messages::{nearest, similar};
-use super::{Fault, Shape, dotted, tables};
+use super::{Fault, Meant, Shape, dotted, tables};
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-
-/// The way out of an unknown key, and the key that was probably meant.
-pub(super) struct Meant {
-    pub(super) hint: String,
-    pub(super) address: Option<Address>,
-}
 
 /// The tables whose keys are offered, and how the file spells them. Models have the same keys as `[defaults]`.
 const HOMES: [(&[&str], &str); 7] = [

@@ -5,9 +5,9 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
 use crate::engine::grammar::GrammarVocabulary;
-use crate::engine::prompt::{Neighbours, Special, Vocabulary};
 use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
+use crate::engine::vocabulary::{Neighbours, Special, Vocabulary};
 
 /// The model's vocabulary; may be used beside the decoder, from another thread.
 #[derive(Debug)]

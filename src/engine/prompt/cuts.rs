@@ -9,26 +9,13 @@
 //! are side by side in no token. That bounds runs of characters that the vocabulary lacks: each of them moves all tokens before it
 //! (`resegment`).
 
-use std::collections::HashSet;
-
 use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 
 use crate::engine::EngineError;
+use crate::engine::vocabulary::{Neighbours, Special};
 
 /// Bytes from which on a piece ends at the next place where the text can be cut.
 const PIECE: usize = 1024;
-
-/// A token that llama.cpp takes out of a text before everything else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Special {
-    /// The text of the token, as llama.cpp searches for it. Not empty.
-    pub text: String,
-    /// Whether it is recognised in the text of a template only.
-    pub is_control: bool,
-}
-
-/// Pairs of characters that are side by side in a token. A space is U+2581, as in the tokens.
-pub(crate) type Neighbours = HashSet<[char; 2]>;
 
 /// Finds the places where a text can be cut.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use super::super::queue::{Waiting, waits};
 use super::super::text::Output;
 use super::super::token::Token;
 use super::super::{Update, Usage};
-use super::active::Active;
-use super::reasoning::Reasoning;
+use super::active::{Active, Reasoning};
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {

@@ -5,7 +5,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::budget::check_bytes;
 use super::filters::by_name;
-use super::python::{centered, checked_width};
+use super::padding::{centered, checked_width};
 
 /// The largest distance of tab stops: a text of tabs grows by it.
 const MAX_TAB: usize = 64;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::prompts::Job;
+use crate::engine::Conversation;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
 /// Most bytes of a conversation in the lane of short prompts: milliseconds of work.
@@ -27,6 +28,24 @@ const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
 
 /// See [`LIMIT_OF_SHORT`].
 const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
+
+/// What is to be prepared.
+pub(super) enum Job {
+    /// The prompt of the call of this number.
+    Call(u64, Conversation),
+    /// A shared prefix, and the number of its set.
+    Fixed(u64, Box<FixedPrompt>),
+}
+
+impl Job {
+    /// Returns the bytes of its conversation.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Call(_, conversation) => conversation.bytes(),
+            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
+        }
+    }
+}
 
 /// A lane: a thread that prepares prompts, and its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
-use super::lanes::{Inbox, Lane, Progress, Stage};
+use super::lanes::{Inbox, Job, Lane, Progress, Stage};
 use super::{Events, Input, caught};
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
@@ -16,24 +16,6 @@ use crate::engine::token::Token;
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
 use crate::threads::SystemLimit;
-
-/// What is to be prepared.
-pub(super) enum Job {
-    /// The prompt of the call of this number.
-    Call(u64, Conversation),
-    /// A shared prefix, and the number of its set.
-    Fixed(u64, Box<FixedPrompt>),
-}
-
-impl Job {
-    /// Returns the bytes of its conversation.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Call(_, conversation) => conversation.bytes(),
-            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
-        }
-    }
-}
 
 /// A job that has ended.
 #[expect(

@@ -11,7 +11,7 @@ pub(crate) struct Client {
     pub name: &'static str,
     /// As people call it.
     pub title: &'static str,
-    /// Where its file may be, best first. `{home}` and the like are [`super::place::Folders`]; a folder's name may end in `*`.
+    /// Where its file may be, best first. `{home}` and the like are the keys of `commands::install::place::Folders`; a folder's name may end in `*`.
     pub files: &'static [&'static str],
     /// It is installed where the file itself exists; else where the file's folder does.
     pub is_known_by_file: bool,
