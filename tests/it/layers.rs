@@ -16,7 +16,7 @@ const WALLS: [(&str, &[&str]); 25] = [
     ("clap_complete", &["cli/manual"]),
     ("clap_mangen", &["cli/manual"]),
     ("figment", &["config/load/effective"]),
-    ("hyper", &["transport/guard", "transport/http"]),
+    ("hyper", &["transport/http"]),
     ("jsonc_parser", &["commands/install/edit"]),
     (
         "jsonschema",
