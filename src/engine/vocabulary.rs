@@ -1,23 +1,23 @@
-//! What preparing a prompt must know of a model's vocabulary.
+//! The vocabulary of a model, as far as preparing a prompt needs it.
 
 use std::collections::HashSet;
 
 use super::token::Token;
 
-/// What preparing a prompt needs of a vocabulary; called from threads beside the model's.
+/// A model's vocabulary. Threads other than the model's use it, too.
 pub(crate) trait Vocabulary: Sync {
-    /// The tokens of `text`, nothing added; control tokens are recognised only where `parse_special` says so.
+    /// Returns the tokens of `text`, with nothing added. Control tokens are recognised only with `parse_special`.
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
-    /// The token that begins a text, where there is one.
+    /// Returns the token that begins a text; `None` if the vocabulary has none.
     fn bos(&self) -> Option<Token>;
-    /// Whether the model wants it at the beginning of every prompt.
+    /// Returns whether every prompt must begin with that token.
     fn adds_bos(&self) -> bool;
     /// The texts that stand for tokens of their own with a meaning to the model: control tokens, and the role markers
     /// of `template`, which some vocabularies class otherwise. None is empty.
     fn control_texts(&self, template: &str) -> Vec<String>;
-    /// Bytes of the longest token.
+    /// Returns the length of the longest token, in bytes.
     fn longest_token(&self) -> usize;
-    /// The tokens that are white space, in order.
+    /// Returns the tokens that are white space, in order.
     fn blanks(&self) -> Vec<Token>;
     /// Returns the texts of all special tokens. No text is empty.
     fn special_texts(&self) -> Vec<String>;

@@ -1,9 +1,9 @@
-//! What the header of a file can have wrong.
+//! Faults in the header of a file.
 
 use std::io;
 use std::ops::RangeInclusive;
 
-/// Why a file was not read to its end.
+/// The reason why a file was not read to its end.
 #[derive(Debug)]
 pub(super) enum Fault {
     Io(io::Error),

@@ -1,24 +1,24 @@
-//! How calls end.
+//! Outcomes of calls.
 
 use strum::{EnumIter, IntoStaticStr};
 
 use crate::error_code::ErrorCode;
 
-/// How a call ended.
+/// The kind of a call's end, as metrics and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
-    /// The answer is whole.
+    /// The answer is complete.
     Stop,
-    /// It was cut at its longest.
+    /// The answer was truncated by a limit of its length.
     Length,
-    /// It was cut at its deadline.
+    /// The answer was truncated at its deadline.
     Deadline,
-    /// Something was wrong with the call, or failed.
+    /// The call was invalid, or failed.
     Error,
-    /// Too many waited already.
+    /// The queue was full.
     Busy,
-    /// Nobody waited for it any more.
+    /// The client no longer waited for the answer.
     Cancelled,
 }
 
@@ -28,16 +28,16 @@ impl Outcome {
     }
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallEnd {
-    /// For the counts.
+    /// The kind of the end.
     pub outcome: Outcome,
-    /// Where there was no answer.
+    /// The error; `None` if there was an answer.
     pub error: Option<ErrorCode>,
-    /// Of its prompt, where that was read.
+    /// Tokens of the prompt; `None` if it was never tokenised.
     pub prompt_tokens: Option<u32>,
-    /// That were written.
+    /// Generated tokens.
     pub completion_tokens: Option<u32>,
 }
 

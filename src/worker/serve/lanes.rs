@@ -29,7 +29,7 @@ const LIMIT_OF_SHORT: Duration = Duration::from_mins(1);
 /// See [`LIMIT_OF_SHORT`].
 const LIMIT_OF_LONG: Duration = Duration::from_mins(5);
 
-/// What is to be prepared.
+/// A prompt that is to be prepared.
 pub(super) enum Job {
     /// The prompt of the call of this number.
     Call(u64, Conversation),
