@@ -11,7 +11,7 @@
       inherit (nixpkgs) lib;
 
       # After an edit of Cargo.lock: scripts/update-cargo-hash.sh
-      cargoHash = "sha256-BUBbYlgokWlBX7K8/d+puihwHJqMBiGaTKx2AP+PdsE=";
+      cargoHash = "sha256-qtfqzMSChDis8HX6siHUJAlqbxdJ+La2s4A/OZQgi90=";
 
       # Nixpkgs has no x86_64-darwin any more.
       systems = [

@@ -10,8 +10,8 @@ pub(crate) mod compaction;
 pub(crate) mod decoder;
 pub(crate) mod device;
 #[cfg_attr(
-    not(feature = "llama"),
-    allow(dead_code, reason = "only the sampler of llama.cpp follows grammars")
+    not(any(test, feature = "llama")),
+    expect(dead_code, reason = "only the sampler of llama.cpp follows grammars")
 )]
 pub(crate) mod grammar;
 pub(crate) mod limits;
@@ -27,6 +27,7 @@ pub(crate) mod text;
 pub(crate) mod thinking;
 pub(crate) mod timing;
 pub(crate) mod token;
+pub(crate) mod vocabulary;
 
 use std::time::Duration;
 

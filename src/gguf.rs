@@ -9,6 +9,7 @@
 
 mod contents;
 mod error;
+mod fault;
 mod file_id;
 mod kind;
 pub(crate) mod memory;
@@ -23,10 +24,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use contents::Contents;
-pub(crate) use error::{GgufError, Substitute};
+pub(crate) use error::GgufError;
+use fault::{Fault, ReadResult};
 pub(crate) use file_id::FileId;
 pub(crate) use kind::FileKind;
-use reader::{Fault, ReadResult, Reader};
+use reader::Reader;
 pub(crate) use tuning::Tuning;
 pub(crate) use weights::Weights;
 

@@ -18,32 +18,27 @@
 //!
 //! # Layers
 //!
-//! A module may import its own layer and those below it; `tests/it/layers.rs` reads the sources and checks it.
+//! A module imports from its own layer and those below it, and no modules import each other in a circle without a reason.
+//! `tests/it/layers.rs` reads this table and the sources, and checks both.
 //!
 //! | layer | modules | holds |
 //! | --- | --- | --- |
-//! | 11 | [`cli`], [`commands`], [`app`], [`program`], `main` | what was typed; sub-commands; wiring and lifetime |
-//! | 10 | [`reload`] | edits |
-//! | 9 | [`check`], [`live`] | whether a configuration can be run; the running parts of the server |
-//! | 8 | [`transport`] | how messages come and go |
-//! | 7 | [`mcp`] | JSON-RPC, revisions, the dispatcher, progress |
-//! | 6 | [`tools`], [`status`] | arguments → request, generation → result; how the server is |
+//! | 12 | `main`, [`program`], `fuzzing` | the program from its command line to its exit code; what the fuzz targets call |
+//! | 11 | [`app`], [`commands`] | wiring and lifetime; subcommands |
+//! | 10 | [`reload`] | edits of the configuration |
+//! | 9 | [`check`], [`cli`], [`live`] | whether a configuration can be run; the command line; the running parts of the server |
+//! | 8 | [`transport`] | stdio and HTTP |
+//! | 7 | [`mcp`] | JSON-RPC, protocol revisions, the dispatcher, progress |
+//! | 6 | [`tools`], [`status`] | arguments → request, generation → result; the status of the server |
 //! | 5 | [`registry`] | which models are loaded, and which of them serves a call |
 //! | 4 | [`backend`] | what runs a model: the seam between the registry and processes |
 //! | 3 | [`worker`] | the wire protocol, and the process of a model |
 //! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
 //! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
+//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mcp_clients`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, the clients that `install` supports, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
 //!
-//! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls, checked by the same
-//! test: `llama_cpp_2` in `engine/llama.rs` and below it, `clap` in `cli.rs`, below it and in `program.rs`,
-//! `clap_complete` and `clap_mangen` in `cli/manual.rs`, `jsonc_parser` in `commands/install/edit.rs`, `minijinja` in
-//! `engine/template.rs`, in `tools/typed/prompt.rs` and below both, `figment` in `config/load/effective.rs`, `notify` in `reload/watch.rs` and below it, `llguidance`
-//! in `engine/grammar.rs`, `landlock` in `worker/sandbox/files.rs`, `seccompiler` and `libc` in `worker/sandbox/system_calls.rs` and below it, `toml` and `schemars` in
-//! `config`, `jsonschema` there, below `schema` and in `fuzzing.rs`, `jsonschema_regex` in `schema/pattern.rs`, `regex_syntax` there and in `schema/portable.rs`, `axum`, `hyper`
-//! and `tower_http` in `transport/guard.rs`, `transport/http.rs` and below it, `argon2` and `blake2` in `transport/http/session_id.rs`,
-//! `prometheus_client` in `telemetry/metrics.rs` and below it, `ureq` in `commands/server.rs`, `sd_notify` in `supervisor.rs`, `sysinfo` in `memory.rs`, `process.rs` and below it,
-//! `tikv_jemalloc_ctl` in `heap.rs`.
+//! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls: `tests/it/layers.rs` lists the crates
+//! that only some modules may name, and those modules.
 //!
 //! # Threads
 //!
@@ -51,11 +46,14 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | the runtime's two | move messages; they wait for nothing else. The runtime's blocking threads make the prompts of typed tools, check finished answers, derive keys of sessions, render metrics, read an edited configuration, and look at models' files, one model at a time |
-//! | stdin, stdout | over stdio: one reads, one writes, one watches whether stdout has a reader (a blocked read cannot be cancelled) |
+//! | the runtime's two | move messages, and never block |
+//! | the runtime's blocking threads | render the prompts of typed tools, try schemas of calls, check finished answers, derive keys of sessions, render metrics, read an edited configuration, and look at models' files, one model at a time |
+//! | `reader`, `writer`, `watcher` | over stdio: read, write, and watch whether stdout has a reader (a blocked read cannot be cancelled) |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |
-//! | one for each process of [`worker::trials`] | reads its results |
+//! | `results` | reads the results of a process of [`worker::trials`] |
+//! | `output`, `reaper` | read the output of a process of [`worker::machine`], and wait for the end of one that took too long |
+//! | unnamed, short-lived | each reading of a schema and each use of a template, with the stack that it may need |
 //! | the log's, the file watcher's, jemalloc's | write the log, watch the configuration, return memory to the system |
 //!
 //! Threads of a worker:
@@ -63,10 +61,12 @@
 //! | thread | does |
 //! | --- | --- |
 //! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
-//! | stdin, load | one reads commands; one loads the model and ends |
+//! | `commands` | reads commands |
+//! | `loader` | loads the model and ends |
 //! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns`, `signals` | one waits for the CPUs ([`worker::cpu_lock`]), one for SIGTERM |
-//! | short-lived | each rendering and each tokenisation, with the stack that it may need |
+//! | `turns` | waits for the CPUs ([`worker::cpu_lock`]) |
+//! | `signals` | waits for SIGTERM |
+//! | unnamed, short-lived | each rendering and each tokenisation, with the stack that it may need |
 //!
 //! # What is counted
 //!
@@ -181,6 +181,7 @@ mod heap;
 mod json;
 mod live;
 mod mcp;
+mod mcp_clients;
 mod memory;
 mod printable;
 mod process;

@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod log_file;
 pub(crate) mod metrics;
+mod outcome;
 
 use std::collections::VecDeque;
 use std::env;

@@ -6,6 +6,7 @@
 pub(crate) mod answering;
 pub(crate) mod arguments;
 pub(crate) mod chat;
+mod conversation;
 pub(crate) mod instructions;
 pub(crate) mod shared_prefix;
 pub(crate) mod structured;
@@ -207,7 +208,9 @@ impl Catalog {
             let answering = Answering::new(tool, model, edition, log_prompts, registry);
             Tool::new(tool, answering).map(Arc::new)
         };
-        let own: Vec<ToolConfig> = models().filter_map(|(model, _)| model.own_tool()).collect();
+        let own: Vec<ToolConfig> = models()
+            .filter_map(|(model, _)| ToolConfig::own_of(model))
+            .collect();
         let aliases = config.models.iter().flat_map(|model| {
             let name = model.tool_name.iter();
             name.flat_map(|name| {

@@ -6,8 +6,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser};
 
 use super::Cli;
-use crate::commands::install::clients::names;
 use crate::config::Overrides;
+use crate::mcp_clients::names;
 
 /// Arguments of `llama-mcp-server install`.
 #[derive(Debug, Args)]

@@ -3,7 +3,6 @@
 //! Checks the configuration of the server first: one that cannot be served is not installed.
 
 pub(crate) mod client_file;
-pub(crate) mod clients;
 pub(crate) mod edit;
 pub(crate) mod locate;
 
@@ -22,8 +21,8 @@ use crate::cli::install::{InstallArgs, overrides};
 use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
+use crate::mcp_clients::{CLIENTS, Client};
 use client_file::ClientFile;
-use clients::{CLIENTS, Client};
 use edit::{Entry, Slot};
 use locate::{Folders, find, folders};
 

@@ -17,7 +17,6 @@ use super::file::{
 };
 use super::sampling::SamplingParams;
 use super::template_arguments;
-use super::tool::{ToolBody, ToolConfig};
 use super::units::{GpuLayers, Size};
 use crate::gguf;
 use crate::printable::printable;
@@ -179,19 +178,6 @@ impl ModelConfig {
         if self.name == former.name {
             self.source.keep_files_of(&former.source);
         }
-    }
-
-    /// Returns the model's own chat tool; `None` with `tool = false`.
-    pub(crate) fn own_tool(&self) -> Option<ToolConfig> {
-        let title = self.title.clone();
-        Some(ToolConfig {
-            name: self.tool_name.clone()?,
-            title: Some(title.unwrap_or_else(|| format!("Chat with {}", self.full_name()))),
-            description: self.description.clone(),
-            model: self.name.clone(),
-            body: ToolBody::Chat,
-            defaults: self.defaults.clone(),
-        })
     }
 
     /// Returns the full name of the model: the name in its header, else the name of its file. Both are untrusted text.

@@ -63,6 +63,19 @@ pub(crate) struct PreparedPrompt {
 }
 
 impl ToolConfig {
+    /// Returns the chat tool of `model` itself; `None` with `tool = false`.
+    pub(crate) fn own_of(model: &ModelConfig) -> Option<Self> {
+        let title = model.title.clone();
+        Some(Self {
+            name: model.tool_name.clone()?,
+            title: Some(title.unwrap_or_else(|| format!("Chat with {}", model.full_name()))),
+            description: model.description.clone(),
+            model: model.name.clone(),
+            body: ToolBody::Chat,
+            defaults: model.defaults.clone(),
+        })
+    }
+
     /// Returns the prepared prompt; `None` if the tool takes a conversation.
     pub(crate) fn prepared(&self) -> Option<&PreparedPrompt> {
         match &self.body {

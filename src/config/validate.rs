@@ -64,6 +64,13 @@ impl Fault {
     }
 }
 
+/// Suggestion for an unknown key.
+struct Meant {
+    hint: String,
+    /// Key that was probably meant; `None` if that is not certain enough to suppress further errors about it.
+    address: Option<Address>,
+}
+
 impl Default for ConfigSchema {
     fn default() -> Self {
         let schema = Value::from(schema());

@@ -22,9 +22,9 @@ use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 
 use super::limits::{Facts, Limits};
-use super::prompt::Vocabulary;
 use super::thinking::families::{Markers, markers_of};
 use super::timing::Timing;
+use super::vocabulary::Vocabulary;
 pub(crate) use cpu::cpu_backend;
 pub(crate) use decoder::LlamaDecoder;
 pub(crate) use device::devices;

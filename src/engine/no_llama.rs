@@ -11,10 +11,10 @@ use super::decoder::{Decoder, Row, Sampled};
 use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary};
 use super::limits::{Facts, Limits};
-use super::prompt::Vocabulary;
 use super::thinking::blocks::Start;
 use super::timing::Timing;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{EngineError, EngineErrorKind, SamplingParams};
 use crate::config::LoadSettings;
 
@@ -56,11 +56,6 @@ pub(crate) fn devices() -> Vec<Device> {
     Vec::new()
 }
 
-#[expect(
-    clippy::missing_errors_doc,
-    clippy::unused_self,
-    reason = "the interface is that of `llama.rs`"
-)]
 impl Model {
     /// Sends llama.cpp's log into tracing.
     pub(crate) fn capture_logs() {}

@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use controls::{ControlTexts, Marks};
 use split::Splitter;
-pub(crate) use split::{AdjacentChars, SpecialToken};
 use tokens::EXACT_COUNT_LIMIT;
 
 use super::grammar::Grammar;
@@ -30,36 +29,8 @@ use super::thinking::blocks::{Blocks, MarkerTokens, Start};
 use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{Conversation, EngineError, EngineErrorKind, Message, ThinkingOutput};
-
-/// A vocabulary, as prompts use it. Called from other threads than the decoder's.
-pub(crate) trait Vocabulary: Sync {
-    /// Returns the tokens of `text`, without any added. Control tokens are parsed only if `parse_special`.
-    fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token>;
-    /// Returns the token that begins a text (BOS), if there is one.
-    fn bos(&self) -> Option<Token>;
-    /// Returns whether the model requires the BOS token at the beginning of every prompt.
-    fn adds_bos(&self) -> bool;
-    /// Returns the texts of control tokens, and of the role markers in `template`, which some vocabularies class otherwise. No text is
-    /// empty.
-    fn control_texts(&self, template: &str) -> Vec<String>;
-    /// Returns the bytes of the longest token.
-    fn longest_token(&self) -> usize;
-    /// Returns the tokens of white space, in order.
-    fn blanks(&self) -> Vec<Token>;
-    /// Returns the texts of all special tokens. No text is empty.
-    fn special_texts(&self) -> Vec<String>;
-    /// Returns the special tokens, which are matched in a text before all others. `None` if a text cannot be split behind them.
-    fn special_tokens(&self) -> Option<Vec<SpecialToken>> {
-        None
-    }
-    /// Returns the pairs of characters that are adjacent in a token. `None` if a text cannot be split between other pairs.
-    fn adjacent_chars(&self) -> Option<AdjacentChars> {
-        None
-    }
-    /// Returns the tokens with which `text` may begin, ignoring a leading space, and the number of its bytes that each one covers.
-    fn begins(&self, text: &str) -> Vec<(Token, usize)>;
-}
 
 /// A prompt for the scheduler.
 #[derive(Debug)]

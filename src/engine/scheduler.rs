@@ -26,7 +26,6 @@
 mod active;
 mod admit;
 mod cache;
-mod reasoning;
 mod start;
 mod warm;
 

@@ -5,8 +5,9 @@ use std::iter::zip;
 use serde::{Deserialize, Serialize};
 
 use super::prefix::common_prefix_len;
-use super::prompt::{PromptBuilder, Vocabulary};
+use super::prompt::PromptBuilder;
 use super::token::Token;
+use super::vocabulary::Vocabulary;
 use super::{Conversation, EngineError};
 
 /// Two sample prompts of a tool that differ in everything that a caller gives. Their common prefix is fixed.

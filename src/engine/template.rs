@@ -12,6 +12,7 @@ mod budget;
 mod filters;
 mod methods;
 mod omission;
+mod padding;
 mod python;
 mod repair;
 mod stack;

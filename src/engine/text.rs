@@ -3,7 +3,7 @@
 //! The stages are [`Utf8`], [`Thinking`] and [`Stops`]. Each holds back only what it cannot decide yet, because a character, a
 //! marker or a stop string can span several tokens. The text depends only on the bytes, not on how they are split into tokens.
 
-use super::thinking::Thinking;
+use super::thinking::{Thinking, overlap};
 
 /// Incremental UTF-8 decoder. It holds back an incomplete character, and replaces invalid bytes with U+FFFD.
 #[derive(Debug, Default)]
@@ -84,17 +84,6 @@ impl Stops {
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&std::mem::take(&mut self.held));
     }
-}
-
-/// Returns the length of the longest end of `text` that is a beginning of `word`.
-pub(super) fn overlap(text: &str, word: &str) -> usize {
-    // `text` is short and `word` may be long, so iterate over `text`.
-    let from = text.len().saturating_sub(word.len());
-    text.char_indices()
-        .map(|(at, _)| &text[at..])
-        .filter(|end| text.len() - end.len() >= from)
-        .find(|end| word.starts_with(*end))
-        .map_or(0, str::len)
 }
 
 /// The text of an answer, from the bytes of its tokens.

@@ -15,7 +15,6 @@ mod tags;
 
 use std::sync::Arc;
 
-use super::text::overlap;
 use families::Markers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,6 +349,17 @@ impl Thinking {
             out.push_str(&visible);
         }
     }
+}
+
+/// Returns the length of the longest end of `text` that is a beginning of `word`.
+pub(super) fn overlap(text: &str, word: &str) -> usize {
+    // The text that is held is short, the word may not be: so look from the text's side.
+    let from = text.len().saturating_sub(word.len());
+    text.char_indices()
+        .map(|(at, _)| &text[at..])
+        .filter(|end| text.len() - end.len() >= from)
+        .find(|end| word.starts_with(*end))
+        .map_or(0, str::len)
 }
 
 #[cfg(test)]

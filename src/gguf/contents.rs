@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::reader::{Fault, ReadResult};
+use super::fault::{Fault, ReadResult};
 use super::weights::Weights;
 
 /// The relevant contents of a file.

@@ -4,7 +4,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::FileKind;
+use super::fault::Substitute;
+use super::kind::FileKind;
 
 /// A reason why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -107,41 +108,6 @@ pub(crate) enum GgufError {
         /// Description of the fault, as a sentence.
         cause: &'static str,
     },
-}
-
-/// A file that is downloaded by mistake in place of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
-pub(crate) enum Substitute {
-    /// The small file that Git LFS stores in place of a large one.
-    #[strum(to_string = "a Git LFS pointer")]
-    LfsPointer,
-    /// The web page about a file.
-    #[strum(to_string = "a web page")]
-    WebPage,
-}
-
-impl Substitute {
-    /// Recognises a substitute by the `beginning` of the file.
-    pub(super) fn recognise(beginning: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(beginning).to_lowercase();
-        let text = text.trim_start();
-        if text.starts_with("version https://git-lfs") {
-            Some(Self::LfsPointer)
-        } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
-            Some(Self::WebPage)
-        } else {
-            None
-        }
-    }
-
-    fn hint(self) -> &'static str {
-        match self {
-            Self::LfsPointer => "run `git lfs pull` in its repository, or download the file itself",
-            Self::WebPage => {
-                "download the file itself; on Hugging Face, its link has `/resolve/` instead of `/blob/`"
-            }
-        }
-    }
 }
 
 /// Formats the architecture for the text after the kind of a file.

@@ -1,38 +1,11 @@
 //! Parses the bytes of a GGUF file: magic number, metadata and tensors. Nothing in the file is trusted: memory is allocated only after the
 //! file is known to be long enough, only relevant values are kept, and both their size and the length of the header are limited.
 
-use std::io::{self, BufReader, Read, Seek};
-use std::ops::RangeInclusive;
+use std::io::{BufReader, Read, Seek};
 
-use super::Substitute;
 use super::contents::{Contents, MAX_NUMBERS, Value, is_kept};
+use super::fault::{Fault, ReadResult, Substitute};
 use super::tensor::Tensor;
-
-/// A reason why parsing failed.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Io(io::Error),
-    NotGguf(String),
-    /// Another file was downloaded instead of the model.
-    Substitute(Substitute),
-    Version(u32),
-    Truncated(String),
-    Malformed(&'static str),
-    /// A number that llama.cpp does not support.
-    OutOfRange {
-        key: String,
-        value: u64,
-        range: RangeInclusive<u64>,
-    },
-    /// A tensor type that llama.cpp cannot compute with.
-    TensorType {
-        tensor: String,
-        kind: &'static str,
-        is_removed: bool,
-    },
-}
-
-pub(super) type ReadResult<T> = Result<T, Fault>;
 
 #[derive(Debug)]
 pub(super) struct Reader<R> {

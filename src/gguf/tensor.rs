@@ -1,6 +1,6 @@
 //! The tensors of a file: their types and shapes, and whether llama.cpp can compute with them. Pure.
 
-use super::reader::{Fault, ReadResult};
+use super::fault::{Fault, ReadResult};
 
 /// A tensor as the header describes it.
 #[derive(Debug)]

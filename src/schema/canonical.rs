@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::drafts::modernise;
 use super::formats;
 use super::keywords::{self, Keyword};
-use super::references::References;
+use super::references::{References, escaped};
 use super::types::TYPES;
 use super::{Reports, SchemaFault, SchemaNote, Table, fault, note};
 use crate::json::integer::whole_value;
@@ -80,11 +80,6 @@ pub(super) fn with_definitions(mut schema: Value, definitions: Table) -> Value {
         table.insert("$defs".into(), definitions.into());
     }
     schema
-}
-
-/// Returns `name` escaped as a segment of a JSON pointer (RFC 6901).
-pub(super) fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 struct Canonicalizer<'schema> {

@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::canonical::escaped;
 use super::keywords::{self, Keyword};
+use super::references::escaped;
 use super::types::TYPES;
 use super::{Reports, SchemaFault, Table, fault};
 

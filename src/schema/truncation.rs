@@ -4,10 +4,10 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use super::canonical::escaped;
 use super::enforced::Limits;
 use super::lower::Lowered;
 use super::node::{ArrayNode, Kind, Node, ObjectNode};
+use super::references::escaped;
 
 /// Maximum number of nodes that are compared with an answer: nested options multiply.
 const MAX_STEPS: usize = 100_000;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{prometheus_text, text};
 use strum::{EnumIter, IntoStaticStr};
 
-use super::call::{CallEnd, Outcome};
+use super::outcome::{CallEnd, Outcome};
 use crate::process::usage::Usage;
 
 pub(crate) use known::Names;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::chat::with_system;
+use super::conversation::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
 use crate::backend::CallError;
 use crate::config::{Defaults, ModelConfig, ToolConfig};

@@ -303,31 +303,6 @@ fn template_variables(arguments: &mut ArgumentReader) -> Result<Arguments, Argum
     }
 }
 
-/// Puts the fixed prompt `system` before the text of the first message, if that is a system message, and appends `suffix`. Otherwise adds a
-/// system message of both.
-pub(super) fn with_system(
-    mut messages: Vec<Message>,
-    system: Option<&str>,
-    suffix: Option<String>,
-) -> Vec<Message> {
-    if let Some(system) = system.filter(|system| !system.is_empty()) {
-        match messages
-            .first_mut()
-            .filter(|message| message.role == Role::System)
-        {
-            Some(message) => message.content = format!("{system}\n\n{}", message.content),
-            None => messages.insert(
-                0,
-                Message {
-                    role: Role::System,
-                    content: system.to_owned(),
-                },
-            ),
-        }
-    }
-    with_suffix(messages, suffix)
-}
-
 /// Returns the conversation of a call: its `messages`, or `text` as a message of the user.
 fn conversation(
     text: Option<String>,
@@ -342,32 +317,6 @@ fn conversation(
         (Some(_), Some(_)) => Err(ArgumentError::says("give `text` or `messages`, not both")),
         (None, None) => Err(ArgumentError::says(NEITHER)),
     }
-}
-
-/// Appends `suffix` to the first system message, or adds a system message of it.
-fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Message> {
-    let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
-        return messages;
-    };
-    match messages
-        .iter_mut()
-        .find(|message| message.role == Role::System)
-    {
-        Some(system) => {
-            if !system.content.is_empty() && !suffix.starts_with(char::is_whitespace) {
-                system.content.push(' ');
-            }
-            system.content.push_str(&suffix);
-        }
-        None => messages.insert(
-            0,
-            Message {
-                role: Role::System,
-                content: suffix,
-            },
-        ),
-    }
-    messages
 }
 
 /// Converts a checked argument to the type of its setting. Returns `None` for -1 if the type is unsigned.

@@ -28,7 +28,7 @@ pub(crate) fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
 }
 
 fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
-    let own = model.own_tool();
+    let own = ToolConfig::own_of(model);
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let mut prompts: Vec<FixedPrompt> = Vec::new();
     for prompt in own.iter().chain(tools).filter_map(of_tool) {

@@ -187,9 +187,7 @@ path = "crab.gguf"
 tool = false
 "#;
     let folder = Folder::new("tools", file);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let id = server.request("tools/list", json!({}));
     let listed = server.response(id);
     let tools = listed["result"]["tools"].as_array().unwrap();

@@ -9,7 +9,7 @@ use strum::IntoEnumIterator as _;
 use crate::config_check::{MODEL, checked};
 use crate::support::config::{Folder, text};
 use crate::support::example::repository;
-use crate::support::{Server, gemma, program};
+use crate::support::gemma;
 use llama_mcp_server::internals::WarningKind;
 
 /// The kinds of the warnings of `file`.
@@ -200,9 +200,7 @@ fn warnings_are_reported_next_to_errors() {
 #[test]
 fn a_server_logs_each_warning_once() {
     let folder = Folder::new("logged", &with("idle_ttl = 0", ""));
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let tools = server.request("tools/list", json!({}));
     server.response(tools);
     server.close_stdin();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::config::{Folder, text};
-use crate::support::{Server, gemma, program};
+use crate::support::gemma;
 
 /// A GGUF file of the architecture `architecture`, without tensors.
 fn gguf(architecture: &str) -> Vec<u8> {
@@ -54,9 +54,7 @@ fn check_doctor_and_install_name_the_kind_of_a_file_that_is_not_a_chat_model() {
 #[test]
 fn the_load_names_the_kind_of_a_file_that_replaced_a_model() {
     let folder = Folder::new("kind-at-load", "[models.a]\npath = 'crab.gguf'\n");
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let tools = server.request("tools/list", json!({}));
     server.response(tools);
     std::fs::write(folder.0.join("crab.gguf"), gguf("gemma-embedding")).unwrap();

@@ -67,6 +67,7 @@ fn a_port_in_use_ends_the_start_with_a_sentence() {
     ");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
     let file = TempFile::new("token", b"from-a-file\n");

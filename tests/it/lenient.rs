@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer, json_of, request};
-use crate::support::{Server, modern, program};
+use crate::support::{Server, modern};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -111,9 +111,7 @@ default = "w"
 #[test]
 fn arguments_of_typed_tools_may_be_json_text_by_their_types() {
     let folder = Folder::new("lenient", ECHO);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     for (arguments, prompt) in [
         (
             json!({"n": "3", "share": "1e2", "loud": "true", "tags": "[\"a\",\"1\"]", "counts": "[1, \"2\"]", "word": "5"}),

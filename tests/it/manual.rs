@@ -41,7 +41,7 @@ fn shells_complete_flags_and_commands() {
             "{shell}"
         );
     }
-    if has("bash") {
+    if cfg!(unix) && has("bash") {
         assert_eq!(completed("llama-mcp-server --n_g"), "--n_gpu_layers");
         assert_eq!(completed("llama-mcp-server config sch"), "schema");
         assert_eq!(

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::support::Server;
 use crate::support::config::Folder;
 use crate::support::http::{Client, Events, HttpServer, json_of};
 use crate::support::modern::{REVISION, chat, enveloped, post, request};
-use crate::support::{Server, program};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -102,9 +102,7 @@ fn over_stdio_an_incomplete_or_unknown_claim_is_refused() {
 #[test]
 fn over_stdio_a_cancelled_request_gets_no_answer_and_a_subscription_ends_with_one() {
     let folder = Folder::new("modern", &file("first"));
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let listen = |id: &str| {
         let wanted =
             json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
@@ -261,6 +259,7 @@ fn over_http_progress_comes_as_events_and_closing_the_stream_cancels() {
     assert_eq!(json_of(&mut next)["result"]["content"][0]["text"], LIMA);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn over_http_a_subscription_tells_of_edits_and_is_answered_at_the_end() {
     let folder = Folder::new("modern-http", &file("first"));

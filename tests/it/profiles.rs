@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
 use crate::support::metrics::{get, scraped, series, whole};
-use crate::support::{Server, program, smollm2, workers_of};
+use crate::support::{Server, smollm2, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -31,12 +31,6 @@ kind = "chat"
 temperature = 1.5
 cut_note = false
 "#;
-
-fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    Server::spawn(command)
-}
 
 fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
     let id = server.call_tool(tool, arguments);
@@ -64,7 +58,7 @@ fn two_profiles_share_one_process_and_have_their_own_system_prompts() {
         smollm2().display()
     );
     let folder = Folder::new("profiles", &config);
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let question = json!({"role": "user", "content": PERU});
     for (tool, system) in [("pirate", PIRATE), ("teacher", TEACHER)] {
         let profile = call(&mut server, tool, json!({"messages": [question]}));
@@ -85,7 +79,7 @@ fn two_profiles_share_one_process_and_have_their_own_system_prompts() {
 #[test]
 fn a_profile_takes_all_that_a_models_own_tool_takes() {
     let folder = Folder::new("profile-arguments", &CRAB.replace("tool = false\n", ""));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let id = server.request("tools/list", json!({}));
     let tools = server.response(id)["result"]["tools"].clone();
     let [own, exact, loose] = &tools.as_array().unwrap()[..] else {
@@ -147,7 +141,7 @@ fn a_profile_marks_a_truncated_answer() {
     let prompts = "[tools.plain]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\n\
                    [tools.noted]\nprompt = \"Sing forever.\"\ntemperature = 0\nmax_tokens = 3\ncut_note = true\n";
     let folder = Folder::new("profile-cut", &format!("{CRAB}{prompts}"));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let long = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 3});
     let exact = call(&mut server, "exact", long.clone());
     assert!(text_of(&exact).contains("[cut after 3 tokens"), "{exact}");
@@ -251,7 +245,7 @@ fn a_call_of_a_profile_with_too_long_a_system_prompt_blames_the_profile() {
     let profile = format!("[tools.long]\nkind = \"chat\"\nsystem = \"{system}\"\n");
     let small = CRAB.replace("n_threads = 1", "n_threads = 1\nn_ctx = 512");
     let folder = Folder::new("long-system", &format!("{small}{profile}"));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let result = call(&mut server, "long", json!({"text": "hi"}));
     let error = &result["_meta"]["llama-mcp-server/error"];
     assert_eq!(error["code"], "prompt_too_long", "{result}");
@@ -272,10 +266,8 @@ fn a_call_of_a_profile_with_too_long_a_system_prompt_blames_the_profile() {
 #[test]
 fn an_edit_of_a_profile_is_live_in_the_same_process() {
     let folder = Folder::new("profile-edit", CRAB);
-    let mut server = serve(&folder);
-    let id = server.request("initialize", json!({}));
-    server.response(id);
-    server.notify("notifications/initialized", json!({}));
+    let mut server = folder.serve();
+    server.initialize();
     let before = call(&mut server, "exact", json!({"text": PERU}));
     let workers = workers_of(server.child.id());
     let edited = CRAB.replace("title = \"Exact answers\"", "system = \"You are a crab.\"");

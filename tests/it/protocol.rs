@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, memory_of, program, signal_process, tiny};
+use crate::support::{Server, program, tiny};
 
 fn initialize(server: &mut Server, params: Value) -> Value {
     let id = server.request("initialize", params);
@@ -138,8 +138,11 @@ fn notifications_and_responses_get_no_answer() {
     assert_eq!(server.rest(), Vec::<Value>::new());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_line_over_the_limit_is_refused_without_being_held() {
+    use crate::support::memory_of;
+
     let mut server = Server::tiny(&[]);
     server.send_line(&format!(
         r#"{{"method":"{}","jsonrpc":"2.0","id":"long"}}"#,
@@ -154,8 +157,11 @@ fn a_line_over_the_limit_is_refused_without_being_held() {
     assert!(peak < 64 << 20, "{peak} bytes");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn other_requests_are_served_while_a_generation_runs() {
+    use crate::support::signal_process;
+
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
     let (running, worker) = server.hold("chat");
     let ping = server.request("ping", json!({}));

@@ -3,16 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
-use crate::support::{Server, modern, program};
+use crate::support::{Server, modern};
 
 fn file(keys: &str) -> String {
     format!("[server]\n{keys}\n[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\n")
-}
-
-fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    Server::spawn(command)
 }
 
 /// The results of an answer and of an error, in both eras.
@@ -33,7 +27,7 @@ fn results(server: &mut Server) -> Vec<Value> {
 #[test]
 fn results_of_calls_have_no_meta_and_all_else_is_as_before() {
     let folder = Folder::new("no-meta", &file("result_meta = false"));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     for result in results(&mut server) {
         assert_eq!(result.get("_meta"), None, "{result}");
         assert_ne!(result["content"][0]["text"], "");
@@ -49,7 +43,7 @@ fn results_of_calls_have_no_meta_and_all_else_is_as_before() {
 #[test]
 fn an_edit_of_it_is_live_over_stdio() {
     let folder = Folder::new("meta-live", &file(""));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     for result in results(&mut server) {
         let meta = result["_meta"].as_object().unwrap();
         assert!(meta.keys().any(|key| key.starts_with("llama-mcp-server/")));

@@ -6,6 +6,8 @@ pub(crate) mod config;
 mod edited_model;
 pub(crate) mod example;
 pub(crate) mod http;
+#[cfg(target_os = "linux")]
+mod linux;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod modern;
@@ -27,11 +29,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{memory_of, signal_process, signal_processes, wait_for_end_of};
 use log::Log;
-pub(crate) use process::{
-    memory_of, signal_process, signal_processes, spawn_piped, wait_for_child_of, wait_for_end_of,
-    wait_for_worker_of, workers_of,
-};
+pub(crate) use process::{spawn_piped, wait_for_child_of, wait_for_worker_of, workers_of};
 use schema::Conversation;
 
 /// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
@@ -39,8 +40,8 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The program under test.
 pub(crate) fn program() -> Command {
-    #[cfg(unix)]
-    process::stop_ignoring_signals();
+    #[cfg(target_os = "linux")]
+    linux::stop_ignoring_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_llama-mcp-server"));
     command.env_remove("RUST_LOG").env_remove("LLAMA_MCP_AUTH");
     command
@@ -175,6 +176,13 @@ impl Server {
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string(),
         );
         id
+    }
+
+    /// Shakes hands.
+    pub(crate) fn initialize(&mut self) {
+        let id = self.request("initialize", json!({}));
+        self.response(id);
+        self.notify("notifications/initialized", json!({}));
     }
 
     pub(crate) fn notify(&mut self, method: &str, params: Value) {
@@ -322,6 +330,7 @@ impl Server {
 
     /// Begins a call of `tool`, whose model is loaded, and stops the model's process: the call runs until it is cancelled. Returns the
     /// call and the process.
+    #[cfg(target_os = "linux")]
     pub(crate) fn hold(&mut self, tool: &str) -> (u64, u32) {
         let id = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
         assert!(!self.result(id).is_error);
@@ -336,12 +345,14 @@ impl Server {
         self.stdin = None;
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn signal(&self, signal: &str) {
         signal_process(self.child.id(), signal);
     }
 
     /// Waits for the end; what it wrote until then can still be read.
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        #[cfg(target_os = "linux")]
         wait_for_end_of(self.child.id());
         self.child.wait().unwrap()
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::{HttpServer, json_of, read_head, request};
-use crate::support::{modern, signal_process, workers_of};
+use crate::support::modern;
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -124,8 +124,11 @@ fn tokens_are_live() {
     assert_eq!(alice.tools(), ["shout"]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_token_makes_no_more_calls_than_it_may() {
+    use crate::support::{signal_process, workers_of};
+
     let (_folder, server) = server(
         "token-limits",
         "[server.tokens.few]\ntoken = \"few\"\nmax_calls = 1\n[server.tokens.slow]\ntoken = \"slow\"\ncalls_per_minute = 2\n[server.tokens.free]\ntoken = \"free\"\n",
@@ -216,8 +219,11 @@ tools = [\"chet\"]
     assert!(!shown.contains("alices"), "{shown}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn beyond_the_messages_that_may_be_under_way_clients_are_told_to_come_back() {
+    use crate::support::{signal_process, workers_of};
+
     let (_folder, server) = server("messages", "[server]\nmax_calls = 1\n");
     let mut client = server.client();
     assert_eq!(client.chat(json!({"text": PERU})), LIMA);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::example::Example;
-use crate::support::{Server, gemma, program};
+use crate::support::{Server, gemma};
 
 /// The tools of each example, and the server's instructions.
 fn told() -> Vec<(Vec<Value>, String)> {
@@ -136,9 +136,7 @@ max_tokens = 20000
         gemma().display()
     );
     let folder = Folder::new("sizes", &text);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let sizes: Vec<(String, u64)> = list(&mut server)
         .iter()
         .map(|tool| {

@@ -4,8 +4,8 @@ mod random;
 
 use serde_json::{Value, json};
 
+use crate::support::Server;
 use crate::support::config::{Folder, text};
-use crate::support::{Server, program};
 
 /// The tiny model as `crab`, and `tools`.
 fn file(tools: &str) -> String {
@@ -32,12 +32,6 @@ choices = ["Paris", "Lima"]
 [tools.side.arguments.country]
 "#;
 
-fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    Server::spawn(command)
-}
-
 fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
     let id = server.call_tool(tool, arguments);
     server.response(id)["result"].clone()
@@ -46,7 +40,7 @@ fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
 #[test]
 fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
     let folder = Folder::new("typed", &file(CAPITAL));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let free = call(&mut server, "capital", json!({"country": "Peru"}));
     assert_eq!(free["content"][0]["text"], "The capital of Peru is Lima.");
     assert_eq!(free.get("structuredContent"), None);
@@ -67,7 +61,7 @@ fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
 #[test]
 fn clients_are_told_the_arguments_and_the_answer() {
     let folder = Folder::new("typed-list", &file(CAPITAL));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let id = server.request("tools/list", json!({}));
     let tools = server.response(id)["result"]["tools"].clone();
     let find = |name: &str| {
@@ -114,7 +108,7 @@ minimum = 0
 default = 0
 "#;
     let folder = Folder::new("typed-arguments", &file(tools));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     for (arguments, told) in [
         (json!({}), "`text` is missing: it has no default"),
         (
@@ -179,7 +173,7 @@ default = 0
 fn an_answer_that_is_cut_is_an_error_and_never_half_a_json() {
     let tools = CAPITAL.replace("output =", "max_tokens = 8\noutput =");
     let folder = Folder::new("typed-cut", &file(&tools));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let result = call(&mut server, "card", json!({}));
     assert_eq!(result["isError"], true);
     assert_eq!(result.get("structuredContent"), None);
@@ -292,7 +286,7 @@ json_max_string = 5
 output = { type = "object", properties = { song = { type = "string", minLength = 5 } }, required = ["song"] }
 "#;
     let folder = Folder::new("typed-limit", &file(tools));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let short = call(&mut server, "short", json!({}));
     let whole = json!({"country": "Cuba", "capital": "Havana"});
     assert_eq!(short["structuredContent"], whole);
@@ -334,7 +328,7 @@ output = { type = "object", properties = { a = { type = "string", pattern = "^\\
 #[test]
 fn an_edit_of_a_tool_is_live() {
     let folder = Folder::new("typed-live", &file(CAPITAL));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     let id = server.request("initialize", json!({}));
     server.response(id);
     let edited = CAPITAL.replace(

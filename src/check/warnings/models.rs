@@ -25,7 +25,7 @@ pub(super) fn find(
     unused_settings(model, layers);
     idle_time(model, settings, layers);
     unused_model(model, config, layers);
-    if let Some(tool) = model.own_tool() {
+    if let Some(tool) = ToolConfig::own_of(model) {
         prompt_above_context(&tool, model, &model.address("system"), layers);
     }
     let variables = model.defaults.template_arguments.keys();

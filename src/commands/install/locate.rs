@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::clients::Client;
+use crate::mcp_clients::Client;
 
 /// Folders by their names in [`Client::files`]. Folders that this system does not have are left out.
 pub(crate) type Folders = BTreeMap<&'static str, PathBuf>;
@@ -83,8 +83,8 @@ fn with_prefix(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clients::CLIENTS;
     use super::*;
+    use crate::mcp_clients::CLIENTS;
 
     /// Lists the possible files of all clients.
     fn all(folders: &[(&'static str, &str)]) -> String {

@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::ConfigSchema;
 use super::dotted::{allowed_name, has_word, is_group};
-use super::unknown::Meant;
+use super::{ConfigSchema, Meant};
 use crate::config::address::Address;
 use crate::config::foreign;
 

@@ -3,17 +3,10 @@
 use serde_json::Value;
 
 use super::messages::{nearest, similar};
-use super::{ConfigSchema, Fault, dotted, tables};
+use super::{ConfigSchema, Fault, Meant, dotted, tables};
 use crate::config::address::Address;
 use crate::config::file::OF_ONE_MODEL;
 use crate::config::foreign;
-
-/// Suggestion for an unknown key.
-pub(super) struct Meant {
-    pub(super) hint: String,
-    /// Key that was probably meant; `None` if that is not certain enough to suppress further errors about it.
-    pub(super) address: Option<Address>,
-}
 
 /// Tables whose keys are suggested, and how the file spells them. Models have the same keys as `[defaults]`.
 const HOMES: [(&[&str], &str); 7] = [

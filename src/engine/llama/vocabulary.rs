@@ -5,9 +5,9 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
 use crate::engine::grammar::GrammarVocabulary;
-use crate::engine::prompt::{AdjacentChars, SpecialToken, Vocabulary};
 use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
+use crate::engine::vocabulary::{AdjacentChars, SpecialToken, Vocabulary};
 
 /// Vocabulary of a model. Other threads may use it while the decoder works.
 #[derive(Debug)]

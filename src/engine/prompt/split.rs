@@ -8,26 +8,13 @@
 //! An SPM vocabulary only merges characters to tokens, so a text can also be split between two characters that are not adjacent in any
 //! token. That bounds runs of characters that the vocabulary lacks, each of which moves all tokens before it (`resegment`).
 
-use std::collections::HashSet;
-
 use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 
 use crate::engine::EngineError;
+use crate::engine::vocabulary::{AdjacentChars, SpecialToken};
 
 /// Fewest bytes of a piece. A longer piece ends at the next place where the text can be split.
 const MIN_PIECE: usize = 1024;
-
-/// A token that llama.cpp matches in a text before all others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SpecialToken {
-    /// Text of the token, as llama.cpp searches for it; not empty.
-    pub text: String,
-    /// Whether the token is matched only in the text of a template.
-    pub is_control: bool,
-}
-
-/// Pairs of characters that are adjacent in a token. A space is U+2581, as in tokens.
-pub(crate) type AdjacentChars = HashSet<[char; 2]>;
 
 /// Splits texts for one vocabulary.
 #[derive(Debug)]

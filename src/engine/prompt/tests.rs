@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::Role;
 use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::vocabulary::SpecialToken;
 
 fn context(n_ctx: u32) -> ContextSize {
     ContextSize {

@@ -1,15 +1,17 @@
 //! An admitted call: its prompt, its answer so far, and why it ends.
 
+mod reasoning;
+
 use std::time::Instant;
 
 use super::count;
-use super::reasoning::Reasoning;
 use crate::engine::decoder::Row;
 use crate::engine::prefix::MIN_GAIN;
 use crate::engine::queue::milliseconds;
 use crate::engine::text::Output;
 use crate::engine::token::Token;
 use crate::engine::{FinishReason, Generation, Phase, Usage};
+pub(super) use reasoning::Reasoning;
 
 /// Fewest newly decoded tokens for which the state at the end of a prompt is saved. With fewer, an older state does nearly as well.
 const MIN_NEW: usize = 256;

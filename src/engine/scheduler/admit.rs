@@ -8,8 +8,7 @@ use super::super::queue::{QueuedCall, load_and_queue_ms};
 use super::super::text::Output;
 use super::super::token::Token;
 use super::super::{Update, Usage};
-use super::active::ActiveCall;
-use super::reasoning::Reasoning;
+use super::active::{ActiveCall, Reasoning};
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {

@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters as builtin}
 use minijinja_contrib::filters as contrib;
 
 use super::budget;
-use super::python::{centered, checked_width};
+use super::padding::{centered, checked_width};
 
 /// Adds the filters to `environment`.
 pub(super) fn add_to(environment: &mut Environment<'_>) {

@@ -5,7 +5,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::budget::check_bytes;
 use super::filters::assign_arguments;
-use super::python::{centered, checked_width};
+use super::padding::{centered, checked_width};
 
 /// Maximum distance of tab stops, because it multiplies the length of a text of tabs.
 const MAX_TAB: usize = 64;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::families::Markers;
-use crate::engine::prompt::Vocabulary;
 use crate::engine::token::Token;
+use crate::engine::vocabulary::Vocabulary;
 
 /// The way in which a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

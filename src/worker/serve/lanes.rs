@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::prompts::Job;
+use crate::engine::Conversation;
+use crate::engine::shared_prefix::FixedPrompt;
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
 /// Most bytes of a short prompt, which takes milliseconds.
@@ -26,6 +27,24 @@ const SHORT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Longest time to prepare a long prompt. Its thread has a low priority: beside models that use all CPUs it may get a tenth of one.
 const LONG_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A prompt to prepare.
+pub(super) enum Job {
+    /// The id of a call, and its conversation.
+    Call(u64, Conversation),
+    /// The number of a set of shared prefixes, and one of them.
+    Fixed(u64, Box<FixedPrompt>),
+}
+
+impl Job {
+    /// Returns the bytes of the job's conversations.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Call(_, conversation) => conversation.bytes(),
+            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
+        }
+    }
+}
 
 /// One of the two lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

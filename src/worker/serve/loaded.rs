@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::lanes::Lanes;
-use super::prompts::{Job, Prepared, Preparer};
+use super::lanes::{Job, Lanes};
+use super::prompts::{Prepared, Preparer};
 use super::{CallSink, Event, Input, LoopEvent, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;

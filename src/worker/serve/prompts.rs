@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
-use super::lanes::{Inbox, Lane, Progress, Stage};
+use super::lanes::{Inbox, Job, Lane, Progress, Stage};
 use super::{EventSink, Input, catch_panic};
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
@@ -16,24 +16,6 @@ use crate::engine::token::Token;
 use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
 use crate::threads::SystemLimit;
-
-/// A prompt to prepare.
-pub(super) enum Job {
-    /// The id of a call, and its conversation.
-    Call(u64, Conversation),
-    /// The number of a set of shared prefixes, and one of them.
-    Fixed(u64, Box<FixedPrompt>),
-}
-
-impl Job {
-    /// Returns the bytes of the job's conversations.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Call(_, conversation) => conversation.bytes(),
-            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
-        }
-    }
-}
 
 /// The result of a [`Job`].
 #[expect(

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
-use crate::support::{Server, program};
 
 /// Where a process of a model says how many tokens are fixed.
 const READY: &str = "caching shared prefixes tokens=[";
@@ -16,9 +15,7 @@ fn ask(cache_prompt: bool) -> (Option<u64>, [Value; 2]) {
          [tools.capital]\nsystem = \"{rules}\"\nprompt = \"What is the capital of {{{{ country }}}}?\"\n[tools.capital.arguments.country]\n"
     );
     let folder = Folder::new("prefixes", &file);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let results = ["France", "Cuba"].map(|country| {
         let id = server.call_tool("capital", json!({"country": country}));
         let result = server.response(id)["result"].clone();

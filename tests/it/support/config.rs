@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{program, tiny};
+use super::{Server, program, tiny};
 
 /// A folder of its own, with a file in it.
 pub(crate) struct Folder(pub PathBuf);
@@ -42,6 +42,13 @@ impl Folder {
             .args(arguments)
             .envs(variables.iter().copied());
         command.output().unwrap()
+    }
+
+    /// Starts the server in the folder, so that it finds the file.
+    pub(crate) fn serve(&self) -> Server {
+        let mut command = program();
+        command.current_dir(&self.0);
+        Server::spawn(command)
     }
 
     /// What `config show` prints.

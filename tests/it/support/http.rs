@@ -11,7 +11,9 @@ use ureq::{Agent, Body};
 
 use super::log::Log;
 use super::schema::Conversation;
-use super::{LIMIT, program, signal_process, spawn_piped, tiny, wait_for_end_of};
+use super::{LIMIT, program, spawn_piped, tiny};
+#[cfg(target_os = "linux")]
+use super::{signal_process, wait_for_end_of};
 
 /// A running server. Killed with its test.
 pub(crate) struct HttpServer {
@@ -126,16 +128,19 @@ impl HttpServer {
         self.log.wait_for_times(text, times);
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn signal(&self, signal: &str) {
         signal_process(self.child.id(), signal);
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait_for_end_of(self.child.id());
         self.child.wait().unwrap()
     }
 
     /// Ends the server and gives all that it logged.
+    #[cfg(target_os = "linux")]
     pub(crate) fn log(&mut self) -> String {
         self.signal("TERM");
         self.wait();

@@ -4,6 +4,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use sysinfo::{
+    Pid, Process, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind,
+};
+
 use super::LIMIT;
 
 /// Starts a program with its three streams piped.
@@ -16,68 +20,35 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Sends a signal, such as `TERM`. Ignores a process that has already ended.
-pub(crate) fn signal_process(pid: u32, signal: &str) {
-    signal_processes(&[pid], signal);
-}
-
-/// Sends a signal to all of `pids` at once, as terminals and service managers do.
-pub(crate) fn signal_processes(pids: &[u32], signal: &str) {
-    let sent = Command::new("kill")
-        .env("LC_ALL", "C")
-        .arg(format!("-{signal}"))
-        .args(pids.iter().map(u32::to_string))
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&sent.stderr);
-    assert!(
-        sent.status.success() || message.contains("No such process"),
-        "{message}"
-    );
-}
-
-/// Handles signals that this process was started to ignore, as in the background of a shell: the programs that it starts would ignore
-/// them, too.
-pub(crate) fn stop_ignoring_signals() {
-    use signal_hook::consts::{SIGHUP, SIGINT};
-    static DONE: std::sync::Once = std::sync::Once::new();
-    DONE.call_once(|| {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        let ignored = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        for signal in [SIGHUP, SIGINT] {
-            if ignored.is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0) {
-                signal_hook::flag::register(signal, std::sync::Arc::default()).unwrap();
-            }
-        }
-    });
-}
-
 /// Returns the processes that serve the models of server `pid`.
 pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
-    let is_worker = |child: &u32| {
-        let arguments = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        // A process that tries templates has no name.
-        arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| argument.starts_with(b"--name="))
-    };
-    children_of(pid).into_iter().filter(is_worker).collect()
+    // A process that tries templates has no name.
+    children(pid, |process| {
+        let mut arguments = process.cmd().iter();
+        arguments.any(|argument| argument.to_string_lossy().starts_with("--name="))
+    })
+}
+
+/// Returns the processes whose parent is `pid`.
+fn children_of(pid: u32) -> Vec<u32> {
+    children(pid, |_| true)
+}
+
+fn children(pid: u32, is_wanted: impl Fn(&Process) -> bool) -> Vec<u32> {
+    let arguments = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
+    let mut system = System::new().unwrap();
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, arguments);
+    let children = system.processes().values().filter(|process| {
+        process.parent() == Some(Pid::from_u32(pid))
+            && process.status() != ProcessStatus::Zombie
+            && is_wanted(process)
+    });
+    children.map(|process| process.pid().as_u32()).collect()
 }
 
 /// Waits until server `pid` has started a process for a model, and returns its id.
 pub(crate) fn wait_for_worker_of(pid: u32) -> u32 {
     wait_for_first_of(workers_of, pid)
-}
-
-/// The processes whose parent is `pid`.
-fn children_of(pid: u32) -> Vec<u32> {
-    let processes = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    processes
-        .filter(|child| parent_of(*child) == Some(pid))
-        .collect()
 }
 
 /// Waits until process `pid` has a child, and gives it.
@@ -95,38 +66,4 @@ fn wait_for_first_of(processes_of: fn(u32) -> Vec<u32>, pid: u32) -> u32 {
         assert!(started.elapsed() < LIMIT, "{pid} starts no process");
         thread::yield_now();
     }
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    if fields.next() == Some("Z") {
-        return None;
-    }
-    fields.next()?.parse().ok()
-}
-
-/// Waits until process `pid` has ended.
-pub(crate) fn wait_for_end_of(pid: u32) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    // One that is gone already cannot be opened.
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => process,
-        Err(rustix::io::Errno::SRCH) => return,
-        Err(error) => panic!("{pid:?} cannot be watched: {error}"),
-    };
-    let limit = Timespec::try_from(LIMIT).unwrap();
-    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();
-    assert_eq!(ended, 1, "{pid:?} does not end");
-}
-
-/// `VmHWM` or the like of a process, in bytes.
-pub(crate) fn memory_of(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kibibytes * 1024
 }

@@ -7,8 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::engine::llama::with_vocabulary;
-use crate::engine::prompt::Vocabulary;
 use crate::engine::token::Token;
+use crate::engine::vocabulary::Vocabulary;
 
 const CRAB: &str = "tests/models/tiny-crab-chat.Q8_0.gguf";
 const GEMMA: &str = "models/gemma-3-270m-q4_k_m.gguf";

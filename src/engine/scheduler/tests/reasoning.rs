@@ -3,11 +3,12 @@
 use super::bench::{Bench, LIMITS, prompt_of};
 use super::scripted::{Script, endless, says};
 use crate::engine::FinishReason;
-use crate::engine::prompt::{Prompt, Vocabulary};
+use crate::engine::prompt::Prompt;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::{Blocks, MarkerTokens, Start};
 use crate::engine::thinking::families::markers_of;
 use crate::engine::token::Token;
+use crate::engine::vocabulary::Vocabulary;
 
 /// A vocabulary in which every byte is a token.
 struct Letters;

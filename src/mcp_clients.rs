@@ -12,8 +12,8 @@ pub(crate) struct Client {
     pub name: &'static str,
     /// Name for people.
     pub title: &'static str,
-    /// Paths where its file may be, best first. Names such as `{home}` are resolved by [`super::locate::Folders`]; the name of a folder may
-    /// end in `*`.
+    /// Paths where its file may be, best first. Names such as `{home}` are resolved by `commands::install::locate::Folders`; the name of a
+    /// folder may end in `*`.
     pub files: &'static [&'static str],
     /// Whether the file itself shows that the client is installed, not just the folder of the file.
     pub is_detected_by_file: bool,

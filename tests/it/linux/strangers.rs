@@ -14,7 +14,6 @@ use crate::support::{LIMIT, program, signal_process, tiny, workers_of};
 const TOKEN: &str = "a-token-of-many-characters";
 
 /// A server with a token, and few connections.
-#[cfg(target_os = "linux")]
 fn server_with_connections(max: usize) -> (Folder, HttpServer) {
     let file = format!(
         "[server]\nauth = '{TOKEN}'\nmax_connections = {max}\n[models.chat]\npath = 'crab.gguf'\n"
@@ -25,7 +24,6 @@ fn server_with_connections(max: usize) -> (Folder, HttpServer) {
 }
 
 /// Connects from `address`, which is one of loopback.
-#[cfg(target_os = "linux")]
 fn connect_from(address: [u8; 4], server: &HttpServer) -> TcpStream {
     use std::net::SocketAddr;
 
@@ -40,7 +38,6 @@ fn connect_from(address: [u8; 4], server: &HttpServer) -> TcpStream {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn an_address_without_a_token_does_not_take_the_connections_of_others() {
     let (_folder, server) = server_with_connections(16);
     let silent: Vec<_> = (0..40)
@@ -57,7 +54,6 @@ fn an_address_without_a_token_does_not_take_the_connections_of_others() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn an_address_with_a_token_may_hold_more_than_the_share_of_strangers() {
     let (_folder, server) = server_with_connections(16);
     let list = request(1, "server/discover", json!({})).to_string();

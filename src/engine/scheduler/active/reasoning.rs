@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::active::ActiveCall;
+use super::ActiveCall;
 use crate::engine::decoder::{Decoder, Sampled};
 use crate::engine::thinking::blocks::{Blocks, Start};
 use crate::engine::token::Token;
@@ -11,7 +11,7 @@ use crate::engine::{EngineError, FinishReason};
 
 /// The reasoning of a call.
 #[derive(Debug)]
-pub(super) struct Reasoning {
+pub(in crate::engine::scheduler) struct Reasoning {
     blocks: Blocks,
     budget: Option<u32>,
     /// Whether a structured answer has yet to begin.
@@ -26,7 +26,7 @@ pub(super) struct Reasoning {
 
 impl Reasoning {
     /// Makes the state for an answer of at most `max_tokens`.
-    pub(super) fn new(blocks: Blocks, max_tokens: u32) -> Self {
+    pub(in crate::engine::scheduler) fn new(blocks: Blocks, max_tokens: u32) -> Self {
         Self {
             budget: blocks.budget(max_tokens),
             awaits_answer: blocks.start != Start::Answer,
@@ -38,12 +38,12 @@ impl Reasoning {
     }
 
     /// Returns whether the next token is forced.
-    pub(super) fn is_forced(&self) -> bool {
+    pub(in crate::engine::scheduler) fn is_forced(&self) -> bool {
         !self.forced.is_empty()
     }
 
     /// Removes the next forced token and returns it.
-    pub(super) fn take_forced(&mut self) -> Option<Token> {
+    pub(in crate::engine::scheduler) fn take_forced(&mut self) -> Option<Token> {
         self.forced.pop_front()
     }
 
@@ -62,7 +62,7 @@ impl<S> ActiveCall<S> {
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
-    pub(super) fn accept<D: Decoder<Sampler = S>>(
+    pub(in crate::engine::scheduler) fn accept<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
         sampled: Sampled,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::config::Folder;
-use crate::support::{Server, program, wait_for_end_of, workers_of};
+use crate::support::{Server, wait_for_end_of, workers_of};
 
 /// Where a process of a model says so.
 const READY: &str = "caching shared prefixes";
@@ -12,12 +12,6 @@ fn file(idle_ttl: &str, system: &str) -> String {
     format!(
         "[log]\nlevel = \"debug\"\n[registry]\nidle_ttl = \"{idle_ttl}\"\n[models.a]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\nsystem = \"{system}\"\n"
     )
-}
-
-fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    Server::spawn(command)
 }
 
 fn ask(server: &mut Server) {
@@ -29,7 +23,7 @@ fn ask(server: &mut Server) {
 #[test]
 fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() {
     let folder = Folder::new("told", &file("5s", &"Be a crab. ".repeat(20)));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     for times in 1..=2 {
         ask(&mut server);
         server.wait_for_log_times(READY, times);
@@ -42,7 +36,7 @@ fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() 
 #[test]
 fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
     let folder = Folder::new("edited", &file("never", &"Be a crab. ".repeat(20)));
-    let mut server = serve(&folder);
+    let mut server = folder.serve();
     ask(&mut server);
     server.wait_for_log_times(READY, 1);
     let worker = workers_of(server.child.id());

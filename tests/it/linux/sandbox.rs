@@ -22,7 +22,7 @@ const REFUSALS: [i32; 3] = [1, 13, 38];
 fn attempts() -> PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     let compile = || {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/sandbox");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/linux/sandbox");
         let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("attempts.so");
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])

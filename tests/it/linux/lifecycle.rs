@@ -53,7 +53,6 @@ fn an_abort_in_the_worker_is_told_by_its_signal() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_worker_ends_when_its_server_is_killed() {
     let mut server = Server::tiny(&[]);
     let worker = server.worker_pid();
@@ -64,7 +63,6 @@ fn a_worker_ends_when_its_server_is_killed() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_worker_that_is_loading_ends_when_its_server_is_killed() {
     let mut server = Server::start(&smollm2(), &[]);
     let id = server.request("ping", json!({}));

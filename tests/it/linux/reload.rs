@@ -21,12 +21,8 @@ fn file(name: &str, more: &str) -> String {
 }
 
 fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
-    let id = server.request("initialize", json!({}));
-    server.response(id);
-    server.notify("notifications/initialized", json!({}));
+    let mut server = folder.serve();
+    server.initialize();
     server
 }
 

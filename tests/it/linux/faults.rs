@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::{
-    LIMIT, Server, ToolResult, program, signal_process, tiny, tiny_with_template, wait_for_end_of,
+    LIMIT, Server, ToolResult, signal_process, tiny, tiny_with_template, wait_for_end_of,
     wait_for_worker_of, workers_of,
 };
 
@@ -275,9 +275,7 @@ fn a_full_disk_under_the_log_costs_the_log_alone() {
         fs::write(&log, "a line").unwrap_err().kind(),
         std::io::ErrorKind::StorageFull
     );
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     for _ in 0..20 {
         assert_eq!(server.chat(france()).text, PARIS);
     }

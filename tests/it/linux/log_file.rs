@@ -13,9 +13,7 @@ use crate::support::{LIMIT, Server, program};
 fn a_log_that_another_program_moved_is_begun_again() {
     let text = "[log]\nfile = \"server.log\"\nrotation = \"never\"\n[models.chat]\npath = \"crab.gguf\"\nn_threads = 1\n";
     let folder = Folder::new("log-moved", text);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
+    let mut server = folder.serve();
     let [log, moved] = ["server.log", "moved.log"].map(|name| folder.0.join(name));
     let mut call = || server.chat(json!({"text": "Hi", "max_tokens": 1}));
     call();

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
-use crate::support::{
-    LIMIT, Server, program, signal_process, smollm2, tiny, wait_for_end_of, workers_of,
-};
+use crate::support::{LIMIT, Server, signal_process, smollm2, tiny, wait_for_end_of, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -37,12 +35,8 @@ prompt = \"{PERU}\"
 }
 
 fn serve(folder: &Folder) -> Server {
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let mut server = Server::spawn(command);
-    let id = server.request("initialize", json!({}));
-    server.response(id);
-    server.notify("notifications/initialized", json!({}));
+    let mut server = folder.serve();
+    server.initialize();
     server
 }
 

@@ -1,0 +1,54 @@
+//! The configured parts of a conversation: its system prompt and its suffix.
+
+use crate::engine::{Message, Role};
+
+/// Puts the fixed prompt `system` before the text of the first message, if that is a system message, and appends `suffix`. Otherwise adds a
+/// system message of both.
+pub(super) fn with_system(
+    mut messages: Vec<Message>,
+    system: Option<&str>,
+    suffix: Option<String>,
+) -> Vec<Message> {
+    if let Some(system) = system.filter(|system| !system.is_empty()) {
+        match messages
+            .first_mut()
+            .filter(|message| message.role == Role::System)
+        {
+            Some(message) => message.content = format!("{system}\n\n{}", message.content),
+            None => messages.insert(
+                0,
+                Message {
+                    role: Role::System,
+                    content: system.to_owned(),
+                },
+            ),
+        }
+    }
+    with_suffix(messages, suffix)
+}
+
+/// Appends `suffix` to the first system message, or adds a system message of it.
+fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Message> {
+    let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
+        return messages;
+    };
+    match messages
+        .iter_mut()
+        .find(|message| message.role == Role::System)
+    {
+        Some(system) => {
+            if !system.content.is_empty() && !suffix.starts_with(char::is_whitespace) {
+                system.content.push(' ');
+            }
+            system.content.push_str(&suffix);
+        }
+        None => messages.insert(
+            0,
+            Message {
+                role: Role::System,
+                content: suffix,
+            },
+        ),
+    }
+    messages
+}
