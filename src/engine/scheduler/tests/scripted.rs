@@ -105,11 +105,17 @@ impl Scripted {
         self.held(sequence).push((token, cell));
         let (held, window) = (self.held(sequence).len(), self.script.window);
         self.forgot[sequence] |= window.is_some_and(|window| held > 2 * window);
-        let all = self.held.iter().flatten().flatten();
-        let distinct: HashSet<u64> = all.map(|(_, cell)| *cell).collect();
-        let is_free = distinct.len() <= self.limits.kv_cells as usize;
-        assert!(is_free || !self.limits.is_pool, "no cell is free");
         assert!(self.held(sequence).len() <= self.limits.n_ctx as usize);
+    }
+
+    /// Panics if the pool has fewer cells than are in use. Sequences can share cells.
+    fn check_cells(&self) {
+        if self.limits.is_pool {
+            let all = self.held.iter().flatten().flatten();
+            let used: HashSet<u64> = all.map(|(_, cell)| *cell).collect();
+            let is_free = used.len() <= self.limits.kv_cells as usize;
+            assert!(is_free, "no cell is free");
+        }
     }
 }
 
@@ -173,6 +179,7 @@ impl Decoder for Scripted {
             );
             self.add(row.sequence, row.token);
         }
+        self.check_cells();
         Ok(MS)
     }
 
@@ -265,6 +272,7 @@ impl Decoder for Scripted {
         for token in state {
             self.add(sequence, *token);
         }
+        self.check_cells();
         self.forgot[sequence] |= !self.can_cut_saved(state.len());
         true
     }
