@@ -55,7 +55,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm 
 
 FROM runtime-${BACKEND}
 LABEL org.opencontainers.image.title="llama-mcp-server" \
-      org.opencontainers.image.description="Local GGUF models as MCP tools, by llama.cpp" \
+      org.opencontainers.image.description="Serve local GGUF models as MCP tools, with llama.cpp" \
       org.opencontainers.image.licenses="MIT" \
       io.modelcontextprotocol.server.name="io.github.llama-mcp-server/llama-mcp-server"
 COPY --from=build /image /

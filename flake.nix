@@ -1,7 +1,7 @@
 # For users of Nix. What is released for others is built by .github/workflows/release.yml: a program that is linked to Nix's
 # glibc starts on machines with Nix alone.
 {
-  description = "Local GGUF models as MCP tools, by llama.cpp";
+  description = "Serve local GGUF models as MCP tools, with llama.cpp";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 
@@ -67,7 +67,7 @@
             doInstallCheck = true;
             installCheckPhase = "sh scripts/check-artifact $out/bin $version";
             meta = {
-              description = "Local GGUF models as MCP tools, by llama.cpp";
+              description = "Serve local GGUF models as MCP tools, with llama.cpp";
               license = lib.licenses.mit;
               mainProgram = "llama-mcp-server";
               platforms = systems;

@@ -13,11 +13,13 @@ pub(crate) struct Launch {
     /// Settings of the model. Two launches with equal settings and files can serve the same model.
     pub settings: LoadSettings,
     /// What this process may take.
+    #[serde(default)]
     pub grant: Grant,
 }
 
 /// What one process of a model may take of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Grant {
     /// The plan for its context; `None` if the files could not be read beforehand.
     pub plan: Option<ContextPlan>,

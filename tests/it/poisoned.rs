@@ -73,7 +73,7 @@ fn an_architecture_that_is_no_name_is_refused_and_reaches_no_terminal() {
         assert_harmless(&told);
         assert!(!told.contains("pwned"), "{told}");
     }
-    assert!(checked(&model.0).contains("its architecture is not a name"));
+    assert!(checked(&model.0).contains("its architecture must consist of at most 64 letters"));
 }
 
 #[test]
