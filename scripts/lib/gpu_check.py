@@ -142,8 +142,8 @@ def text_is_the_same_with_any_layers(folder, cache, expected):
     for layers in (99, '"auto"', 1, 0):
         with Server(folder, SANDBOX + model("chat", layers), cache) as server:
             found = server.ask()
-            told = "".join(server.log)
-            offloaded = re.search(r"gpu_layers=(\d+)", told)
+            output = "".join(server.log)
+            offloaded = re.search(r"gpu_layers=(\d+)", output)
         check(found == (expected, False), f"n_gpu_layers = {layers} gives the same text")
         count = int(offloaded[1]) if offloaded else 0
         expected_count = LAYERS if layers == '"auto"' else min(layers, LAYERS)
@@ -192,11 +192,11 @@ def too_large_a_model_is_refused(folder, cache):
     config = folder / "large.toml"
     config.write_text(text)
     found = subprocess.run([SERVER, "config", "check", "--config", config], capture_output=True, text=True)
-    told = found.stdout + found.stderr
-    check(found.returncode != 0 and "of GPU memory" in told and "n_gpu_layers" in told, f"4 TiB of weights are refused: {told.strip()}")
+    output = found.stdout + found.stderr
+    check(found.returncode != 0 and "of GPU memory" in output and "n_gpu_layers" in output, f"4 TiB of weights are refused: {output.strip()}")
     with Server(folder, text, cache) as server:
-        told, is_error = server.ask()
-    check(is_error and "of GPU memory" in told, f"a call says so: {told}")
+        text, is_error = server.ask()
+    check(is_error and "of GPU memory" in text, f"the error of a call names GPU memory: {text}")
 
 
 def auto_offloads_the_layers_that_fit(folder, free):
@@ -205,9 +205,9 @@ def auto_offloads_the_layers_that_fit(folder, free):
     config = folder / "layers.toml"
     config.write_text(f'[registry]\nmemory_budget = "{1 << 20}GiB"\n[models.chat]\npath = "{model}"\nn_gpu_layers = "auto"\n')
     found = subprocess.run([SERVER, "config", "check", "--config", config], capture_output=True, text=True)
-    told = found.stdout + found.stderr
-    layers = re.search(r"GPU: (\d) of 9 layers", told)
-    check(found.returncode == 0 and layers and 0 < int(layers[1]) < 4, f"of 8 layers, each a third of the GPU, few are offloaded: {told.strip()}")
+    output = found.stdout + found.stderr
+    layers = re.search(r"GPU: (\d) of 9 layers", output)
+    check(found.returncode == 0 and layers and 0 < int(layers[1]) < 4, f"of 8 layers, each a third of the GPU, few are offloaded: {output.strip()}")
 
 
 def write_model(path, layers, weights):

@@ -8,6 +8,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def package():
-    told = subprocess.run(
+    metadata = subprocess.run(
         ["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    return json.loads(told.stdout)["packages"][0]
+    return json.loads(metadata.stdout)["packages"][0]

@@ -57,7 +57,7 @@ macro_rules! path {
 
 /// The formats that can be enforced. Some allow more strings than their pattern; ajv-formats and the check of finished answers accept
 /// all strings of these patterns.
-const TEXT_FORMATS: &[TextFormat] = &[
+pub(super) const TEXT_FORMATS: &[TextFormat] = &[
     TextFormat {
         name: "date",
         pattern: FormatRule::Pattern(concat!("(?:", date!(), ")")),

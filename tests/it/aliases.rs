@@ -42,13 +42,13 @@ fn call(client: &mut Client, tool: &str) -> Value {
 }
 
 #[test]
-fn an_alias_is_called_like_the_tool_and_is_not_listed() {
+fn an_alias_can_be_called_like_its_tool_and_is_not_listed() {
     let (_folder, server) = serve();
     let mut owner = server.client_with_token("everything-is-allowed");
     assert_eq!(owner.tools(), ["crab", "ask"]);
     let listed = owner.request("tools/list", json!({}));
     assert_eq!(listed["result"]["tools"][0]["title"], "Quick answers");
-    // Whether a token may call a tool depends on the tool, even if the call uses an alias.
+    // Permissions are those of the tool, also if the call uses an alias.
     let mut alice = server.client_with_token("alices-long-token");
     assert_eq!(alice.tools(), ["crab"]);
     for client in [&mut owner, &mut alice] {
@@ -63,7 +63,7 @@ fn an_alias_is_called_like_the_tool_and_is_not_listed() {
 }
 
 #[test]
-fn a_model_is_unloaded_and_restarted_by_an_alias() {
+fn a_model_can_be_unloaded_and_restarted_by_its_alias() {
     let (_folder, server) = serve();
     let url = format!("http://{}", server.address);
     let run = |arguments: &[&str]| {
@@ -74,14 +74,14 @@ fn a_model_is_unloaded_and_restarted_by_an_alias() {
         let output = command.output().unwrap();
         (text(output.stdout), text(output.stderr))
     };
-    let (told, wrong) = run(&["unload", "gpt-4o/mini"]);
+    let (stdout, wrong) = run(&["unload", "gpt-4o/mini"]);
     assert_eq!(wrong, "");
     assert_eq!(
-        told,
+        stdout,
         "crab: no process was running; the next call starts a new process\n"
     );
-    let (told, _) = run(&["restart", "spare"]);
-    assert_eq!(told, "other: a new process is starting\n");
+    let (stdout, _) = run(&["restart", "spare"]);
+    assert_eq!(stdout, "other: a new process is starting\n");
     let (_, wrong) = run(&["unload", "../crab"]);
     assert!(wrong.contains("has no model `../crab`"), "{wrong}");
 }
@@ -104,8 +104,8 @@ prompt = "x"
     let folder = Folder::new("clashes", config);
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
-    let problems: Vec<&str> = told
+    let stderr = text(output.stderr);
+    let problems: Vec<&str> = stderr
         .lines()
         .filter(|line| line.starts_with("error"))
         .collect();

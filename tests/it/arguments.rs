@@ -1,11 +1,11 @@
-//! What a call may ask, and how it is refused.
+//! Which arguments calls accept, and the errors for the others.
 
 use serde_json::{Value, json};
 
 use crate::support::Server;
 
 #[test]
-fn wrong_arguments_are_refused_in_words_that_help() {
+fn invalid_arguments_are_refused_with_helpful_messages() {
     let mut server = Server::tiny(&[]);
     let hi = json!([{"role": "user", "content": "Hi"}]);
     let table: [(Value, &str); 16] = [
@@ -77,7 +77,7 @@ fn wrong_arguments_are_refused_in_words_that_help() {
 }
 
 #[test]
-fn null_is_absent_and_a_whole_double_is_an_integer() {
+fn null_counts_as_absent_and_an_integral_float_as_an_integer() {
     let mut server = Server::tiny(&[]);
     let answer = server
         .chat(json!({"text": "Hello!", "messages": null, "max_tokens": 3.0, "temperature": null}));
@@ -85,7 +85,7 @@ fn null_is_absent_and_a_whole_double_is_an_integer() {
 }
 
 #[test]
-fn defaults_of_the_command_line_hold_where_a_call_does_not_say() {
+fn flags_set_the_defaults_of_calls() {
     let mut server = Server::tiny(&["--max-tokens", "2", "--seed", "9", "--tool_name", "chat"]);
     let answer = server.chat(json!({"text": "Hello!"}));
     assert_eq!(
@@ -106,7 +106,7 @@ fn defaults_of_the_command_line_hold_where_a_call_does_not_say() {
 }
 
 #[test]
-fn a_full_queue_says_how_many_wait() {
+fn the_error_of_a_full_queue_states_its_length() {
     let mut server = Server::tiny(&[
         "--parallel",
         "1",

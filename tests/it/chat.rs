@@ -1,10 +1,10 @@
-//! Answers of a tiny model that are known to the letter.
+//! Exact answers of a tiny model.
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, tiny_with, tiny_with_template};
+use crate::support::{Server, tiny_with_replaced, tiny_with_template};
 
-/// The greedy answer.
+/// Returns the answer of a greedy call.
 fn ask(server: &mut Server, text: &str) -> String {
     server.chat(json!({"text": text, "temperature": 0})).text
 }
@@ -23,7 +23,7 @@ fn a_question_is_answered() {
 }
 
 #[test]
-fn a_conversation_is_remembered() {
+fn earlier_turns_reach_the_model() {
     let mut server = Server::tiny(&[]);
     let messages = json!([
         {"role": "user", "content": "My name is Nadira."},
@@ -35,7 +35,7 @@ fn a_conversation_is_remembered() {
 }
 
 #[test]
-fn a_prompt_suffix_ends_the_system_message_or_is_one() {
+fn a_prompt_suffix_is_appended_to_the_system_message_or_replaces_a_missing_one() {
     let mut server = Server::tiny(&[
         "--prompt_suffix",
         "The secret word is zanuko.",
@@ -63,7 +63,7 @@ fn thinking_is_removed_and_counted() {
 }
 
 #[test]
-fn thinking_that_does_not_end_is_told_and_not_an_empty_answer() {
+fn unfinished_thinking_is_reported_instead_of_an_empty_answer() {
     let mut server = Server::tiny(&[]);
     let text = server.refusal(
         json!({"text": "Think: what is the capital of Peru?", "temperature": 0, "max_tokens": 8}),
@@ -75,7 +75,7 @@ fn thinking_that_does_not_end_is_told_and_not_an_empty_answer() {
 }
 
 #[test]
-fn an_endless_answer_is_cut_and_says_why() {
+fn an_endless_answer_is_truncated_and_says_why() {
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
     let cut = server.chat(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 9}));
     let text = cut
@@ -109,7 +109,7 @@ fn an_answer_that_fills_the_context_says_so() {
 }
 
 #[test]
-fn the_line_below_a_cut_answer_can_be_switched_off_and_is_never_in_json() {
+fn the_note_on_truncation_can_be_disabled_and_is_never_added_to_json() {
     let mut server = Server::tiny(&[
         "--repeat_penalty",
         "1",
@@ -129,7 +129,7 @@ fn the_line_below_a_cut_answer_can_be_switched_off_and_is_never_in_json() {
 }
 
 #[test]
-fn a_stop_string_ends_the_answer_and_is_not_in_it() {
+fn a_stop_string_ends_the_answer_and_is_not_part_of_it() {
     let mut server = Server::tiny(&[]);
     let answer = server
         .chat(json!({"text": "What is the capital of France?", "temperature": 0, "stop": "is P"}));
@@ -140,9 +140,9 @@ fn a_stop_string_ends_the_answer_and_is_not_in_it() {
 }
 
 #[test]
-fn a_deadline_ends_an_answer_with_what_there_is() {
+fn a_deadline_truncates_the_answer() {
     let mut server = Server::tiny(&["--repeat_penalty", "1", "--max_tokens", "4000"]);
-    // Once the model is loaded: the load counts too.
+    // The model is loaded first, because the deadline includes the load.
     ask(&mut server, "Hi");
     let mut sing = || {
         let id = server.call(json!({"text": "Sing forever.", "temperature": 0, "deadline": 0.7}));
@@ -173,7 +173,7 @@ fn a_deadline_without_any_text_is_an_error_that_names_the_phase() {
 }
 
 #[test]
-fn control_tokens_in_the_text_of_a_user_are_text() {
+fn control_tokens_in_user_text_are_plain_text() {
     let mut server = Server::tiny(&[]);
     let prompt_tokens = |server: &mut Server, text: &str| {
         server
@@ -184,13 +184,13 @@ fn control_tokens_in_the_text_of_a_user_are_text() {
     };
     let without = prompt_tokens(&mut server, "a  b");
     let with = prompt_tokens(&mut server, "a <|im_end|> b");
-    // As a control token it would be a single one.
+    // As a control token it would be a single token.
     assert!(with >= without + 5, "{with} and {without}");
 }
 
 #[test]
 fn a_model_without_a_template_continues_the_text_and_warns_once() {
-    let model = tiny_with(
+    let model = tiny_with_replaced(
         "base.gguf",
         "tokenizer.chat_template",
         "tokenizer.chat_templatX",
@@ -205,13 +205,13 @@ fn a_model_without_a_template_continues_the_text_and_warns_once() {
     assert!(
         (2 * bare..=2 * bare + 2).contains(&answer.generation["prompt_tokens"].as_u64().unwrap())
     );
-    let log = server.log();
+    let log = server.end();
     let is_warning = |line: &&str| line.contains(" WARN ") && line.contains("no chat template");
     assert_eq!(log.lines().filter(is_warning).count(), 1, "{log}");
 }
 
 #[test]
-fn a_hostile_template_is_an_error_and_the_server_goes_on() {
+fn a_malicious_template_is_an_error_and_the_server_keeps_running() {
     let endless =
         "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}";
     let model = tiny_with_template("endless.gguf", endless);
@@ -239,7 +239,7 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn a_result_tells_how_it_came_about() {
+fn a_result_describes_its_generation() {
     let mut server = Server::tiny(&[]);
     let generation = server
         .chat(json!({"text": "Hello!", "temperature": 0, "seed": 5}))
@@ -271,7 +271,7 @@ fn a_result_tells_how_it_came_about() {
 }
 
 #[test]
-fn a_seed_of_minus_one_differs_from_call_to_call() {
+fn a_seed_of_minus_one_is_random_in_each_call() {
     let mut server = Server::tiny(&["--seed", "-1"]);
     let mut seed = || {
         server
@@ -284,7 +284,7 @@ fn a_seed_of_minus_one_differs_from_call_to_call() {
 }
 
 #[test]
-fn calls_at_once_each_get_their_own_answer() {
+fn concurrent_calls_each_get_their_own_answer() {
     let capitals = [
         ("France", "Paris"),
         ("Germany", "Berlin"),
@@ -317,9 +317,9 @@ fn calls_at_once_each_get_their_own_answer() {
 }
 
 #[test]
-fn a_long_run_of_one_character_does_not_end_the_worker() {
-    // A vocabulary whose text is split by llama.cpp's recursive regular expressions.
-    let model = tiny_with("recursive.gguf", "gpt-2", "bloom");
+fn a_long_run_of_one_character_does_not_crash_the_worker() {
+    // A vocabulary whose text llama.cpp splits with a recursive regular expression.
+    let model = tiny_with_replaced("recursive.gguf", "gpt-2", "bloom");
     let mut server = Server::start(&model.0, &[]);
     let text = server.refusal(json!({"text": "a".repeat(40_000)}));
     assert!(text.starts_with("the prompt has "), "{text}");
@@ -328,7 +328,7 @@ fn a_long_run_of_one_character_does_not_end_the_worker() {
 }
 
 #[test]
-fn a_thinking_model_tells_that_it_thinks() {
+fn progress_reports_that_the_model_is_thinking() {
     let opened = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
     let model = tiny_with_template("opened.gguf", opened);
     let mut server = Server::start(&model.0, &["--repeat_penalty", "1"]);

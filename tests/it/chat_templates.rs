@@ -1,4 +1,4 @@
-//! Checks of chat templates by whole configurations.
+//! Chat templates are checked together with the configurations that use them.
 
 use std::path::Path;
 
@@ -8,8 +8,9 @@ use crate::support::{Server, TempFile, program, tiny, tiny_with_template};
 
 const WANTS_LANGUAGE: &str = "{% if not lang %}{{ raise_exception('no lang') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
 
-/// The problems and notes of the model `a` with the chat template `template`, the typed tools `t` and `u`, and more that is `set`.
-fn told(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
+/// Checks a model `a` with the chat template `template`, the typed tools `t` and `u`, and additional settings. Returns problems and
+/// warnings.
+fn check(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
     let template = format!("models.a.chat_template={template}");
     let always = [
         "models.a.path=tests/models/tiny-crab-chat.Q8_0.gguf",
@@ -17,11 +18,11 @@ fn told(template: &str, set: &[&str]) -> (Vec<String>, Vec<String>) {
         "tools.t.prompt=Hi",
         "tools.u.prompt=Hello",
     ];
-    told_of([&always[..], set].concat())
+    check_settings([&always[..], set].concat())
 }
 
-/// Returns the problems, as `KEY: MESSAGE`, and the warnings of what is `set`.
-fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
+/// Checks the settings `set`. Returns the problems as `KEY: MESSAGE`, and the warnings.
+fn check_settings(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
     let mut check = program();
     check.args(["config", "check", "--format", "json"]);
     let check = set
@@ -49,53 +50,53 @@ fn told_of(set: Vec<&str>) -> (Vec<String>, Vec<String>) {
 const REFUSED: &str = "the model's chat template refused the messages: no lang";
 
 #[test]
-fn a_typed_tool_whose_every_call_fails_is_a_problem_though_other_tools_of_the_model_work() {
+fn a_typed_tool_whose_calls_all_fail_is_a_problem_even_if_other_tools_of_the_model_work() {
     let given = "models.a.template_arguments.lang=es";
     let cleared = "tools.t.template_arguments.lang=";
-    assert_eq!(told(WANTS_LANGUAGE, &[given]).0, [""; 0]);
+    assert_eq!(check(WANTS_LANGUAGE, &[given]).0, [""; 0]);
     let fails = format!("tools.t.template_arguments: every call fails: {REFUSED}");
-    let (problems, _) = told(WANTS_LANGUAGE, &[given, cleared]);
+    let (problems, _) = check(WANTS_LANGUAGE, &[given, cleared]);
     assert_eq!(problems, [fails.as_str()]);
-    let (problems, _) = told(WANTS_LANGUAGE, &[given, cleared, "models.a.tool=false"]);
+    let (problems, _) = check(WANTS_LANGUAGE, &[given, cleared, "models.a.tool=false"]);
     assert_eq!(problems, [fails.as_str()]);
 }
 
 #[test]
-fn the_variables_of_a_model_that_is_no_tool_are_not_tried() {
+fn variables_of_a_model_without_its_own_tool_are_not_tried() {
     let set = [
         "models.a.tool=false",
         "models.a.system=Be brief.",
         "tools.t.template_arguments.lang=es",
         "tools.u.template_arguments.lang=en",
     ];
-    assert_eq!(told(WANTS_LANGUAGE, &set).0, [""; 0]);
+    assert_eq!(check(WANTS_LANGUAGE, &set).0, [""; 0]);
     let cleared = [
         "models.a.tool=false",
         "models.a.template_arguments.lang=es",
         "tools.t.template_arguments.lang=",
         "tools.u.template_arguments.lang=",
     ];
-    let (problems, _) = told(WANTS_LANGUAGE, &cleared);
+    let (problems, _) = check(WANTS_LANGUAGE, &cleared);
     assert_eq!(problems, [format!("models.a.chat_template: {REFUSED}")]);
 }
 
 #[test]
-fn the_own_tool_of_a_model_may_need_variables_that_its_calls_give() {
+fn the_tool_of_a_model_may_require_variables_that_its_calls_set() {
     let set = [
         "tools.t.template_arguments.lang=es",
         "tools.u.template_arguments.lang=en",
     ];
-    assert_eq!(told(WANTS_LANGUAGE, &set).0, [""; 0]);
+    assert_eq!(check(WANTS_LANGUAGE, &set).0, [""; 0]);
     assert_eq!(
-        told(WANTS_LANGUAGE, &[]).0,
+        check(WANTS_LANGUAGE, &[]).0,
         [format!("models.a.chat_template: {REFUSED}")]
     );
 }
 
 #[test]
-fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variables() {
+fn an_inherited_system_prompt_is_reported_once_and_tried_with_the_variables_of_each_tool() {
     let merges = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}";
-    let (_, notes) = told(merges, &["models.a.system=Be brief."]);
+    let (_, notes) = check(merges, &["models.a.system=Be brief."]);
     let of_system: Vec<&String> = notes
         .iter()
         .filter(|note| note.contains("does not print a system prompt"))
@@ -110,35 +111,35 @@ fn a_system_prompt_that_tools_inherit_is_noted_once_and_tried_with_their_variabl
         "models.a.system=Be brief.",
         "tools.t.template_arguments.lang=es",
     ];
-    let (problems, _) = told(cuts, &set);
+    let (problems, _) = check(cuts, &set);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with("models.a.system: "), "{problems:?}");
 }
 
-/// A value that looks 2⁶⁰ times as large as it is: whoever compares it does not end.
+/// A value that looks 2⁶⁰ times as large as it is: comparing it never ends.
 pub(crate) const SHARED: &str = "{% set n=namespace(a=[1]) %}{% for i in range(60) %}{% set n.a=[n.a,n.a] %}{% endfor %}{{ {n.a: 1} }}";
 
 #[test]
-fn a_template_that_does_not_end_is_a_problem_of_its_model_alone() {
+fn an_endless_template_is_a_problem_of_its_model_only() {
     let model = tiny_with_template("hostile.gguf", SHARED);
     let path = format!("models.a.path={}", model.0.display());
     let other = "models.b.path=tests/models/tiny-crab-chat.Q8_0.gguf";
     let problem =
         "models.a.path: the model's chat template takes more than 2 s to render a short message";
-    assert_eq!(told_of(vec![&path, other]).0, [problem]);
+    assert_eq!(check_settings(vec![&path, other]).0, [problem]);
 }
 
 #[test]
-fn what_a_template_says_is_one_printable_line() {
+fn errors_of_a_template_are_one_printable_line() {
     let template = "{{ raise_exception('no\x1b[31m\nwarning: \u{202e}') }}";
     let model = tiny_with_template("speaking.gguf", template);
     let path = format!("models.a.path={}", model.0.display());
     let problem = "models.a.path: the model's chat template refused the messages: no [31m warning:";
-    assert_eq!(told_of(vec![&path]).0, [problem]);
+    assert_eq!(check_settings(vec![&path]).0, [problem]);
 }
 
 #[test]
-fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
+fn an_edit_with_a_malicious_template_stops_neither_calls_nor_the_server() {
     let hostile = tiny_with_template("brought.gguf", SHARED);
     let table = |name: &str, path: &Path| {
         format!(
@@ -158,26 +159,27 @@ fn an_edit_that_brings_a_hostile_template_ends_no_call_and_no_server() {
     let song = server.call_tool("a", song);
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     std::fs::write(&file.0, before + &table("b", &hostile.0)).unwrap();
-    // It takes too long: in CPU time or, on a busy machine, by the clock.
+    // The check reaches a limit: of CPU time or, on a busy machine, of wall-clock time.
     server.wait_for_log("render a short message");
     assert!(!server.result(song).is_error);
 }
 
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn a_hidden_template_that_takes_memory_without_end_ends_its_process() {
+fn a_template_that_allocates_endlessly_only_kills_its_own_process() {
     let prints = SHARED.replace("{{ {n.a: 1} }}", "{% set text = n.a ~ '' %}");
     let text = "{% for m in messages %}{{ m.content }}{% endfor %}";
     let hidden = format!("{{% if messages[-1].content[0] == '!' %}}{prints}{{% endif %}}{text}");
     let model = tiny_with_template("grows.gguf", &hidden);
     let mut server = Server::start(&model.0, &[]);
     assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
-    // Messages allow more time: on a busy machine memory grows slowly. If it grows too slowly, time is the limit that ends it.
+    // Messages give the template more time, because memory grows slowly on a busy machine. If it grows too slowly, the time limit ends the
+    // process.
     let messages = vec![json!({"role": "user", "content": "!"}); 1000];
-    let told = server.refusal(json!({"messages": messages}));
+    let check = server.refusal(json!({"messages": messages}));
     let cause =
         "the model's chat template takes more than 211 MiB of memory to render; configure another";
-    let is_too_slow = told.contains("the model's chat template does not finish");
-    assert!(told.contains(cause) || is_too_slow, "{told}");
+    let is_too_slow = check.contains("the model's chat template does not finish");
+    assert!(check.contains(cause) || is_too_slow, "{check}");
     assert!(!server.chat(json!({"text": "Hi", "max_tokens": 1})).is_error);
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{Server, TempFile, program, smollm2, tiny};
 
-/// Exit code and standard error of a start that fails.
+/// Returns the exit code and stderr of a start that fails.
 fn failed(arguments: &[&str]) -> (i32, String) {
     let output = program().args(arguments).output().unwrap();
     assert!(output.stdout.is_empty());
@@ -43,7 +43,7 @@ fn the_version_is_printed() {
 }
 
 #[test]
-fn a_start_without_a_model_says_how() {
+fn a_start_without_a_model_explains_how_to_name_one() {
     insta::assert_snapshot!(failed(&[]).1, @r#"
     error[no_model]: no model is given
 
@@ -53,45 +53,45 @@ fn a_start_without_a_model_says_how() {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_told_before_anything_starts() {
+fn a_file_that_is_not_a_model_is_reported_before_anything_starts() {
     let text = TempFile::new("text.gguf", b"hello world");
     let empty = TempFile::new("empty.gguf", b"");
     let whole = std::fs::read(tiny()).unwrap();
     let cut = TempFile::new("cut.gguf", &whole[..whole.len() - 1000]);
     let head = TempFile::new("head.gguf", &whole[..1000]);
-    let told = |path: &Path| {
+    let error_of = |path: &Path| {
         let (code, error) = failed(&["--model", shown(path)]);
         assert_eq!(code, 2);
         error.replace(shown(path), "FILE")
     };
-    insta::assert_snapshot!(told(Path::new("/no/such/model.gguf")), @r"
+    insta::assert_snapshot!(error_of(Path::new("/no/such/model.gguf")), @r"
     error[config_model]: `--model`: the model file `FILE` does not exist
       hint: check the path; in a configuration file, relative paths start at its folder
     ");
-    insta::assert_snapshot!(told(Path::new("/tmp")), @r"
+    insta::assert_snapshot!(error_of(Path::new("/tmp")), @r"
     error[config_model]: `--model`: `FILE` is not a file
       hint: give the path of the .gguf file itself
     ");
-    insta::assert_snapshot!(told(&text.0), @r"
+    insta::assert_snapshot!(error_of(&text.0), @r"
     error[config_model]: `--model`: `FILE` is not a GGUF model file: it begins with `hell`
       hint: choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)
     ");
-    insta::assert_snapshot!(told(&empty.0), @r"
+    insta::assert_snapshot!(error_of(&empty.0), @r"
     error[config_model]: `--model`: `FILE` is not a GGUF model file: it is empty
       hint: choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)
     ");
-    insta::assert_snapshot!(told(&cut.0), @r"
+    insta::assert_snapshot!(error_of(&cut.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
       hint: the download is incomplete; wait until it is complete, or download the file again
     ");
-    insta::assert_snapshot!(told(&head.0), @r"
+    insta::assert_snapshot!(error_of(&head.0), @r"
     error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
       hint: the download is incomplete; wait until it is complete, or download the file again
     ");
 }
 
 #[test]
-fn a_second_model_is_refused_with_the_way_out() {
+fn a_second_model_flag_is_refused_with_a_hint() {
     let model = tiny();
     let model = shown(&model);
     for arguments in [
@@ -122,7 +122,7 @@ fn a_path_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn wrong_flags_are_usage_errors() {
+fn invalid_flags_are_usage_errors() {
     let model = tiny();
     let model = shown(&model);
     for arguments in [
@@ -143,7 +143,7 @@ fn wrong_flags_are_usage_errors() {
 }
 
 #[test]
-fn all_values_out_of_range_are_told_at_once() {
+fn all_values_out_of_range_are_reported_at_once() {
     let model = tiny();
     let (_, error) = failed(&[shown(&model), "--top_p", "7", "--max_tokens", "0"]);
     insta::assert_snapshot!(error, @r"
@@ -154,7 +154,7 @@ fn all_values_out_of_range_are_told_at_once() {
 }
 
 #[test]
-fn a_bare_path_and_hyphens_are_understood() {
+fn a_bare_path_and_hyphenated_flags_are_accepted() {
     let mut command = program();
     command.arg(tiny()).args([
         "--n-threads",
@@ -171,10 +171,10 @@ fn a_bare_path_and_hyphens_are_understood() {
 }
 
 #[test]
-fn more_threads_than_cpus_are_capped_with_a_line_in_the_log() {
+fn more_threads_than_cpus_are_capped_and_logged() {
     let mut command = program();
     command.arg(tiny()).args(["--n_threads", "4096"]);
-    let log = Server::spawn(command).log();
+    let log = Server::spawn(command).end();
     assert!(
         log.contains("the CPUs that this process may use, not 4096"),
         "{log}"
@@ -182,10 +182,10 @@ fn more_threads_than_cpus_are_capped_with_a_line_in_the_log() {
 }
 
 #[test]
-fn a_context_beyond_the_trained_one_is_capped_with_a_line_in_the_log() {
+fn a_context_beyond_the_trained_one_is_capped_and_logged() {
     let mut server = Server::start(&smollm2(), &["--n_ctx", "9000", "--parallel", "1"]);
     server.chat(json!({"text": "Hi", "max_tokens": 1}));
-    let log = server.log();
+    let log = server.end();
     assert!(
         log.contains("n_ctx is 8192, what the model was trained for, not 9000"),
         "{log}"
@@ -193,7 +193,7 @@ fn a_context_beyond_the_trained_one_is_capped_with_a_line_in_the_log() {
 }
 
 #[test]
-fn rust_log_sets_what_is_logged() {
+fn rust_log_sets_the_log_level() {
     let log_with = |filter: &str| {
         let mut command = program();
         command
@@ -202,7 +202,7 @@ fn rust_log_sets_what_is_logged() {
             .env("RUST_LOG", filter);
         let mut server = Server::spawn(command);
         server.chat(json!({"text": "Hi", "max_tokens": 1}));
-        server.log()
+        server.end()
     };
     assert_eq!(log_with("off"), "");
     assert!(log_with("llama-cpp-2=debug").contains("llama-cpp-2"));

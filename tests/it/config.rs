@@ -1,12 +1,12 @@
-//! The file: layers, texts, tools, and the reference.
+//! The configuration file: layers, texts, tools, reference.
 
 use serde_json::{Value, json};
 
-use crate::support::config::{Folder, ONE, text};
+use crate::support::config::{Folder, ONE_MODEL, text};
 use crate::support::example::repository;
 use crate::support::{Server, program};
 
-/// The line of `key` in the table of model `a`.
+/// Returns the line of `key` in the table of model `a`.
 fn line_of<'a>(shown: &'a str, key: &str) -> &'a str {
     let table = shown.split("[models.a]").nth(1).unwrap();
     table
@@ -16,11 +16,11 @@ fn line_of<'a>(shown: &'a str, key: &str) -> &'a str {
 }
 
 #[test]
-fn every_source_counts_before_those_below_it() {
-    let with_own = format!("{ONE}n_ctx = 2\n");
+fn every_source_takes_precedence_over_those_below_it() {
+    let with_own = format!("{ONE_MODEL}n_ctx = 2\n");
     let sources = [
         ("built in", "[models.a]\npath = \"crab.gguf\"\n", None, None),
-        ("2:9", ONE, None, None),
+        ("2:9", ONE_MODEL, None, None),
         ("5:9", with_own.as_str(), None, None),
         (
             "LLAMA_MCP_N_CTX",
@@ -59,7 +59,7 @@ fn every_source_counts_before_those_below_it() {
             "{line}"
         );
     }
-    // Within one layer, what names the model goes before what does not.
+    // Within one layer, settings of a named model take precedence over settings for all models.
     let folder = Folder::new("layers", &with_own);
     let both = [
         ("LLAMA_MCP_N_CTX", "3"),
@@ -68,7 +68,7 @@ fn every_source_counts_before_those_below_it() {
     assert_eq!(line_of(&folder.show(&[], &both), "n_ctx"), "n_ctx = 4");
     let both = ["--set=models.a.n_ctx=6", "--n_ctx=5"];
     assert_eq!(line_of(&folder.show(&both, &[]), "n_ctx"), "n_ctx = 6");
-    // A flag for all counts before a variable for one.
+    // A flag for all models takes precedence over a variable for one model.
     assert_eq!(
         line_of(
             &folder.show(&["--n_ctx=5"], &[("LLAMA_MCP_MODELS__A__N_CTX", "4")]),
@@ -79,10 +79,10 @@ fn every_source_counts_before_those_below_it() {
 }
 
 #[test]
-fn the_file_is_named_by_a_flag_or_a_variable_or_found() {
-    let folder = Folder::new("found", ONE);
+fn the_file_comes_from_a_flag_or_a_variable_or_is_found() {
+    let folder = Folder::new("found", ONE_MODEL);
     let other = folder.0.join("other.toml");
-    std::fs::write(&other, ONE.replace("= 1", "= 7")).unwrap();
+    std::fs::write(&other, ONE_MODEL.replace("= 1", "= 7")).unwrap();
     let other = other.to_str().unwrap();
     let n_ctx = |arguments: &[&str], variables: &[(&str, &str)]| {
         line_of(&folder.show(arguments, variables), "n_ctx").to_owned()
@@ -111,7 +111,7 @@ fn the_file_is_named_by_a_flag_or_a_variable_or_found() {
 }
 
 #[test]
-fn texts_take_variables_and_files_and_secrets_are_not_shown() {
+fn texts_expand_variables_and_files_and_secrets_are_not_shown() {
     let file = r#"
 [server]
 auth = "${env:TOKEN}"
@@ -132,7 +132,7 @@ prompt_suffix = "$${x}"
         line_of(&shown, "path"),
         format!("path = \"{}\"", path.display())
     );
-    // One that the text itself makes absolute stays as it is.
+    // A path that the text makes absolute stays as it is.
     let absolute = folder.0.join("crab");
     let variables = [("TOKEN", "x"), ("MODEL", absolute.to_str().unwrap())];
     assert_eq!(
@@ -151,7 +151,7 @@ prompt_suffix = "$${x}"
 }
 
 #[test]
-fn what_show_prints_is_a_file_that_means_the_same() {
+fn the_output_of_show_is_an_equivalent_file() {
     let folder = Folder::new(
         "again",
         "[server]\nauth = \"hidden-word\"\n[models.a]\npath = \"crab.gguf\"\nn_ctx = 512.0\nsystem = \"$${x}\"\nidle_ttl = \"1h 30m\"\n",
@@ -226,7 +226,7 @@ tool = false
 }
 
 #[test]
-fn the_reference_and_the_schema_are_those_that_the_program_prints() {
+fn the_committed_reference_and_schema_match_the_program() {
     for (command, path) in [
         ("init", "config/llama-mcp-server.toml"),
         ("schema", "config/llama-mcp-server.schema.json"),
@@ -241,7 +241,7 @@ fn the_reference_and_the_schema_are_those_that_the_program_prints() {
 }
 
 #[test]
-fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
+fn every_key_of_the_reference_is_valid_once_uncommented() {
     let reference = std::fs::read_to_string(repository("config/llama-mcp-server.toml")).unwrap();
     let is_key = |line: &str| {
         line.strip_prefix("# ")
@@ -262,10 +262,10 @@ fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
                 && !line.starts_with("choices")
                 && !line.starts_with("items")
         })
-        // Those below are of other types of arguments.
+        // The arguments below have other types.
         .take_while(|line| !line.starts_with("enum ="))
         .collect();
-    // A tool's, which does not go with its `output`.
+    // Keys of tools that conflict with `output`.
     let stop = all.iter().rposition(|line| line.starts_with("stop ="));
     all.remove(stop.unwrap());
     assert!(
@@ -288,8 +288,8 @@ fn every_key_of_the_reference_may_be_taken_out_of_its_comment() {
 }
 
 #[test]
-fn a_variable_for_all_models_counts_for_those_that_only_flags_name() {
-    let folder = Folder::new("for-all", ONE);
+fn a_variable_for_all_models_applies_to_models_that_only_flags_name() {
+    let folder = Folder::new("for-all", ONE_MODEL);
     let arguments = ["--set=models.b.path=crab.gguf"];
     let shown = folder.show(&arguments, &[("LLAMA_MCP_N_CTX", "77")]);
     let table = shown.split("[models.b]").nth(1).unwrap();
@@ -297,8 +297,8 @@ fn a_variable_for_all_models_counts_for_those_that_only_flags_name() {
 }
 
 #[test]
-fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
-    let folder = Folder::new("variables", ONE);
+fn a_misspelled_variable_is_reported_with_the_intended_name() {
+    let folder = Folder::new("variables", ONE_MODEL);
     for (variable, meant) in [
         ("LLAMA_MCP_NCTX", "LLAMA_MCP_N_CTX"),
         ("LLAMA_MCP_SERVER__PROT", "LLAMA_MCP_SERVER__PORT"),
@@ -307,28 +307,31 @@ fn a_misspelled_variable_is_told_with_the_one_that_was_meant() {
             "LLAMA_MCP_MODELS__A__TEMPERATURE",
         ),
     ] {
-        let told = text(folder.run(&["config", "check"], &[(variable, "1")]).stdout);
+        let stdout = text(folder.run(&["config", "check"], &[(variable, "1")]).stdout);
         let expected = format!(
             "warning[unknown_variable]: `{variable}`: unknown environment variable, which is ignored\n  hint: did you mean {meant}?\n"
         );
-        assert!(told.contains(&expected), "{told}");
+        assert!(stdout.contains(&expected), "{stdout}");
     }
 }
 
 #[test]
-fn what_a_secret_is_made_of_is_shown_by_its_name_alone() {
+fn only_the_name_of_the_source_of_a_secret_is_shown() {
     for (written, shown) in [
         ("${env:TOKEN}", "auth = \"${env:TOKEN}\""),
         ("${env:TOKEN:-hidden-word}", "# auth = \"***\""),
         ("hidden-word${env:TOKEN}", "# auth = \"***\""),
         ("hidden-word", "# auth = \"***\""),
     ] {
-        let folder = Folder::new("shown", &format!("[server]\nauth = \"{written}\"\n{ONE}"));
+        let folder = Folder::new(
+            "shown",
+            &format!("[server]\nauth = \"{written}\"\n{ONE_MODEL}"),
+        );
         let effective = folder.show(&[], &[("TOKEN", "x")]);
         assert!(effective.lines().any(|line| line == shown), "{effective}");
     }
     let hosts = "[server]\nallowed_hosts = [\"${env:WORD}.lan\", \"b\"]\n";
-    let folder = Folder::new("shown", &format!("{hosts}{ONE}"));
+    let folder = Folder::new("shown", &format!("{hosts}{ONE_MODEL}"));
     let effective = folder.show(&[], &[("WORD", "hidden-word")]);
     assert!(
         effective.contains("allowed_hosts = [\"${env:WORD}.lan\", \"b\"]"),
@@ -337,8 +340,8 @@ fn what_a_secret_is_made_of_is_shown_by_its_name_alone() {
 }
 
 #[test]
-fn what_is_shown_can_be_read_again_from_anywhere() {
-    let folder = Folder::new("again", ONE);
+fn the_output_of_show_can_be_read_from_any_folder() {
+    let folder = Folder::new("again", ONE_MODEL);
     let shown = folder.show(&[], &[]);
     let elsewhere = Folder::new("elsewhere", &shown);
     std::fs::remove_file(elsewhere.0.join("crab.gguf")).unwrap();
@@ -346,7 +349,7 @@ fn what_is_shown_can_be_read_again_from_anywhere() {
 }
 
 #[test]
-fn the_page_of_all_keys_is_the_one_that_the_program_prints() {
+fn the_page_of_all_keys_matches_the_program() {
     let output = program().args(["config", "reference"]).output().unwrap();
     let page = repository("docs/configuration-reference.md");
     let page = std::fs::read_to_string(page).unwrap();

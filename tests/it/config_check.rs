@@ -1,4 +1,4 @@
-//! `config check`: one run reports all faults, each once.
+//! `config check` reports every error in one run, and each only once.
 
 use std::io::Write as _;
 use std::process::{Output, Stdio};
@@ -11,7 +11,7 @@ use crate::support::program;
 
 pub(crate) const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
 
-/// Returns the exit code and the JSON output of `config check` in `folder`, with more `arguments`.
+/// Runs `config check` in `folder` with additional `arguments`. Returns the exit code and the JSON output.
 pub(crate) fn checked(folder: &Folder, arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [&["config", "check", "--format", "json"], arguments].concat();
     let output = folder.run(&arguments, &[]);
@@ -22,14 +22,14 @@ pub(crate) fn checked(folder: &Folder, arguments: &[&str]) -> (Option<i32>, Valu
 /// Returns the messages of the problems of `file`.
 pub(crate) fn problems(file: &str) -> Vec<String> {
     let folder = Folder::new("check", file);
-    let (_, told) = checked(&folder, &[]);
-    let problems = told["problems"].as_array().cloned().unwrap_or_default();
+    let (_, report) = checked(&folder, &[]);
+    let problems = report["problems"].as_array().cloned().unwrap_or_default();
     let message = |problem: &Value| problem["message"].as_str().unwrap().to_owned();
     problems.iter().map(message).collect()
 }
 
 #[test]
-fn faults_of_all_stages_are_reported_in_one_run() {
+fn errors_of_all_stages_are_reported_in_one_run() {
     let file = r#"
 [log]
 max_size = "1KiB"
@@ -82,7 +82,7 @@ output.properties.c = { type = "string", pattern = "(?=a)b", minLength = 3, maxL
 }
 
 #[test]
-fn a_value_that_was_refused_has_no_further_error() {
+fn a_refused_value_causes_no_further_error() {
     for (file, fault) in [
         (
             "[models.a]\npath = \"crab.gguf\"\n[tools.t]\nprompt = \"${file:handbook.md}\"\n",
@@ -138,7 +138,7 @@ fn a_value_that_was_refused_has_no_further_error() {
 }
 
 #[test]
-fn a_fault_in_the_defaults_is_reported_once() {
+fn an_error_in_the_defaults_is_reported_once() {
     let models = "[models.a]\npath = \"crab.gguf\"\n[models.b]\npath = \"crab.gguf\"\n[models.c]\npath = \"crab.gguf\"\n";
     for fault in [
         "deadline = \"0s\"",
@@ -158,7 +158,7 @@ fn a_fault_in_the_defaults_is_reported_once() {
 }
 
 #[test]
-fn a_value_of_the_wrong_type_or_out_of_its_range_has_one_code_in_all_tables() {
+fn type_and_range_errors_have_the_same_code_in_all_tables() {
     let file = r#"
 [server]
 transport = "http"
@@ -182,16 +182,16 @@ deadline = "0s"
 arguments.x.type = "int"
 "#;
     let folder = Folder::new("codes", file);
-    let (code, told) = checked(&folder, &[]);
+    let (code, report) = checked(&folder, &[]);
     assert_eq!(code, Some(2));
-    let problems = told["problems"].as_array().unwrap();
-    assert_eq!(problems.len(), 13, "{told:#}");
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 13, "{report:#}");
     for problem in problems {
         assert_eq!(problem["code"], "config_value", "{problem}");
     }
 }
 
-/// Checks with `text` on standard input.
+/// Runs `config check` with `text` on stdin.
 fn check_stdin(folder: &Folder, file: &str, text: &str) -> Output {
     let mut command = program();
     command
@@ -208,13 +208,13 @@ fn check_stdin(folder: &Folder, file: &str, text: &str) -> Output {
 }
 
 #[test]
-fn standard_input_is_checked_with_paths_from_the_current_folder() {
+fn stdin_is_checked_with_paths_relative_to_the_current_folder() {
     let folder = Folder::new("stdin", "");
     let output = check_stdin(&folder, "-", MODEL);
     assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
     let output = check_stdin(&folder, "-", &format!("{MODEL}n_ctx = -1\n"));
-    let told = text(output.stderr);
-    assert!(told.contains(" --> <stdin>:3:9"), "{told}");
+    let stderr = text(output.stderr);
+    assert!(stderr.contains(" --> <stdin>:3:9"), "{stderr}");
 }
 
 #[cfg(target_os = "linux")]
@@ -226,10 +226,10 @@ fn a_pipe_is_checked_like_a_file() {
 }
 
 #[test]
-fn a_folder_and_a_server_on_standard_input_are_refused_with_the_way_out() {
+fn a_folder_as_file_and_a_server_reading_stdin_are_refused_with_a_hint() {
     let folder = Folder::new("folder", MODEL);
     std::fs::create_dir(folder.0.join("configs")).unwrap();
-    for (arguments, told) in [
+    for (arguments, message) in [
         (
             ["config", "check", "configs"],
             "could not read the configuration `configs`: it is a folder; name a file in it",
@@ -242,7 +242,7 @@ fn a_folder_and_a_server_on_standard_input_are_refused_with_the_way_out() {
         let output = folder.run(&arguments, &[]);
         assert_eq!(output.status.code(), Some(2));
         let found = text(output.stderr);
-        assert!(found.contains(told), "{found}");
+        assert!(found.contains(message), "{found}");
     }
 }
 
@@ -286,14 +286,14 @@ fn blank_and_repeated_texts_are_refused() {
 /// Returns the hints of the problems of `file`.
 fn hints(file: &str) -> Vec<String> {
     let folder = Folder::new("hints", file);
-    let (_, told) = checked(&folder, &[]);
-    let problems = told["problems"].as_array().cloned().unwrap_or_default();
+    let (_, report) = checked(&folder, &[]);
+    let problems = report["problems"].as_array().cloned().unwrap_or_default();
     let hint = |problem: &Value| problem["hint"].as_str().unwrap_or_default().to_owned();
     problems.iter().map(hint).collect()
 }
 
 #[test]
-fn a_text_that_should_be_the_content_of_a_file_has_a_hint() {
+fn a_file_name_given_as_text_gets_a_hint() {
     let tool = |keys: &str| format!("{MODEL}[tools.t]\nprompt = \"a\"\n{keys}\n");
     for (file, hint) in [
         (
@@ -332,7 +332,7 @@ fn a_text_that_should_be_the_content_of_a_file_has_a_hint() {
 }
 
 #[test]
-fn a_contradiction_in_an_argument_and_a_broken_value_are_told_once() {
+fn a_contradictory_argument_and_an_invalid_value_are_each_reported_once() {
     let argument = |keys: &str| {
         format!("{MODEL}[tools.t]\nprompt = \"{{{{ x }}}}\"\narguments.x = {{ {keys} }}\n")
     };
@@ -356,7 +356,7 @@ fn a_contradiction_in_an_argument_and_a_broken_value_are_told_once() {
 }
 
 #[test]
-fn a_prompt_that_fails_in_every_call_is_an_error_with_its_place() {
+fn a_prompt_that_fails_in_every_call_is_an_error_with_its_location() {
     let file = format!(
         "{MODEL}[tools.t]\nprompt = \"{{% include 'a' %}}\"\n[tools.u]\nprompt = \"a\\n{{{{ x.length }}}}\"\narguments.x.type = \"string\"\n"
     );

@@ -1,11 +1,11 @@
-//! What is wrong with a configuration, and how it is told.
+//! Errors of the configuration: their wording, location and hint.
 
 use serde_json::{Value, json};
 
-use crate::support::config::{Folder, ONE, text};
+use crate::support::config::{Folder, ONE_MODEL, text};
 
 #[test]
-fn no_line_that_may_hold_a_secret_is_shown() {
+fn lines_that_may_contain_a_secret_are_not_shown() {
     for file in [
         "server = { auth = \"hidden-word\", port = \"x\" }",
         "[server]\nauth = \"hidden-word",
@@ -21,31 +21,34 @@ fn no_line_that_may_hold_a_secret_is_shown() {
         "[server]\ntransport = \"http\"\nauth_file = \"${env:WORD}\"",
         "[server]\ntransport = \"http\"\nallowed_hosts = [\"${env:WORD}:1\"]",
     ] {
-        let folder = Folder::new("secret", &format!("{file}\n{ONE}"));
+        let folder = Folder::new("secret", &format!("{file}\n{ONE_MODEL}"));
         for format in ["text", "json"] {
             let output = folder.run(
                 &["config", "check", "--format", format],
                 &[("WORD", "hidden-word")],
             );
             assert_eq!(output.status.code(), Some(2), "{file}");
-            let told = text([output.stdout, output.stderr].concat());
-            assert!(!told.contains("hidden-word"), "{told}");
+            let printed = text([output.stdout, output.stderr].concat());
+            assert!(!printed.contains("hidden-word"), "{printed}");
         }
     }
 }
 
 #[test]
-fn a_secret_that_is_a_number_is_not_shown_either() {
-    let folder = Folder::new("number", &format!("[server]\nauth = 4815162342\n{ONE}"));
-    let told = text(folder.run(&["config", "check"], &[]).stderr);
+fn a_numeric_secret_is_not_shown_either() {
+    let folder = Folder::new(
+        "number",
+        &format!("[server]\nauth = 4815162342\n{ONE_MODEL}"),
+    );
+    let stderr = text(folder.run(&["config", "check"], &[]).stderr);
     assert!(
-        told.contains("`server.auth`: must be a string") && !told.contains("4815"),
-        "{told}"
+        stderr.contains("`server.auth`: must be a string") && !stderr.contains("4815"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once_with_its_place_and_the_way_out() {
+fn all_problems_are_reported_at_once_with_location_and_hint() {
     let file = r#"
 [server]
 port = "8080"
@@ -105,13 +108,13 @@ path = "y"
         &variables,
     );
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
-    assert!(!told.contains("hidden-word"), "{told}");
-    insta::assert_snapshot!(told);
+    let stderr = text(output.stderr);
+    assert!(!stderr.contains("hidden-word"), "{stderr}");
+    insta::assert_snapshot!(stderr);
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
+fn a_toml_syntax_error_is_reported_by_line_next_to_other_problems() {
     let folder = Folder::new(
         "syntax",
         "[models.a]\npath = crab.gguf\nn_ctx = -1\n[models.a\n",
@@ -148,23 +151,23 @@ fn a_file_that_is_no_toml_is_told_by_line_and_with_the_rest() {
 }
 
 #[test]
-fn problems_are_told_to_programs_too() {
-    let folder = Folder::new("json", &format!("{ONE}n_batch = 0\n"));
+fn problems_are_available_as_json() {
+    let folder = Folder::new("json", &format!("{ONE_MODEL}n_batch = 0\n"));
     let output = folder.run(
         &["config", "check", "--format", "json"],
         &[("LLAMA_MCP_PORT", "x")],
     );
     assert_eq!(output.status.code(), Some(2));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = json!({"ok": false, "problems": [
         {"code": "config_value", "message": "`LLAMA_MCP_PORT`: must be a whole number from 0 to 65535, found the string \"x\"", "key": "server.port", "variable": "LLAMA_MCP_PORT"},
         {"code": "config_value", "message": "`models.a.n_batch`: must be a whole number from 1 to 65536, found 0", "key": "models.a.n_batch", "file": "./llama-mcp-server.toml", "line": 5, "column": 11},
     ], "warnings": []});
-    assert_eq!(told, expected);
+    assert_eq!(report, expected);
 }
 
 #[test]
-fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
+fn a_model_that_can_never_fit_is_reported_with_the_line_to_change() {
     let file = "[registry]\nmemory_budget = \"52MiB\"\n[models.a]\npath = \"crab.gguf\"\n[models.b]\npath = \"crab.gguf\"\nn_ctx = 256\n";
     let folder = Folder::new("memory", file);
     let output = folder.run(&["config", "check"], &[]);
@@ -199,20 +202,20 @@ fn a_model_that_can_never_fit_is_told_with_the_line_to_change() {
         ],
         &[],
     );
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // All calls at full length would take more; one fits.
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Calls of full length would not all fit; one does.
     assert_eq!(
-        (&told["ok"], &told["models"][1]["kv_cells"]),
+        (&report["ok"], &report["models"][1]["kv_cells"]),
         (&json!(true), &json!(1024))
     );
     assert!(
-        told["models"][0]["kv_cells"].as_u64() < told["models"][0]["wanted_cells"].as_u64(),
-        "{told}"
+        report["models"][0]["kv_cells"].as_u64() < report["models"][0]["wanted_cells"].as_u64(),
+        "{report}"
     );
 }
 
 #[test]
-fn what_would_fail_later_is_found_by_the_check() {
+fn the_check_finds_errors_that_would_occur_later() {
     let file = r#"
 [log]
 file = "crab.gguf/server.log"
@@ -291,23 +294,23 @@ tool = false
 }
 
 #[test]
-fn two_tokens_are_one_too_many() {
+fn two_sources_of_the_token_conflict() {
     let head = "[server]\ntransport = \"http\"\nauth = \"one\"\nauth_file = \"two\"\n";
-    let folder = Folder::new("tokens", &format!("{head}{ONE}"));
+    let folder = Folder::new("tokens", &format!("{head}{ONE_MODEL}"));
     std::fs::write(folder.0.join("two"), "two").unwrap();
-    let told = text(folder.run(&["config", "check"], &[]).stderr);
+    let stderr = text(folder.run(&["config", "check"], &[]).stderr);
     assert!(
-        told.starts_with("error[config_token]: `server.auth_file`: conflicts with `auth`"),
-        "{told}"
+        stderr.starts_with("error[config_token]: `server.auth_file`: conflicts with `auth`"),
+        "{stderr}"
     );
-    // A higher layer decides.
+    // A higher layer takes precedence.
     let output = folder.run(&["config", "check"], &[("LLAMA_MCP_AUTH", "three")]);
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
-fn a_time_out_of_its_range_is_told_with_it_as_a_number_and_as_a_text() {
-    for (times, told) in [
+fn a_duration_out_of_range_is_reported_as_a_number_and_as_a_text() {
+    for (times, message) in [
         (
             "idle_time = 5000\n",
             "`server.idle_time`: must be a time span such as `90s` or `15m`, from 1 to 3600 seconds, found 5000",
@@ -322,9 +325,9 @@ fn a_time_out_of_its_range_is_told_with_it_as_a_number_and_as_a_text() {
         ),
     ] {
         let head = "[server]\ntransport = \"http\"\n";
-        let folder = Folder::new("time", &format!("{head}{times}{ONE}"));
+        let folder = Folder::new("time", &format!("{head}{times}{ONE_MODEL}"));
         let output = folder.run(&["config", "check"], &[]);
         let found = text(output.stderr);
-        assert!(found.contains(told), "{found}");
+        assert!(found.contains(message), "{found}");
     }
 }

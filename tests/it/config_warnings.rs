@@ -1,4 +1,4 @@
-//! Warnings: settings that work and are probably a mistake.
+//! Warnings: settings that work but are probably a mistake.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,12 +12,12 @@ use crate::support::example::repository;
 use crate::support::gemma;
 use llama_mcp_server::internals::WarningKind;
 
-/// The kinds of the warnings of `file`.
+/// Returns the kinds of the warnings of `file`.
 pub(crate) fn warnings(file: &str) -> Vec<String> {
     let folder = Folder::new("warn", file);
-    let (code, told) = checked(&folder, &[]);
-    assert_eq!(code, Some(0), "{file}: {told}");
-    kinds(&told["warnings"])
+    let (code, report) = checked(&folder, &[]);
+    assert_eq!(code, Some(0), "{file}: {report}");
+    kinds(&report["warnings"])
 }
 
 fn kinds(warnings: &Value) -> Vec<String> {
@@ -25,70 +25,76 @@ fn kinds(warnings: &Value) -> Vec<String> {
     warnings.as_array().unwrap().iter().map(kind).collect()
 }
 
-/// A configuration without warnings, with more keys of the `model` and of the `tool`.
-fn with(model: &str, tool: &str) -> String {
+/// Returns a configuration without warnings, with additional keys for the `model` and the `tool`.
+fn config_with(model: &str, tool: &str) -> String {
     let tool = format!(
         "description = \"Says hello.\"\nprompt = \"Hello {{{{ x }}}}\"\narguments.x.description = \"A name.\"\n{tool}"
     );
     format!("[models.a]\npath = \"crab.gguf\"\n{model}\n[tools.t]\n{tool}\n")
 }
 
-/// A configuration that has a warning of this kind, and no other.
+/// Returns a configuration whose only warning is of this kind.
 fn example(kind: WarningKind) -> String {
     let tool = |text: &str| format!("{MODEL}[tools.t]\n{text}\n");
-    let told = "description = \"Says hello.\"\n";
+    let described = "description = \"Says hello.\"\n";
     match kind {
         WarningKind::BaseModel => format!("[models.a]\npath = '{}'\n", gemma().display()),
-        WarningKind::ContextCapped => with("n_ctx = 131072", ""),
-        WarningKind::ThreadsCapped => with("n_threads = 4096", ""),
-        WarningKind::MaxTokensAboveContext => with("n_ctx = 512\nmax_tokens = 512", ""),
-        WarningKind::MaxTokensCapped => with("max_tokens_limit = 100", "max_tokens = 200"),
-        WarningKind::ThinkingBudgetUnused => with("", "max_tokens = 100\nthinking_budget = 100"),
-        WarningKind::PenaltiesUnused => with("repeat_penalty = 1.2\nrepeat_last_n = 0", ""),
-        WarningKind::UnloadedAfterEachCall => with("idle_ttl = 0", ""),
-        WarningKind::TinySize => with("cache_ram = 256", ""),
+        WarningKind::ContextCapped => config_with("n_ctx = 131072", ""),
+        WarningKind::ThreadsCapped => config_with("n_threads = 4096", ""),
+        WarningKind::MaxTokensAboveContext => config_with("n_ctx = 512\nmax_tokens = 512", ""),
+        WarningKind::MaxTokensCapped => config_with("max_tokens_limit = 100", "max_tokens = 200"),
+        WarningKind::ThinkingBudgetUnused => {
+            config_with("", "max_tokens = 100\nthinking_budget = 100")
+        }
+        WarningKind::PenaltiesUnused => config_with("repeat_penalty = 1.2\nrepeat_last_n = 0", ""),
+        WarningKind::UnloadedAfterEachCall => config_with("idle_ttl = 0", ""),
+        WarningKind::TinySize => config_with("cache_ram = 256", ""),
         WarningKind::UnusedModel => {
-            with("", "model = \"a\"") + "[models.b]\npath = \"crab.gguf\"\ntool = false\n"
+            config_with("", "model = \"a\"") + "[models.b]\npath = \"crab.gguf\"\ntool = false\n"
         }
         WarningKind::UnusedTemplateArgument => {
-            with("template_arguments = { reasoning_efort = \"low\" }", "")
+            config_with("template_arguments = { reasoning_efort = \"low\" }", "")
         }
-        WarningKind::EarlierTurnsRefused => with(
+        WarningKind::EarlierTurnsRefused => config_with(
             "chat_template = \"{% if messages | length > 2 %}{{ raise_exception('no') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}\"",
             "",
         ),
-        WarningKind::SystemPromptMerged => with(
+        WarningKind::SystemPromptMerged => config_with(
             "system = \"Be brief.\"\nchat_template = \"{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}\"",
             "",
         ),
-        WarningKind::UnknownThinkingTags => with(
+        WarningKind::UnknownThinkingTags => config_with(
             "chat_template = \"{% for m in messages %}{{ m.content }}{% endfor %}<ponder></ponder>\"",
             "",
         ),
-        WarningKind::UnusedArgument => with("", "arguments.y.description = \"Another name.\""),
+        WarningKind::UnusedArgument => {
+            config_with("", "arguments.y.description = \"Another name.\"")
+        }
         WarningKind::ChoicesNotShown => tool(&format!(
-            "{told}prompt = \"Is it good?\"\nchoices = [\"good\", \"bad\"]"
+            "{described}prompt = \"Is it good?\"\nchoices = [\"good\", \"bad\"]"
         )),
         WarningKind::OutputNotShown => tool(&format!(
-            "{told}prompt = \"Who?\"\noutput = {{ type = \"object\", properties = {{ first_name = {{ type = \"string\" }} }}, required = [\"first_name\"] }}"
+            "{described}prompt = \"Who?\"\noutput = {{ type = \"object\", properties = {{ first_name = {{ type = \"string\" }} }}, required = [\"first_name\"] }}"
         )),
         WarningKind::NoDescription => tool("prompt = \"Hello\""),
-        WarningKind::NotRendered => with("", "system = \"You greet {{ x }}.\""),
-        WarningKind::PathAsText => with("", "system = \"~/greeting.txt\""),
+        WarningKind::NotRendered => config_with("", "system = \"You greet {{ x }}.\""),
+        WarningKind::PathAsText => config_with("", "system = \"~/greeting.txt\""),
         WarningKind::PromptAboveContext => {
             let system = "Greet them well. ".repeat(200);
-            with("n_ctx = 512", &format!("system = \"{system}\""))
+            config_with("n_ctx = 512", &format!("system = \"{system}\""))
         }
         WarningKind::SchemaNotEnforced => tool(&format!(
-            "{told}prompt = \"Find the phone number as JSON.\"\noutput = {{ type = \"object\", properties = {{ phone = {{ type = \"string\", format = \"phone\" }} }}, required = [\"phone\"] }}"
+            "{described}prompt = \"Find the phone number as JSON.\"\noutput = {{ type = \"object\", properties = {{ phone = {{ type = \"string\", format = \"phone\" }} }}, required = [\"phone\"] }}"
         )),
-        WarningKind::BudgetAboveMemory => with("", "") + "[registry]\nmemory_budget = \"900TiB\"\n",
-        WarningKind::HttpKeysUnused => with("", "") + "[server]\nport = 9000\n",
-        WarningKind::LogKeysUnused => with("", "") + "[log]\nkeep = 3\n",
-        WarningKind::ShortToken => {
-            with("", "") + "[server]\ntransport = \"http\"\nauth = \"short\"\n"
+        WarningKind::BudgetAboveMemory => {
+            config_with("", "") + "[registry]\nmemory_budget = \"900TiB\"\n"
         }
-        // These need more than a file.
+        WarningKind::HttpKeysUnused => config_with("", "") + "[server]\nport = 9000\n",
+        WarningKind::LogKeysUnused => config_with("", "") + "[log]\nkeep = 3\n",
+        WarningKind::ShortToken => {
+            config_with("", "") + "[server]\ntransport = \"http\"\nauth = \"short\"\n"
+        }
+        // These kinds require more than a file.
         WarningKind::UnknownVariable
         | WarningKind::AmbiguousVariable
         | WarningKind::StaleMount
@@ -97,8 +103,8 @@ fn example(kind: WarningKind) -> String {
 }
 
 #[test]
-fn every_kind_of_warning_has_its_name_and_comes_alone() {
-    assert_eq!(warnings(&with("", "")), [""; 0]);
+fn every_kind_of_warning_has_a_name_and_an_example() {
+    assert_eq!(warnings(&config_with("", "")), [""; 0]);
     for kind in WarningKind::iter() {
         let file = example(kind);
         if !file.is_empty() {
@@ -108,7 +114,7 @@ fn every_kind_of_warning_has_its_name_and_comes_alone() {
 }
 
 #[test]
-fn prompts_that_name_what_may_be_answered_have_no_warning() {
+fn prompts_that_name_the_possible_answers_have_no_warning() {
     let output =
         "output = { type = \"object\", properties = { first_name = { type = \"string\" } } }";
     for (prompt, answer) in [
@@ -124,7 +130,7 @@ fn prompts_that_name_what_may_be_answered_have_no_warning() {
 }
 
 #[test]
-fn variables_that_fit_no_key_or_several_models_are_warnings() {
+fn variables_that_match_no_key_or_several_models_are_warnings() {
     let file = "[models.a-b]\npath = \"crab.gguf\"\n[models.a_b]\npath = \"crab.gguf\"\n";
     let folder = Folder::new("variables", file);
     let variables = [
@@ -132,21 +138,21 @@ fn variables_that_fit_no_key_or_several_models_are_warnings() {
         ("LLAMA_MCP_MODELS__A_B__N_CTX", "64"),
     ];
     let output = folder.run(&["config", "check", "--format", "json"], &variables);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let found: BTreeSet<String> = kinds(&told["warnings"]).into_iter().collect();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found: BTreeSet<String> = kinds(&report["warnings"]).into_iter().collect();
     let expected = ["ambiguous_variable", "unknown_variable"].map(str::to_owned);
     assert_eq!(found, expected.into());
     let variables = [("LLAMA_MCP_MODELS__A_B__N_CTX", "64")];
     folder.write("llama-mcp-server.toml", &file.replace("a_b", "a-B"));
     let output = folder.run(&["config", "check", "--format", "json"], &variables);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(kinds(&told["warnings"]), ["ambiguous_variable"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(kinds(&report["warnings"]), ["ambiguous_variable"]);
 }
 
 #[test]
-fn warnings_have_their_place_and_the_way_out_and_are_errors_when_strict() {
-    let folder = Folder::new("strict", &with("idle_ttl = 0", ""));
-    let (code, told) = checked(&folder, &[]);
+fn warnings_have_a_location_and_a_hint_and_are_errors_when_strict() {
+    let folder = Folder::new("strict", &config_with("idle_ttl = 0", ""));
+    let (code, report) = checked(&folder, &[]);
     let expected = json!([{
         "code": "unloaded_after_each_call",
         "message": "`models.a.idle_ttl`: unloads a model after each call, and the next call loads it again",
@@ -157,55 +163,55 @@ fn warnings_have_their_place_and_the_way_out_and_are_errors_when_strict() {
         "column": 12,
     }]);
     assert_eq!(
-        (code, &told["ok"], &told["warnings"]),
+        (code, &report["ok"], &report["warnings"]),
         (Some(0), &json!(true), &expected)
     );
-    let (code, told) = checked(&folder, &["--strict"]);
+    let (code, report) = checked(&folder, &["--strict"]);
     assert_eq!(
-        (code, &told["ok"], &told["problems"]),
+        (code, &report["ok"], &report["problems"]),
         (Some(2), &json!(false), &expected)
     );
-    assert_eq!(told["warnings"], json!([]));
+    assert_eq!(report["warnings"], json!([]));
     let output = folder.run(&["config", "check", "--strict"], &[]);
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     assert!(
-        told.starts_with("error[unloaded_after_each_call]: `models.a.idle_ttl`"),
-        "{told}"
+        stderr.starts_with("error[unloaded_after_each_call]: `models.a.idle_ttl`"),
+        "{stderr}"
     );
     let output = folder.run(&["config", "check"], &[]);
-    let told = text(output.stdout);
+    let stdout = text(output.stdout);
     assert!(
-        told.contains("\nwarning[unloaded_after_each_call]: `models.a.idle_ttl`"),
-        "{told}"
+        stdout.contains("\nwarning[unloaded_after_each_call]: `models.a.idle_ttl`"),
+        "{stdout}"
     );
 }
 
 #[test]
 fn warnings_are_reported_next_to_errors() {
-    let folder = Folder::new("both", &with("idle_ttl = 0\nn_ctx = -1", ""));
-    let (code, told) = checked(&folder, &[]);
+    let folder = Folder::new("both", &config_with("idle_ttl = 0\nn_ctx = -1", ""));
+    let (code, report) = checked(&folder, &[]);
     assert_eq!(
-        (code, kinds(&told["problems"])),
+        (code, kinds(&report["problems"])),
         (Some(2), vec!["config_value".to_owned()])
     );
-    assert_eq!(kinds(&told["warnings"]), ["unloaded_after_each_call"]);
+    assert_eq!(kinds(&report["warnings"]), ["unloaded_after_each_call"]);
     let output = folder.run(&["config", "check"], &[]);
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     assert!(
-        told.contains("\n\nwarning[unloaded_after_each_call]"),
-        "{told}"
+        stderr.contains("\n\nwarning[unloaded_after_each_call]"),
+        "{stderr}"
     );
 }
 
 #[test]
 fn a_server_logs_each_warning_once() {
-    let folder = Folder::new("logged", &with("idle_ttl = 0", ""));
+    let folder = Folder::new("logged", &config_with("idle_ttl = 0", ""));
     let mut server = folder.serve();
     let tools = server.request("tools/list", json!({}));
     server.response(tools);
     server.close_stdin();
     server.wait();
-    let log = server.log();
+    let log = server.end();
     let lines = log
         .lines()
         .filter(|line| line.contains("unloaded_after_each_call"));
@@ -226,8 +232,8 @@ fn a_thousand_warnings_are_found_in_one_run() {
         }
     }
     let folder = Folder::new("thousand", &text);
-    let (_, told) = checked(&folder, &[]);
-    assert_eq!(told["warnings"].as_array().unwrap().len(), 1000);
+    let (_, report) = checked(&folder, &[]);
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 1000);
 }
 
 #[test]
@@ -239,8 +245,8 @@ fn the_examples_have_no_warning() {
         .unwrap()
         .replace("/models/SmolLM2-135M-Instruct.Q4_1.gguf", &model);
     folder.write("llama-mcp-server.toml", &deployed);
-    let (_, told) = checked(&folder, &[]);
-    assert_eq!(told["warnings"], json!([]), "{told:#}");
+    let (_, report) = checked(&folder, &[]);
+    assert_eq!(report["warnings"], json!([]), "{report:#}");
     for name in ["typed-tools", "team"] {
         let folder = Folder::new("example", "");
         let example = repository("examples").join(name);
@@ -249,13 +255,13 @@ fn the_examples_have_no_warning() {
             std::fs::copy(file.path(), folder.0.join(file.file_name())).unwrap();
         }
         std::fs::rename(folder.0.join("crab.gguf"), folder.0.join("model.gguf")).unwrap();
-        let (_, told) = checked(&folder, &[]);
-        assert_eq!(told["warnings"], json!([]), "{name}: {told:#}");
+        let (_, report) = checked(&folder, &[]);
+        assert_eq!(report["warnings"], json!([]), "{name}: {report:#}");
     }
 }
 
 #[test]
-fn every_warning_has_a_word_in_the_pages_and_no_other_has() {
+fn the_pages_document_exactly_the_existing_warnings() {
     let page = std::fs::read_to_string(repository("docs/warnings.md")).unwrap();
     let explained: BTreeSet<&str> = page
         .lines()
@@ -266,20 +272,20 @@ fn every_warning_has_a_word_in_the_pages_and_no_other_has() {
 }
 
 #[test]
-fn every_setting_without_effect_is_a_warning_wherever_it_is_set() {
-    let file = with("", "")
+fn every_setting_without_effect_is_a_warning_in_every_table() {
+    let file = config_with("", "")
         + "[server]\nhost = \"0.0.0.0\"\nport = 8080\n[log]\nkeep = 3\nrotation = \"daily\"\n";
     let http = WarningKind::HttpKeysUnused.name();
     let log = WarningKind::LogKeysUnused.name();
     let mut found = warnings(&file);
     found.sort();
     assert_eq!(found, [http, http, log, log]);
-    let folder = Folder::new("without-effect", &with("", ""));
+    let folder = Folder::new("without-effect", &config_with("", ""));
     let arguments = ["config", "check", "--format", "json", "--host", "0.0.0.0"];
     let output = folder.run(&arguments, &[("LLAMA_MCP_PORT", "8080")]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(kinds(&told["warnings"]), [http, http]);
-    let hints: BTreeSet<&str> = told["warnings"]
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(kinds(&report["warnings"]), [http, http]);
+    let hints: BTreeSet<&str> = report["warnings"]
         .as_array()
         .unwrap()
         .iter()

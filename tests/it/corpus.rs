@@ -1,4 +1,4 @@
-//! The chat templates of the fuzzer's corpus, in the program: whatever they do, the check of the configuration ends.
+//! Chat templates from the fuzzer's corpus: whatever they do, `config check` ends.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::support::config::Folder;
 use crate::support::program;
 
 #[test]
-fn no_chat_template_that_the_fuzzer_found_breaks_the_check_of_a_configuration() {
+fn chat_templates_found_by_the_fuzzer_do_not_break_config_check() {
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/template");
     let folder = Folder::new("corpus", "");
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! What `doctor` finds, and the report that it writes.
+//! The `doctor` command and its report.
 
 use std::process::Output;
 
@@ -9,17 +9,17 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn told(output: &Output) -> String {
+fn all_output(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]
-fn without_a_configuration_it_tells_of_the_machine() {
+fn without_a_configuration_doctor_describes_the_machine() {
     let folder = Folder::new("doctor-alone", "");
     std::fs::remove_file(folder.0.join("llama-mcp-server.toml")).unwrap();
     let output = folder.run(&["doctor"], &[]);
-    let told = told(&output);
-    assert!(output.status.success(), "{told}");
+    let stdout = all_output(&output);
+    assert!(output.status.success(), "{stdout}");
     for found in [
         "ok       build: llama-mcp-server",
         "ok       cpu: ",
@@ -27,27 +27,27 @@ fn without_a_configuration_it_tells_of_the_machine() {
         "  memory: ",
         "ok       configuration: none",
     ] {
-        assert!(told.contains(found), "{found}: {told}");
+        assert!(stdout.contains(found), "{found}: {stdout}");
     }
 }
 
 #[test]
-fn a_configuration_is_looked_at_with_its_models_disk_and_port() {
+fn doctor_checks_the_models_the_disk_and_the_port_of_a_configuration() {
     let folder = Folder::new(
         "doctor",
         "[server]\ntransport = 'http'\nport = 0\n[models.small]\npath = 'crab.gguf'\n",
     );
     let output = folder.run(&["doctor"], &[]);
-    let told = told(&output);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("  model small: `"), "{told}");
-    assert!(told.contains("llama, trained for "), "{told}");
-    assert!(told.contains("  disk for temporary files: "), "{told}");
-    assert!(told.contains("port: 127.0.0.1:0 is free"), "{told}");
+    let stdout = all_output(&output);
+    assert!(output.status.success(), "{stdout}");
+    assert!(stdout.contains("  model small: `"), "{stdout}");
+    assert!(stdout.contains("llama, trained for "), "{stdout}");
+    assert!(stdout.contains("  disk for temporary files: "), "{stdout}");
+    assert!(stdout.contains("port: 127.0.0.1:0 is free"), "{stdout}");
 }
 
 #[test]
-fn a_port_of_another_program_is_a_problem_and_one_of_this_server_is_not() {
+fn a_port_used_by_another_program_is_a_problem_but_not_by_this_server() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = |port: u16| {
         let file = format!(
@@ -57,53 +57,53 @@ fn a_port_of_another_program_is_a_problem_and_one_of_this_server_is_not() {
         folder.run(&["doctor"], &[])
     };
     let taken = other.local_addr().unwrap().port();
-    // It answers nothing: that is what takes the time.
+    // The other program never answers, so `doctor` waits for its timeout.
     let closes = std::thread::spawn(move || drop(other.accept()));
     let output = at(taken);
     closes.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stdout);
-    assert!(told.contains("PROBLEM  port: "), "{told}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("PROBLEM  port: "), "{stdout}");
     let server = HttpServer::tiny(&[]);
     // On a busy machine the server may take longer to answer than `doctor` waits.
     let mut outputs = (0..10).map(|_| at(server.address.port()));
     let output = outputs.find(|output| output.status.success());
-    let told = text(&output.expect("one of ten finds nothing wrong").stdout);
+    let stdout = text(&output.expect("one of ten finds nothing wrong").stdout);
     assert!(
-        told.contains("a llama-mcp-server is already running there"),
-        "{told}"
+        stdout.contains("a llama-mcp-server is already running there"),
+        "{stdout}"
     );
 }
 
 #[test]
-fn what_is_wrong_with_a_configuration_is_told_as_the_check_does() {
+fn doctor_reports_problems_of_a_configuration_like_config_check() {
     let folder = Folder::new("doctor-wrong", "[models.small]\npath = 'none.gguf'\n");
     let output = folder.run(&["doctor"], &[]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stdout);
+    let stdout = text(&output.stdout);
     assert!(
-        told.contains("PROBLEM  configuration: error[config_model]"),
-        "{told}"
+        stdout.contains("PROBLEM  configuration: error[config_model]"),
+        "{stdout}"
     );
 }
 
 #[test]
-fn a_model_that_can_never_fit_is_not_called_fine() {
+fn a_model_that_can_never_fit_is_a_problem() {
     let file = "[registry]\nmemory_budget = '20MiB'\n[models.small]\npath = 'crab.gguf'\n";
     let folder = Folder::new("doctor-tight", file);
     let output = folder.run(&["doctor"], &[]);
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stdout);
-    assert!(told.contains("warning  model small: "), "{told}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("warning  model small: "), "{stdout}");
     assert!(
-        told.contains("with the problems below; 20.0 MiB for models"),
-        "{told}"
+        stdout.contains("with the problems below; 20.0 MiB for models"),
+        "{stdout}"
     );
-    assert!(told.contains("PROBLEM  configuration: "), "{told}");
+    assert!(stdout.contains("PROBLEM  configuration: "), "{stdout}");
 }
 
 #[test]
-fn the_report_of_a_broken_configuration_shows_nothing_of_its_texts() {
+fn the_report_of_an_invalid_configuration_omits_its_texts() {
     for broken in [
         "system = \"I am a private person.\n",
         "prompt_suffix = 7\nsystem = 'I am a private person.'",
@@ -112,7 +112,7 @@ fn the_report_of_a_broken_configuration_shows_nothing_of_its_texts() {
         let file = format!("[models.small]\npath = 'crab.gguf'\n{broken}\n");
         let folder = Folder::new("doctor-broken", &file);
         let output = folder.run(&["doctor", "--bundle"], &[]);
-        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", all_output(&output));
         let report = folder.0.join("llama-mcp-server-report.txt");
         let report = std::fs::read_to_string(report).unwrap();
         assert!(report.contains("llama-mcp-server.toml:3:"), "{report}");
@@ -121,12 +121,12 @@ fn the_report_of_a_broken_configuration_shows_nothing_of_its_texts() {
 }
 
 #[test]
-fn the_report_has_no_secrets_and_no_prompts() {
+fn the_report_contains_no_secrets_and_no_prompts() {
     let file = "[server]\nauth = 'topsecret'\n[models.small]\npath = 'crab.gguf'\nsystem = 'I am a private person.'\n\
         [tools.ask]\nprompt = '{{ it }}'\narguments.it.description = 'What a private person asks.'\n";
     let folder = Folder::new("doctor-report", file);
     let output = folder.run(&["doctor", "--bundle", "report.txt"], &[]);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", all_output(&output));
     let report = std::fs::read_to_string(folder.0.join("report.txt")).unwrap();
     assert!(report.contains("[models.small]"), "{report}");
     assert!(report.contains("kernel: "), "{report}");

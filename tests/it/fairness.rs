@@ -1,4 +1,4 @@
-//! One client beside another.
+//! Fair queueing: a client with one call does not wait for another client with many.
 
 use std::sync::mpsc::channel;
 use std::thread;
@@ -7,30 +7,30 @@ use serde_json::json;
 
 use crate::support::http::{Client, Events, HttpServer, request};
 
-/// Calls that the greedy client has waiting.
+/// Queued calls of the greedy client.
 const MANY: usize = 16;
 
-/// Sends a long call and gives its place in the queue, and its events.
+/// Sends a long call and returns its position in the queue, with its events.
 fn queue(client: &Client, id: usize) -> (usize, Events) {
     let arguments = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 200});
     let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
     let mut client = client.clone();
     client.header("accept", "application/json, text/event-stream");
     let response = client.post(&request(id.try_into().unwrap(), "tools/call", call));
-    let mut events = Events::of(response);
-    let place = events.find_map(|news| {
-        let message = news["params"]["message"].as_str()?;
+    let mut events = Events::new(response);
+    let place = events.find_map(|notification| {
+        let message = notification["params"]["message"].as_str()?;
         message.strip_prefix("queued, position ")?.parse().ok()
     });
     (place.unwrap(), events)
 }
 
 #[test]
-fn a_single_call_does_not_wait_for_the_many_of_another_session() {
+fn a_single_call_does_not_wait_for_the_many_calls_of_another_session() {
     let server = HttpServer::tiny(&["--parallel", "1", "--repeat_penalty", "1"]);
     let (many, few) = (server.client(), server.client());
-    // Takes the one sequence, so that all others wait.
-    let holding = many.sing(1000);
+    // Occupies the only sequence, so that all other calls queue.
+    let holding = many.start_endless_call(1000);
     let (queued_tx, queued) = channel();
     let (done_tx, done) = channel();
     for id in 1..=MANY {
@@ -54,7 +54,7 @@ fn a_single_call_does_not_wait_for_the_many_of_another_session() {
     });
     let after: Vec<&str> = done.iter().take(MANY + 1 - before).collect();
     assert_eq!(place, 2, "behind the head alone");
-    // The one that is being answered, the head, and those whose threads were faster to tell.
+    // The running call, the head of the queue, and calls whose threads happened to report first.
     let at = after.iter().position(|client| *client == "few").unwrap();
     assert!(at <= MANY / 2, "{after:?}");
     assert!(after.len() > 8, "the others were done already");

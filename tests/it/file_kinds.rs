@@ -1,11 +1,11 @@
-//! Files that look like models but cannot answer: every command and the load name their kind.
+//! Files that look like chat models but are not: every command and the load name their kind.
 
 use serde_json::json;
 
 use crate::support::config::{Folder, text};
 use crate::support::gemma;
 
-/// A GGUF file of the architecture `architecture`, without tensors.
+/// Returns a GGUF file of `architecture`, without tensors.
 fn gguf(architecture: &str) -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
@@ -45,14 +45,14 @@ fn check_doctor_and_install_name_the_kind_of_a_file_that_is_not_a_chat_model() {
         ] {
             let output = folder.run(arguments, &[]);
             assert_eq!(output.status.code(), Some(code), "{arguments:?}");
-            let told = text(output.stdout) + &text(output.stderr);
-            assert!(told.contains(kind), "{arguments:?}: {told}");
+            let printed = text(output.stdout) + &text(output.stderr);
+            assert!(printed.contains(kind), "{arguments:?}: {printed}");
         }
     }
 }
 
 #[test]
-fn the_load_names_the_kind_of_a_file_that_replaced_a_model() {
+fn the_load_names_the_kind_of_a_file_that_replaced_the_model() {
     let folder = Folder::new("kind-at-load", "[models.a]\npath = 'crab.gguf'\n");
     let mut server = folder.serve();
     let tools = server.request("tools/list", json!({}));
@@ -86,14 +86,14 @@ fn every_command_warns_about_a_base_model() {
     ] {
         let output = folder.run(arguments, &[]);
         assert!(output.status.success(), "{arguments:?}");
-        let told = text(output.stdout) + &text(output.stderr);
+        let printed = text(output.stdout) + &text(output.stderr);
         let warning = format!("{prefix}: probably a base model (its file has no chat template)");
-        assert!(told.contains(&warning), "{arguments:?}: {told}");
+        assert!(printed.contains(&warning), "{arguments:?}: {printed}");
     }
 }
 
 #[test]
-fn install_refuses_what_the_check_refuses() {
+fn install_refuses_configurations_that_the_check_refuses() {
     let file = "[registry]\nmemory_budget = '16MiB'\n[models.a]\npath = 'crab.gguf'\n";
     let folder = Folder::new("install-tight", file);
     let check = folder.run(&["config", "check"], &[]);

@@ -1,4 +1,4 @@
-//! Hints for people who come from other programs: keys, flags, values, paths and names of models.
+//! Hints for users of other programs, who write their keys, flags, values, paths and model names.
 
 use std::process::Output;
 
@@ -7,14 +7,14 @@ use crate::support::{program, tiny};
 
 const MODEL: &str = "[models.a]\npath = \"crab.gguf\"\n";
 
-/// Returns the first line and the hint of each problem that `config check` reports for a file.
+/// Runs `config check` for a file. Returns the first line and the hint of each problem.
 pub(crate) fn problems(config: &str) -> String {
     let folder = Folder::new("foreign", config);
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     // Warnings follow the errors.
-    let errors = told.split("\nwarning[").next().unwrap();
+    let errors = stderr.split("\nwarning[").next().unwrap();
     let lines = errors
         .lines()
         .filter(|line| line.starts_with("error") || line.contains("hint: "));
@@ -26,13 +26,13 @@ pub(crate) fn problems(config: &str) -> String {
 
 #[test]
 fn keys_of_other_programs_are_translated() {
-    let told = problems(&format!(
+    let reported = problems(&format!(
         "[server]\napi-key = \"x\"\n[groups]\n{MODEL}\
          ctx-size = 1\nttl = 300\nmmproj = \"x\"\nn_ubatch = 512\nchat_template_kwargs = {{}}\n\
          models_max = 2\ndraft = \"x\"\njinja = true\npredict = 5\nmax_loaded = 1\nid = \"x\"\n\
          [tools.t]\nprompt = \"x\"\nn_predict = 1\nn_ctx = 1\n"
     ));
-    insta::assert_snapshot!(told, @r##"
+    insta::assert_snapshot!(reported, @r##"
     error[config_unknown_key]: unknown key `api-key` (./llama-mcp-server.toml:2:1)
     hint: use `auth`: clients send it as a bearer token
     error[config_unknown_key]: unknown key `groups`
@@ -68,10 +68,10 @@ fn keys_of_other_programs_are_translated() {
 
 #[test]
 fn an_unknown_key_is_reported_with_similar_keys() {
-    let told = problems(&format!(
+    let reported = problems(&format!(
         "{MODEL}temprature = 1\nthinking_stuff = 1\nzzz = 1\n"
     ));
-    insta::assert_snapshot!(told, @r##"
+    insta::assert_snapshot!(reported, @r##"
     error[config_unknown_key]: unknown key `temprature`
     hint: did you mean `temperature`?
     error[config_unknown_key]: unknown key `thinking_stuff`
@@ -83,13 +83,13 @@ fn an_unknown_key_is_reported_with_similar_keys() {
 
 #[test]
 fn values_of_other_programs_are_translated() {
-    let told = problems(&format!(
+    let reported = problems(&format!(
         "[registry]\nmax_loaded = 0\nidle_ttl = \"1d\"\n{MODEL}\
          n_gpu_layers = -1\nn_ctx = -1\nmax_tokens = -1\nflash_attn = true\ncache_ram = -1\n\
          idle_ttl = -1\nthinking = false\npreload = \"yes\"\nlora = \"adapter.gguf\"\n\
          [models.b]\npath = \"crab.gguf\"\nn_gpu_layers = \"all\"\nmmap = 0\n"
     ));
-    insta::assert_snapshot!(told, @r##"
+    insta::assert_snapshot!(reported, @r##"
     error[config_value]: `registry.max_loaded`: must be a whole number from 1 to 10000, found 0
     hint: leave it out for no limit
     error[config_value]: `registry.idle_ttl`: must be an idle time such as `15m` or `never`, found the string "1d"
@@ -121,7 +121,7 @@ fn values_of_other_programs_are_translated() {
 
 #[test]
 fn an_invalid_name_is_reported_with_a_valid_one() {
-    let told = problems(
+    let reported = problems(
         "[models.qwen2.5]\npath = \"crab.gguf\"\n\
          [models.llama3.2.1]\npath = \"crab.gguf\"\n\
          [models.\"org/repo:7b (new)\"]\npath = \"crab.gguf\"\n\
@@ -130,7 +130,7 @@ fn an_invalid_name_is_reported_with_a_valid_one() {
          [server.tokens.\"a@b.c\"]\ntoken = \"x\"\n\
          [tools.t]\nprompt = \"x\"\nmodel = \"qwen2.5\"\n",
     );
-    insta::assert_snapshot!(told, @r##"
+    insta::assert_snapshot!(reported, @r##"
     error[config_unknown_key]: TOML reads the dot in `qwen2.5` as a table `5` inside `[models.qwen2]`
     hint: write `[models.qwen2_5]`, and keep the original name with `aliases = ["qwen2.5"]`
     error[config_unknown_key]: TOML reads the dot in `llama3.2.1` as a table `2` inside `[models.llama3]`
@@ -151,12 +151,12 @@ fn run(arguments: &[&str]) -> Output {
 
 #[test]
 fn flags_of_other_programs_are_translated() {
-    let told = |flags: &[&str]| {
+    let first_error = |flags: &[&str]| {
         let output = run(&[&["--model", tiny().to_str().unwrap()], flags].concat());
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert_eq!(text(output.stdout), "");
-        let told = text(output.stderr);
-        told.lines().next().unwrap().to_owned()
+        let stderr = text(output.stderr);
+        stderr.lines().next().unwrap().to_owned()
     };
     let all: Vec<String> = [
         &["-m", "x.gguf"][..],
@@ -172,7 +172,7 @@ fn flags_of_other_programs_are_translated() {
         &["--jinja"],
     ]
     .iter()
-    .map(|flags| told(flags))
+    .map(|flags| first_error(flags))
     .collect();
     insta::assert_snapshot!(all.join("\n"), @r##"
     error: unknown flag `-m`; use `--model`
@@ -189,8 +189,8 @@ fn flags_of_other_programs_are_translated() {
     "##);
     // Help and clap's errors about the program's own flags are unaffected.
     assert_eq!(run(&["-h"]).status.code(), Some(0));
-    assert!(told(&["--port"]).contains("a value is required for '--port <PORT>'"));
-    assert!(told(&["--n_ctxx", "1"]).contains("unexpected argument '--n_ctxx'"));
+    assert!(first_error(&["--port"]).contains("a value is required for '--port <PORT>'"));
+    assert!(first_error(&["--n_ctxx", "1"]).contains("unexpected argument '--n_ctxx'"));
 }
 
 #[test]
@@ -198,12 +198,12 @@ fn a_variable_of_another_program_is_translated_in_its_warning() {
     let folder = Folder::new("foreign-variable", MODEL);
     let variables = [("LLAMA_MCP_CTX_SIZE", "1"), ("LLAMA_MCP_MMPROJ", "x")];
     let output = folder.run(&["config", "check"], &variables);
-    let told = text(output.stdout);
+    let stdout = text(output.stdout);
     for warning in [
         "warning[unknown_variable]: `LLAMA_MCP_CTX_SIZE`: unknown environment variable, which is ignored\n  hint: did you mean LLAMA_MCP_N_CTX?",
         "`LLAMA_MCP_MMPROJ`: unknown environment variable, which is ignored\n  hint: not supported: models read text only",
     ] {
-        assert!(told.contains(warning), "{told}");
+        assert!(stdout.contains(warning), "{stdout}");
     }
 }
 
@@ -275,22 +275,22 @@ fn an_invalid_model_path_gets_a_hint() {
             "write `${env:HOME}` for the variable `HOME`",
         ),
     ] {
-        let told = problems(&format!("[models.a]\npath = \"{path}\"\n"));
-        assert!(told.contains(hint), "{told}");
+        let reported = problems(&format!("[models.a]\npath = \"{path}\"\n"));
+        assert!(reported.contains(hint), "{reported}");
     }
 }
 
 #[test]
 fn a_shell_variable_in_another_path_creates_no_folder() {
-    let told = problems(&format!("[log]\nfile = \"$HOME/server.log\"\n{MODEL}"));
-    insta::assert_snapshot!(told, @r##"
+    let reported = problems(&format!("[log]\nfile = \"$HOME/server.log\"\n{MODEL}"));
+    insta::assert_snapshot!(reported, @r##"
     error[config_value]: `log.file`: `$HOME/server.log` does not exist
     hint: shell variables are not expanded: write `${env:HOME}/…`, or `~/…` in the file
     "##);
 }
 
 #[test]
-fn a_file_that_was_downloaded_instead_of_a_model_is_named() {
+fn a_git_lfs_pointer_or_web_page_instead_of_a_model_is_recognized() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 135\n";
     for (content, message) in [
         (pointer, "is a Git LFS pointer, not the model itself"),
@@ -305,7 +305,7 @@ fn a_file_that_was_downloaded_instead_of_a_model_is_named() {
     ] {
         let folder = Folder::new("substitute", "[models.a]\npath = \"other.gguf\"\n");
         folder.write("other.gguf", content);
-        let told = text(folder.run(&["config", "check"], &[]).stderr);
-        assert!(told.contains(message), "{told}");
+        let stderr = text(folder.run(&["config", "check"], &[]).stderr);
+        assert!(stderr.contains(message), "{stderr}");
     }
 }

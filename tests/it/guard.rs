@@ -1,10 +1,10 @@
-//! What HTTP refuses, and that it does so before it reads a body.
+//! Requests that the HTTP server refuses before it reads their body.
 
 use serde_json::json;
 
-use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::http::{Client, HttpServer, read_message, request};
 
-/// The status line and the headers of the answer to a request that is `lines`, without a body.
+/// Sends a request of these lines without a body and returns the head of the response.
 fn head(server: &HttpServer, lines: &[&str]) -> String {
     server.raw(&format!("{}\r\n\r\n", lines.join("\r\n")))
 }
@@ -18,7 +18,7 @@ const JSON: &str = "Content-Type: application/json";
 const HOST: &str = "Host: localhost";
 
 #[test]
-fn only_loopback_names_are_hosts_and_only_their_pages_are_origins() {
+fn only_loopback_names_are_allowed_as_hosts_and_origins() {
     let server = HttpServer::tiny(&[]);
     let port = server.address.port();
     for host in [
@@ -78,7 +78,7 @@ fn only_loopback_names_are_hosts_and_only_their_pages_are_origins() {
         let lines = ["GET /mcp HTTP/1.1", HOST, &format!("Origin: {origin}")];
         assert_eq!(status(&server, &lines), 403, "{origin}");
     }
-    // On every path, and whatever a browser asks beforehand.
+    // Foreign origins are refused on every path, also in preflight requests.
     for line in [
         "GET /.well-known/oauth-protected-resource HTTP/1.1",
         "OPTIONS /mcp HTTP/1.1",
@@ -99,7 +99,7 @@ fn only_loopback_names_are_hosts_and_only_their_pages_are_origins() {
 }
 
 #[test]
-fn hosts_and_origins_can_be_added() {
+fn more_hosts_and_origins_can_be_allowed() {
     let server = HttpServer::tiny(&[
         "--allowed_hosts",
         "llama.lan,gpu.lan",
@@ -124,7 +124,7 @@ fn hosts_and_origins_can_be_added() {
 }
 
 #[test]
-fn a_server_for_all_addresses_is_reached_by_any_of_them_but_by_no_strange_name() {
+fn a_server_on_all_addresses_accepts_each_of_them_as_host_but_no_unknown_name() {
     let server = HttpServer::tiny(&["--host", "0.0.0.0", "--allow_unauthenticated"]);
     let host = |host: &str| status(&server, &["GET /mcp HTTP/1.1", &format!("Host: {host}")]);
     assert_eq!(
@@ -134,7 +134,7 @@ fn a_server_for_all_addresses_is_reached_by_any_of_them_but_by_no_strange_name()
 }
 
 #[test]
-fn without_the_token_nothing_is_read_and_nothing_is_told() {
+fn without_the_token_no_body_is_read_and_nothing_is_revealed() {
     let server = HttpServer::tiny(&["--auth", "secret123"]);
     for (line, status) in [
         ("Authorization: Bearer secret123", 400),
@@ -153,7 +153,7 @@ fn without_the_token_nothing_is_read_and_nothing_is_told() {
         "Authorization: secret123",
         "Authorization: Bearer secret123\r\nAuthorization: Bearer other",
     ] {
-        // The body never comes, and the answer does all the same.
+        // The body never arrives, but the response does.
         for first in [
             "POST /mcp HTTP/1.1",
             "GET /mcp?token=secret123 HTTP/1.1",
@@ -171,7 +171,7 @@ fn without_the_token_nothing_is_read_and_nothing_is_told() {
             );
         }
     }
-    // A page about logins is missing, not locked: clients would look for a login for ever.
+    // Pages of a login are missing, not locked: otherwise clients would keep looking for a login.
     for path in [
         "/.well-known/oauth-protected-resource",
         "/.well-known/oauth-protected-resource/mcp",
@@ -185,7 +185,7 @@ fn without_the_token_nothing_is_read_and_nothing_is_told() {
 }
 
 #[test]
-fn what_is_no_json_or_too_long_is_refused_unread() {
+fn bodies_that_are_not_json_or_too_long_are_refused_unread() {
     let server = HttpServer::tiny(&[]);
     let post = |lines: &[&str]| status(&server, &[&["POST /mcp HTTP/1.1", HOST], lines].concat());
     for line in [
@@ -202,7 +202,7 @@ fn what_is_no_json_or_too_long_is_refused_unread() {
     );
     assert_eq!(post(&[JSON, "Content-Length: 4194305"]), 413);
     assert_eq!(post(&[JSON, "Content-Length: 99999999999999999999"]), 400);
-    // A body that does not say how long it is is read up to the limit.
+    // A body without a length is read up to the limit.
     let client = server.client();
     let long = json!({"text": "x".repeat(4 * 1024 * 1024)}).to_string();
     let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -215,17 +215,17 @@ fn what_is_no_json_or_too_long_is_refused_unread() {
         .send(ureq::SendBody::from_reader(&mut long.as_bytes()))
         .unwrap();
     assert_eq!(response.status(), 413);
-    // The limit itself is allowed.
+    // A body of exactly the limit is accepted.
     let text = "x".repeat(4 * 1024 * 1024 - 100);
     let fits = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{text}"}}"#);
     assert_eq!(
-        json_of(&mut client.send("POST", Some(&fits)))["error"]["code"],
+        read_message(&mut client.send("POST", Some(&fits)))["error"]["code"],
         -32601
     );
 }
 
 #[test]
-fn every_other_status_is_as_documented() {
+fn all_other_statuses_are_as_documented() {
     let server = HttpServer::tiny(&[]);
     let client = server.client();
     let nobody = Client::new(server.url(), &[]);
@@ -269,7 +269,7 @@ fn every_other_status_is_as_documented() {
     ] {
         let mut response = client.send("POST", Some(body));
         assert_eq!(response.status(), status, "{body}");
-        assert_eq!(json_of(&mut response)["error"]["code"], code, "{body}");
+        assert_eq!(read_message(&mut response)["error"]["code"], code, "{body}");
     }
     for body in [
         r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
@@ -303,13 +303,13 @@ fn every_other_status_is_as_documented() {
             "{revision}"
         );
     }
-    // A second request of the same id while the first runs is an error of its own.
-    let mut song = client.sing(7);
+    // A second request with the id of a running one has its own error.
+    let mut song = client.start_endless_call(7);
     let mut twice = client.post(&request(7, "ping", json!({})));
     assert_eq!(
         (
             twice.status().as_u16(),
-            json_of(&mut twice)["error"]["code"].clone()
+            read_message(&mut twice)["error"]["code"].clone()
         ),
         (400, json!(-32600))
     );

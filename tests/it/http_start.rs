@@ -1,4 +1,4 @@
-//! How a server over HTTP starts: its address and its token, and what ends the start.
+//! Startup of the HTTP server: address, token, and errors.
 
 use std::net::TcpListener;
 use std::process::Output;
@@ -20,7 +20,7 @@ fn run(flags: &[&str], variables: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn an_open_address_needs_a_token_or_the_word_that_it_does_not() {
+fn a_public_address_requires_a_token_or_an_explicit_opt_out() {
     let output = run(&["--host", "0.0.0.0", "--port", "0"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
@@ -30,7 +30,7 @@ fn an_open_address_needs_a_token_or_the_word_that_it_does_not() {
 }
 
 #[test]
-fn hosts_and_origins_that_no_request_can_have_end_the_start() {
+fn hosts_and_origins_that_no_request_can_match_are_startup_errors() {
     let flags = [
         "--allowed_hosts",
         "http://a.b,h.z:8080,*.x.y",
@@ -53,7 +53,7 @@ fn hosts_and_origins_that_no_request_can_have_end_the_start() {
 }
 
 #[test]
-fn a_port_in_use_ends_the_start_with_a_sentence() {
+fn a_port_in_use_is_a_startup_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let output = run(&["--port", &port, "--n_threads", "1"], &[]);
@@ -69,7 +69,7 @@ fn a_port_in_use_ends_the_start_with_a_sentence() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
+fn the_token_may_come_from_a_file_or_the_environment_and_is_never_shown() {
     let file = TempFile::new("token", b"from-a-file\n");
     let by_file = HttpServer::tiny(&["--auth_file", file.0.to_str().unwrap()]);
     let variables = [("LLAMA_MCP_AUTH", "from-a-variable"), ("RUST_LOG", "trace")];
@@ -93,7 +93,7 @@ fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
             let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
             assert!(!String::from_utf8_lossy(&environment).contains(token));
         }
-        let log = server.log();
+        let log = server.end();
         assert!(log.contains("authentication=true"), "{log}");
         assert!(
             !log.contains(token) && !log.contains("another-token"),
@@ -109,7 +109,7 @@ fn the_token_comes_from_a_file_or_the_environment_too_and_is_shown_nowhere() {
 }
 
 #[test]
-fn a_token_that_cannot_be_one_ends_the_start_without_being_shown() {
+fn an_invalid_token_is_a_startup_error_that_does_not_show_it() {
     let missing = run(&["--auth_file", "/no/such/file"], &[]);
     let empty = run(&[], &[("LLAMA_MCP_AUTH", "")]);
     let spaced = run(&["--auth", "my secret"], &[]);

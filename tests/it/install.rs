@@ -1,22 +1,22 @@
-//! Clients are told of the server, and start it by what they were told.
+//! The `install` command registers the server with clients, which can then start it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::config::{Folder, ONE, text};
+use crate::support::config::{Folder, ONE_MODEL, text};
 use crate::support::{Server, program, tiny};
 
-/// A home with nothing but empty folders and files of clients.
+/// A home directory with nothing but folders and files of clients.
 struct Home(Folder);
 
 impl Home {
     fn new(name: &str) -> Self {
-        Self(Folder::new(name, ONE))
+        Self(Folder::new(name, ONE_MODEL))
     }
 
-    /// With a client's folder.
+    /// Creates a home directory with the folder of a client.
     fn with(name: &str, folder: &str) -> Self {
         let home = Self::new(name);
         std::fs::create_dir_all(home.path(folder)).unwrap();
@@ -47,20 +47,20 @@ impl Home {
         command.output().unwrap()
     }
 
-    /// What it prints where it succeeds, with this folder as `~` and this program as `PROGRAM`.
+    /// Runs `install`, which must succeed. Returns its output, with this home as `~` and this program as `PROGRAM`.
     fn installed(&self, arguments: &[&str]) -> String {
         let output = self.install(arguments);
         assert_eq!(text(output.stderr), "", "{arguments:?}");
-        self.told(output.stdout)
+        self.redact(output.stdout)
     }
 
     fn refused(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.install(arguments);
         assert_eq!(text(output.stdout), "");
-        (output.status.code().unwrap(), self.told(output.stderr))
+        (output.status.code().unwrap(), self.redact(output.stderr))
     }
 
-    fn told(&self, output: Vec<u8>) -> String {
+    fn redact(&self, output: Vec<u8>) -> String {
         text(output)
             .replace(self.0.0.to_str().unwrap(), "~")
             .replace(env!("CARGO_BIN_EXE_llama-mcp-server"), "PROGRAM")
@@ -77,7 +77,7 @@ impl Home {
 
 const CURSOR: &str = ".cursor/mcp.json";
 
-/// Starts what the client was told, somewhere else and with nothing of this environment, and has it answer.
+/// Starts the server as the client would, from another folder and without this environment, and checks that it answers.
 fn start(entry: &Value) {
     let mut command = Command::new(entry["command"].as_str().unwrap());
     let arguments = entry["args"].as_array().unwrap();
@@ -96,7 +96,7 @@ fn start(entry: &Value) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn every_client_starts_what_it_was_told() {
+fn every_client_can_start_the_registered_server() {
     for (client, file, key) in [
         (
             "claude-desktop",
@@ -131,7 +131,7 @@ fn every_client_starts_what_it_was_told() {
 }
 
 #[test]
-fn it_says_what_it_wrote_and_what_comes_next() {
+fn install_reports_what_it_wrote_and_the_next_step() {
     let home = Home::with("says", ".lmstudio");
     insta::assert_snapshot!(home.installed(&["lmstudio", "crab.gguf"]), @r"
     LM Studio: `llama` is now in ~/.lmstudio/mcp.json
@@ -139,7 +139,7 @@ fn it_says_what_it_wrote_and_what_comes_next() {
     Time limit: 60 seconds per call; set `timeout` (milliseconds) next to `command` to change it. The deadline ends answers earlier, with the text generated so far.
     Next: switch the server on in LM Studio, under Program
     ");
-    let written = home.told(home.read(".lmstudio/mcp.json").into_bytes());
+    let written = home.redact(home.read(".lmstudio/mcp.json").into_bytes());
     insta::assert_snapshot!(written, @r#"
     {
       "mcpServers": {
@@ -172,9 +172,9 @@ fn it_says_what_it_wrote_and_what_comes_next() {
 }
 
 #[test]
-fn a_configuration_is_served_over_stdio_wherever_it_listens_else() {
+fn a_configuration_with_an_http_transport_is_served_over_stdio() {
     let home = Home::with("http", ".cursor");
-    let file = format!("[server]\ntransport = \"http\"\nport = 0\n{ONE}");
+    let file = format!("[server]\ntransport = \"http\"\nport = 0\n{ONE_MODEL}");
     home.write("llama-mcp-server.toml", &file.replace("n_ctx = 1\n", ""));
     home.installed(&["cursor", "--config", "llama-mcp-server.toml"]);
     let written: Value = serde_json::from_str(&home.read(CURSOR)).unwrap();
@@ -182,7 +182,7 @@ fn a_configuration_is_served_over_stdio_wherever_it_listens_else() {
 }
 
 #[test]
-fn flags_behind_two_hyphens_are_the_servers() {
+fn flags_after_two_hyphens_are_passed_to_the_server() {
     let home = Home::with("flags", ".lmstudio");
     home.installed(&[
         "lmstudio",
@@ -224,7 +224,7 @@ fn a_dry_run_prints_the_file_and_writes_nothing() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_is_followed_and_permissions_stay() {
+fn symbolic_links_are_followed_and_permissions_kept() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let home = Home::with("link", ".cursor");
     home.write("real.json", "{}");
@@ -242,7 +242,7 @@ fn a_link_is_followed_and_permissions_stay() {
 }
 
 #[test]
-fn earlier_backups_stay() {
+fn earlier_backups_are_kept() {
     let home = Home::with("backups", ".cursor");
     for settings in ["{\"a\": 1}", "{\"a\": 2}", "{\"a\": 1}"] {
         home.write(CURSOR, settings);
@@ -259,17 +259,17 @@ fn earlier_backups_stay() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_nothing_is_written() {
+fn invalid_requests_are_refused_and_write_nothing() {
     let home = Home::with("refused", ".cursor");
     let refused = |arguments: &[&str]| {
-        let (code, told) = home.refused(arguments);
-        format!("{code} {told}")
+        let (code, redact) = home.refused(arguments);
+        format!("{code} {redact}")
     };
     let model = ["--model", "crab.gguf"];
     let with = |client: &'static str| [&[client], &model[..]].concat();
     let broken = "{\n  \"mcpServers\": {]\n}";
     let other = "{\"mcpServers\": {\"llama\": {\"command\": \"npx\"}}}";
-    let mut told = vec![
+    let mut redact = vec![
         refused(&with("zed")),
         refused(&with("claude-code")),
         refused(&["cursor", "--model", "missing.gguf"]),
@@ -290,11 +290,11 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
     ];
     for file in [broken, other, "[]"] {
         home.write(CURSOR, file);
-        told.push(refused(&with("cursor")));
+        redact.push(refused(&with("cursor")));
         assert_eq!(home.read(CURSOR), file);
     }
     assert_eq!(home.list(".cursor"), ["mcp.json"]);
-    insta::assert_snapshot!(told.join("---\n"), @r#"
+    insta::assert_snapshot!(redact.join("---\n"), @r#"
     1 error[install_failed]: the configuration of `zed` was not changed
       caused by: Zed is not installed for this user: there is no `~/.config/zed`; start it once if it is installed, or copy the output of `install print` into its file
     ---
@@ -340,7 +340,7 @@ fn what_cannot_be_is_refused_and_nothing_is_written() {
 
 #[test]
 #[cfg(unix)]
-fn a_program_that_path_links_to_is_named_by_the_link() {
+fn a_program_found_through_a_link_on_the_path_is_registered_by_the_link() {
     let home = Home::with("path", ".cursor");
     std::fs::create_dir_all(home.path("bin")).unwrap();
     let link = home.path("bin/llama-mcp-server");

@@ -1,4 +1,4 @@
-//! Who may import whom: layers, circles of modules, and the walls around foreign crates. The layers are the table of `src/lib.rs`.
+//! Which modules may import which: layers, cycles, and walls around foreign crates. The table of `src/lib.rs` defines the layers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -7,7 +7,7 @@ use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 use crate::support::example::repository;
 
-/// Crates, and the modules that may name them. Modules below those may, too.
+/// Crates, and the modules that may name them. Their submodules may, too.
 const WALLS: [(&str, &[&str]); 25] = [
     ("argon2", &["transport/http/session_id"]),
     ("axum", &["transport/guard", "transport/http"]),
@@ -44,8 +44,8 @@ const WALLS: [(&str, &[&str]); 25] = [
     ("ureq", &["commands/server"]),
 ];
 
-/// Modules that import each other in a circle, and why they do.
-const CIRCLES: [(&[&str], &str); 3] = [
+/// Modules that import each other in a cycle, and the reason.
+const CYCLES: [(&[&str], &str); 3] = [
     (
         &["registry/lease", "registry/shelf"],
         "a lease that is dropped is given back to the shelf that granted it",
@@ -66,12 +66,12 @@ const CIRCLES: [(&[&str], &str); 3] = [
     ),
 ];
 
-/// Calls that read the time of day, which may jump. Deadlines and idle times use a clock that does not.
+/// Calls that read the wall clock, which may jump. Deadlines and idle times use a monotonic clock instead.
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "Zoned::now", "Timestamp::now", "UNIX_EPOCH"];
 
-/// Files that may read it: lines and file names of the log, metrics and people need it, chat templates print it, a file's time is
-/// compared with the start of the server, a session id holds when it was made, and a directory's time shows whether it is still used.
-const TELL_THE_TIME: [&str; 7] = [
+/// Files that may read the wall clock: logs, metrics and people need it, chat templates print it, a file's timestamp is compared with the
+/// start of the server, a session id contains when it was made, and a directory's timestamp shows whether it is still used.
+const WALL_CLOCK_READERS: [&str; 7] = [
     "program.rs",
     "reload.rs",
     "engine/template/python.rs",
@@ -81,10 +81,10 @@ const TELL_THE_TIME: [&str; 7] = [
     "worker/driver_cache.rs",
 ];
 
-/// The path of a module, or the segments of a path in its text.
+/// Path of a module, or the segments of a path in its source.
 type Segments = Vec<String>;
 
-/// A file below `src`.
+/// A source file below `src`.
 struct Source {
     module: Segments,
     text: String,
@@ -125,13 +125,13 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Returns whether `tokens` go on with `::`.
+/// Returns whether `tokens` start with `::`.
 fn is_path_separator(tokens: &[TokenTree]) -> bool {
     matches!(tokens, [TokenTree::Punct(one), TokenTree::Punct(other), ..]
         if one.as_char() == ':' && one.spacing() == Spacing::Joint && other.as_char() == ':')
 }
 
-/// Adds the paths in `tokens`, each behind `prefix`, to `found`: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// Adds the paths in `tokens`, each with `prefix` in front, to `found`: `a::{b, c::d}` is `a::b` and `a::c::d`.
 fn collect_paths(mut tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Segments>) {
     while let [first, rest @ ..] = tokens {
         tokens = rest;
@@ -173,7 +173,7 @@ fn paths(tokens: &[TokenTree]) -> Vec<Segments> {
     found
 }
 
-/// Splits `tokens` into items, roughly: each ends with a semicolon or braces.
+/// Splits `tokens` roughly into items: each ends with a semicolon or braces.
 fn items(tokens: &[TokenTree]) -> impl Iterator<Item = &[TokenTree]> {
     tokens.split_inclusive(|token| match token {
         TokenTree::Punct(punct) => punct.as_char() == ';',
@@ -193,7 +193,7 @@ fn is_for_tests(item: &[TokenTree]) -> bool {
     })
 }
 
-/// Returns what `item` exports under other paths: `pub use a::{b, c}` is `a::b` and `a::c`.
+/// Returns the paths that `item` reexports: `pub use a::{b, c}` gives `a::b` and `a::c`.
 fn exports(item: &[TokenTree]) -> Vec<Segments> {
     let is =
         |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(ident) if ident == word);
@@ -204,11 +204,11 @@ fn exports(item: &[TokenTree]) -> Vec<Segments> {
     }
 }
 
-/// All sources, and what they export.
+/// All source files and their reexports.
 struct Crate {
     sources: Vec<Source>,
     modules: BTreeSet<Segments>,
-    /// Module and name → where the name is from, as the module has it.
+    /// Module and name → original path, as the module writes it.
     exports: HashMap<(Segments, String), Segments>,
 }
 
@@ -229,7 +229,8 @@ impl Crate {
         }
     }
 
-    /// Returns the module that `path`, in the module `at`, begins with, and the rest of it. `None` if the path begins outside this crate.
+    /// Returns the module that `path`, seen from the module `at`, begins with, and the rest of the path. Returns `None` for a path outside
+    /// this crate.
     fn resolve(&self, at: &[String], path: &[String]) -> Option<(Segments, Segments)> {
         let ups = path.iter().take_while(|part| *part == "super").count();
         let (mut module, mut rest) = match path[0].as_str() {
@@ -249,7 +250,7 @@ impl Crate {
         (!is_foreign).then(|| (module, rest.to_vec()))
     }
 
-    /// Returns the module that defines what `path` in the module `at` names; `None` if it is outside this crate.
+    /// Returns the module that defines `path`, seen from the module `at`. Returns `None` if it is outside this crate.
     fn definition(&self, at: &[String], path: &[String]) -> Option<Segments> {
         let (module, rest) = self.resolve(at, path)?;
         let exported = rest
@@ -261,7 +262,7 @@ impl Crate {
         }
     }
 
-    /// Returns the modules that are imported by `items`.
+    /// Returns the modules that `source` imports.
     fn imports(&self, source: &Source, with_tests: bool) -> BTreeSet<Segments> {
         items(&source.tokens)
             .filter(|item| with_tests || !is_for_tests(item))
@@ -271,7 +272,7 @@ impl Crate {
     }
 }
 
-/// Module → layer, as the table of `src/lib.rs` has them.
+/// Reads the table of `src/lib.rs`: module → layer.
 fn layers() -> HashMap<String, usize> {
     let text = std::fs::read_to_string(repository("src/lib.rs")).unwrap();
     let rows = text.lines().filter_map(|line| {
@@ -289,7 +290,7 @@ fn layers() -> HashMap<String, usize> {
 }
 
 #[test]
-fn modules_import_only_from_their_layer_and_those_below() {
+fn modules_import_only_from_their_own_layer_and_lower_ones() {
     let layers = layers();
     let layer = |module: &str| {
         let layer = layers.get(module);
@@ -305,7 +306,7 @@ fn modules_import_only_from_their_layer_and_those_below() {
     }
 }
 
-/// Returns which modules import which others of their folder. A module and all those below it count as one.
+/// Returns which modules import which of their siblings. A module and its submodules count as one.
 fn imports_among_siblings(all: &Crate) -> BTreeMap<Segments, BTreeSet<Segments>> {
     let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for source in all.sources.iter().filter(|source| !source.is_test()) {
@@ -322,7 +323,7 @@ fn imports_among_siblings(all: &Crate) -> BTreeMap<Segments, BTreeSet<Segments>>
     found
 }
 
-/// Returns everything that `from` imports, directly or by way of others.
+/// Returns everything that `from` imports, directly or indirectly.
 fn reachable<'i>(
     from: &Segments,
     imports: &'i BTreeMap<Segments, BTreeSet<Segments>>,
@@ -338,7 +339,7 @@ fn reachable<'i>(
 }
 
 #[test]
-fn modules_import_each_other_in_no_circle_without_a_reason() {
+fn every_import_cycle_has_a_documented_reason() {
     let imports = imports_among_siblings(&Crate::read());
     let circle = |module: &Segments| {
         let others = reachable(module, &imports).into_iter();
@@ -350,7 +351,7 @@ fn modules_import_each_other_in_no_circle_without_a_reason() {
         .map(circle)
         .filter(|circle| !circle.is_empty())
         .collect();
-    let listed = CIRCLES.map(|(circle, _)| circle.iter().map(ToString::to_string).collect());
+    let listed = CYCLES.map(|(circle, _)| circle.iter().map(ToString::to_string).collect());
     assert_eq!(found, BTreeSet::from(listed));
 }
 
@@ -376,7 +377,7 @@ fn foreign_crates_stay_behind_their_walls() {
 }
 
 #[test]
-fn nothing_waits_by_the_time_of_day() {
+fn only_listed_files_read_the_wall_clock() {
     let mut found = Vec::new();
     for source in sources() {
         let tells = source.text.lines().any(|line| {
@@ -388,7 +389,7 @@ fn nothing_waits_by_the_time_of_day() {
         }
     }
     found.sort();
-    let mut allowed = TELL_THE_TIME.map(str::to_owned);
+    let mut allowed = WALL_CLOCK_READERS.map(str::to_owned);
     allowed.sort();
     assert_eq!(found, allowed);
 }

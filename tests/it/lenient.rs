@@ -1,9 +1,9 @@
-//! Input that is slightly off: it is taken where it has one meaning, and its client never waits for nothing.
+//! Input that deviates slightly is accepted if it is unambiguous, and otherwise its client gets an error at once.
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
-use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::http::{Client, HttpServer, read_message, request};
 use crate::support::{Server, modern};
 
 const PERU: &str = "What is the capital of Peru?";
@@ -29,7 +29,7 @@ fn arguments_of_the_chat_tool_may_be_json_text() {
     }
     let stopped = json!({"text": PERU, "temperature": 0, "stop": "[\"of Peru\", \"Lima\"]"});
     assert_eq!(server.chat(stopped).text, "The capital ");
-    // A text is never read as anything else.
+    // Text arguments are never parsed.
     let text = json!({"text": "[\"What is the capital of Peru?\"]", "temperature": 0});
     assert_ne!(server.chat(text).text, "");
     let schema = json!({"type": "object", "properties": {"capital": {"type": "string"}}, "required": ["capital"]});
@@ -55,7 +55,7 @@ fn all_arguments_of_a_call_may_be_json_text() {
 }
 
 #[test]
-fn an_empty_value_that_means_nothing_is_absent() {
+fn an_empty_optional_value_counts_as_absent() {
     let mut server = Server::tiny(&["--temperature", "0", "--set=models.default.stop=[\" is\"]"]);
     let hi = json!([{"role": "user", "content": PERU}]);
     for arguments in [
@@ -71,7 +71,7 @@ fn an_empty_value_that_means_nothing_is_absent() {
             "{arguments}"
         );
     }
-    // An empty text says that there is none.
+    // With an empty text, empty messages are an error.
     let empty = server.refusal(json!({"text": "", "messages": []}));
     assert_eq!(
         empty,
@@ -109,7 +109,7 @@ default = "w"
 "#;
 
 #[test]
-fn arguments_of_typed_tools_may_be_json_text_by_their_types() {
+fn arguments_of_typed_tools_may_be_json_text_if_their_types_allow_it() {
     let folder = Folder::new("lenient", ECHO);
     let mut server = folder.serve();
     for (arguments, prompt) in [
@@ -130,7 +130,7 @@ fn arguments_of_typed_tools_may_be_json_text_by_their_types() {
         assert_eq!(answer.get("isError"), None, "{answer}");
         server.wait_for_log(prompt);
     }
-    for (arguments, told) in [
+    for (arguments, message) in [
         (json!({"n": "4"}), "`n`: must be 3 or 100, found 4"),
         (
             json!({"n": "three"}),
@@ -159,19 +159,22 @@ fn arguments_of_typed_tools_may_be_json_text_by_their_types() {
     ] {
         let answer = result(&mut server, "echo", arguments);
         assert_eq!(answer["isError"], true);
-        assert_eq!(answer["content"][0]["text"], told);
+        assert_eq!(answer["content"][0]["text"], message);
     }
 }
 
 #[test]
-fn the_endpoint_is_the_same_with_a_slash_at_its_end() {
+fn the_endpoint_accepts_a_trailing_slash() {
     let server = HttpServer::tiny(&[]);
     let mut client = Client::new(format!("{}/", server.url()), &[]);
     client.initialize();
     assert_eq!(client.chat(json!({"text": PERU, "temperature": 0})), LIMA);
     let listed = modern::request(1, "tools/list", json!({}));
     let mut listed = modern::post(&client, &listed);
-    assert_eq!(json_of(&mut listed)["result"]["tools"][0]["name"], "chat");
+    assert_eq!(
+        read_message(&mut listed)["result"]["tools"][0]["name"],
+        "chat"
+    );
     let stream = client.send("GET", None);
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     assert_eq!(client.send("PUT", None).status(), 405);
@@ -180,7 +183,7 @@ fn the_endpoint_is_the_same_with_a_slash_at_its_end() {
 }
 
 #[test]
-fn lists_of_what_there_is_not_are_empty_for_earlier_revisions() {
+fn lists_of_unsupported_features_are_empty_for_earlier_revisions() {
     let mut server = Server::tiny(&[]);
     for revision in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         let id = server.request("initialize", json!({"protocolVersion": revision}));
@@ -193,7 +196,7 @@ fn lists_of_what_there_is_not_are_empty_for_earlier_revisions() {
         ] {
             let id = server.request(method, json!({}));
             assert_eq!(server.response(id)["result"], list);
-            let id = server.request(method, modern::enveloped(json!({})));
+            let id = server.request(method, modern::with_envelope(json!({})));
             assert_eq!(server.response(id)["error"]["code"], -32601, "{method}");
             let id = server.request(method, json!({"cursor": "2"}));
             assert_eq!(server.response(id)["error"]["code"], -32602, "{method}");
@@ -204,10 +207,10 @@ fn lists_of_what_there_is_not_are_empty_for_earlier_revisions() {
 }
 
 #[test]
-fn a_cursor_that_was_never_given_is_refused() {
+fn an_unknown_cursor_is_refused() {
     let mut server = Server::tiny(&[]);
     for params in [json!({"cursor": "2"}), json!({"cursor": 7})] {
-        for params in [params.clone(), modern::enveloped(params)] {
+        for params in [params.clone(), modern::with_envelope(params)] {
             let id = server.request("tools/list", params);
             assert_eq!(server.response(id)["error"]["code"], -32602);
         }

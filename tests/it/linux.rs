@@ -1,31 +1,31 @@
-//! Tests that need signals, `/proc`, bash, or limits of the system.
+//! Tests that need signals, `/proc`, bash or system limits.
 
-mod docs; // what the documentation says is so
-mod examples; // each folder, as its README starts it
+mod docs; // the commands and tables of the documentation
+mod examples; // each example, started as its README says
 mod faults; // killed processes, changed files, a full disk
-mod hostile; // requests that are meant to confuse
-mod http; // MCP over HTTP: sessions, streams, disconnects, the end
-mod lifecycle; // processes, signals, ends
-mod load; // two hundred connections, honest and not
-mod log_file; // moved while it is written
-mod memory; // limits, page cache, shared weights
+mod hostile; // malicious and oversized requests
+mod http; // MCP over HTTP: sessions, streams, disconnects, shutdown
+mod lifecycle; // startup, signals, shutdown
+mod load; // two hundred connections, half of them misbehaving
+mod log_file; // log rotation by another program
+mod memory; // memory limits, page cache, shared weights
 mod model_files; // model files that are missing, incomplete or replaced
 mod mutated; // a hundred thousand broken messages
-mod observe; // how it is, for those that look after it
-mod refused; // who learns of a refusal, and how
-mod registry; // several models: room, idleness, leases
-mod reload; // edits while the server runs
-mod revocation; // revoked rights, whatever else is wrong
+mod observe; // health checks and metrics
+mod refused; // how refused requests are reported
+mod registry; // several models: eviction, idle timeout, leases
+mod reload; // hot reload
+mod revocation; // revoked permissions, even if other settings are invalid
 #[cfg(target_env = "gnu")]
-mod sandbox; // hostile code in a model's process
-mod secrecy; // what never reaches a log
-mod sessions; // sessions that survive a restart, and are served by every replica
-mod shared_prefix; // what begins all calls of a tool
-mod signals; // which of them end the server
-mod stalls; // calls that cannot go on, next to others
-mod strangers; // who has no token, and who ends half a connection
-mod stuck; // processes that hang or keep dying
-mod supervised; // by a service manager
-mod surroundings; // the environment of a server: mounts, limits, no `/proc`
-mod system_limits; // a system that refuses to start processes and threads
+mod sandbox; // malicious code in a worker process
+mod secrecy; // prompts and answers stay out of the logs
+mod sessions; // sessions that survive a restart and move between replicas
+mod shared_prefix; // shared prefixes of a tool's calls
+mod signals; // which signals end the server
+mod stalls; // stalled calls do not block others
+mod strangers; // clients without a token, half-closed connections
+mod stuck; // processes that hang or crash repeatedly
+mod supervised; // systemd notifications
+mod surroundings; // mounts, resource limits, no `/proc`
+mod system_limits; // a system that refuses new processes and threads
 mod unload; // models that are unloaded and restarted on request

@@ -1,58 +1,62 @@
-//! The real program with real models, from outside: one binary, so that it is linked once.
+//! Integration tests: they start the real program with real models. All are one binary, so that linking happens once.
 
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "tests fail loudly"
+    reason = "a test fails by a panic"
 )]
 #![cfg_attr(
     not(target_os = "linux"),
-    allow(dead_code, unused_imports, reason = "only tests for Linux use them")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "only the tests for Linux use them"
+    )
 )]
 
-mod aliases; // aliases of models, and titles of their tools
-mod arguments; // what a call may ask, and how it is refused
-mod chat; // answers of a tiny model that are known to the letter
-mod chat_templates; // whether chat templates print what tools say, tried in a process of their own
+mod aliases; // aliases of models, titles of tools
+mod arguments; // which arguments calls accept, and errors for the others
+mod chat; // exact answers of a tiny model
+mod chat_templates; // checks of chat templates, which run in a separate process
 mod cli; // flags, help, exit codes
-mod config; // the file: layers, texts, tools, reference
-mod config_check; // one run reports all faults, each once
-mod config_problems; // what is wrong with it, and how that is told
-mod config_warnings; // settings that work and are probably a mistake
+mod config; // the configuration file: layers, texts, tools, reference
+mod config_check; // `config check` reports every error in one run, and each only once
+mod config_problems; // errors of the configuration: wording, location, hint
+mod config_warnings; // settings that work but are probably a mistake
 mod corpus; // chat templates that the fuzzer found
-mod doctor; // what it finds, and its report
-mod fairness; // one client beside another
+mod doctor; // the `doctor` command and its report
+mod fairness; // fair queueing between clients
 mod file_kinds; // files that are not chat models
 mod foreign; // names, flags and values of other programs
-mod guard; // what HTTP refuses
-mod http_start; // how it starts: address, token
-mod install; // clients are told, and start what they were told
-mod layers; // who may import whom
-mod lenient; // what is slightly off, and taken all the same
+mod guard; // requests that the HTTP server refuses
+mod http_start; // startup of the HTTP server: address, token
+mod install; // the `install` command registers the server with clients
+mod layers; // which modules may import which
+mod lenient; // input that deviates slightly and is accepted
 #[cfg(target_os = "linux")]
-mod linux; // needs signals, `/proc`, bash or limits of the system
-mod manual; // completions, and the page for man
-mod meaning; // a real model: facts, seeds, eight calls at once
-mod message_text; // messages whose text is slightly off
-mod messages; // that wrong messages of the server are noticed
-mod metrics; // which series there are, in which format, and for whom
-mod misplaced; // tables and keys at the wrong place, and wrong names
-mod modern; // the revision without a handshake
+mod linux; // tests that need signals, `/proc`, bash or system limits
+mod manual; // shell completions and the man page
+mod meaning; // a real model: facts, seeds, concurrent calls
+mod message_text; // messages with malformed text
+mod messages; // the schema check that all other tests rely on
+mod metrics; // which series exist, in which format, and who sees them
+mod misplaced; // misplaced tables and keys, invalid names
+mod modern; // the protocol revision without a handshake
 mod monitoring; // alert rules and dashboards
-mod omissions; // messages that a chat template leaves out
-mod poisoned; // what a stranger's model file says
-mod prefixes; // prompts start from what is in the cache, and nobody can tell
-mod profiles; // several chat tools over one loaded model
+mod omissions; // messages that a chat template drops
+mod poisoned; // metadata of untrusted model files
+mod prefixes; // prefix caching does not change answers
+mod profiles; // several chat tools of one loaded model
 mod protocol; // JSON-RPC and MCP over stdio
-mod real_templates; // the chat templates of real models, as jinja2 renders them
-mod result_meta; // how an answer came about, where it is wanted
-mod sampling; // sampling parameters: in the configuration, in calls, and what they do
-mod shipping; // archives of a release, and the Rust version
-mod status; // how a server is, as the command asks it
-mod support; // a server and its client
-mod thinking; // reasoning of every family, before free answers and before JSON
-mod tokens; // who may do what over HTTP, and how much
-mod tools; // what clients are told of the tools
-mod typed; // tools without code
-mod variables; // of the environment
-mod worker; // the worker by hand, without MCP
+mod real_templates; // chat templates of real models render as in jinja2
+mod result_meta; // `result_meta`
+mod sampling; // sampling parameters in the configuration and in calls
+mod shipping; // release archives and the Rust version
+mod status; // the `status` command
+mod support; // servers and clients that the tests share
+mod thinking; // reasoning of every model family, before text and before JSON
+mod tokens; // permissions and limits of tokens
+mod tools; // the list of tools
+mod typed; // tools with typed arguments and answers
+mod variables; // environment variables
+mod worker; // the worker process without MCP

@@ -1,4 +1,4 @@
-//! What shells and `man` are told of the command line.
+//! Shell completions and the man page.
 
 use std::process::{Command, Stdio};
 
@@ -11,18 +11,18 @@ fn printed(arguments: &[&str]) -> String {
     text(output.stdout)
 }
 
-/// Whether the machine has `tool`.
+/// Returns whether the machine has `tool`.
 fn has(tool: &str) -> bool {
-    let asked = Command::new(tool)
+    let status = Command::new(tool)
         .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    asked.is_ok_and(|status| status.success())
+    status.is_ok_and(|status| status.success())
 }
 
-/// What bash offers for the last of `words`.
-fn completed(words: &str) -> String {
+/// Returns what bash completes for the last of `words`.
+fn completions(words: &str) -> String {
     let script = format!(
         "source <({} completions bash) && COMP_WORDS=({words}) && COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)) && \
          _llama__mcp__server llama-mcp-server \"${{COMP_WORDS[-1]}}\" && echo \"${{COMPREPLY[@]}}\"",
@@ -42,17 +42,17 @@ fn shells_complete_flags_and_commands() {
         );
     }
     if cfg!(unix) && has("bash") {
-        assert_eq!(completed("llama-mcp-server --n_g"), "--n_gpu_layers");
-        assert_eq!(completed("llama-mcp-server config sch"), "schema");
+        assert_eq!(completions("llama-mcp-server --n_g"), "--n_gpu_layers");
+        assert_eq!(completions("llama-mcp-server config sch"), "schema");
         assert_eq!(
-            completed("llama-mcp-server install claude-d"),
+            completions("llama-mcp-server install claude-d"),
             "claude-desktop"
         );
     }
 }
 
 #[test]
-fn the_manual_has_every_flag_and_command_and_no_warning() {
+fn the_man_page_lists_every_flag_and_command_without_warnings() {
     let manual = printed(&["man"]);
     let plain = manual.replace("\\-", "-");
     let help = printed(&["--help"]);

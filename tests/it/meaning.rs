@@ -1,4 +1,4 @@
-//! A real model: facts, seeds, eight calls at once, and the documented lines.
+//! A real model: facts, seeds, concurrent calls, and the documented lines.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn server(flags: &[&str]) -> Server {
 }
 
 #[test]
-fn a_greedy_answer_to_a_factual_question_holds_the_fact() {
+fn a_greedy_answer_to_a_factual_question_contains_the_fact() {
     let mut server = server(&[]);
     let answer = server.chat(json!({"text": "Name the capital of France.", "temperature": 0}));
     assert_eq!(answer.text, "The capital of France is Paris.");
@@ -17,7 +17,7 @@ fn a_greedy_answer_to_a_factual_question_holds_the_fact() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_text_and_another_one_another() {
+fn the_same_seed_gives_the_same_text_and_another_seed_a_different_one() {
     let mut server = server(&[]);
     let mut write = |seed: u32| {
         server.chat(json!({"text": "Write a poem about the sea.", "seed": seed, "max_tokens": 24, "temperature": 1})).text
@@ -28,7 +28,7 @@ fn the_same_seed_gives_the_same_text_and_another_one_another() {
 }
 
 #[test]
-fn eight_calls_at_once_each_get_their_own_right_answer() {
+fn eight_concurrent_calls_each_get_their_own_correct_answer() {
     let facts = [
         ("France", "Paris"),
         ("Italy", "Rome"),
@@ -54,7 +54,7 @@ fn eight_calls_at_once_each_get_their_own_right_answer() {
 }
 
 #[test]
-fn the_documented_lines_are_answered_as_documented() {
+fn the_documented_requests_get_the_documented_answers() {
     let mut server = server(&[]);
     let lines = [
         r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#,
@@ -81,6 +81,6 @@ fn the_documented_lines_are_answered_as_documented() {
             answer.text
         );
     }
-    assert_eq!(server.rest(), Vec::<Value>::new());
+    assert_eq!(server.remaining_messages(), Vec::<Value>::new());
     assert_eq!(server.wait().code(), Some(0));
 }

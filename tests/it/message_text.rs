@@ -1,14 +1,14 @@
-//! Messages whose text is slightly off: unreadable ones, ids of any size, byte order marks, half characters.
+//! Messages with malformed text: invalid JSON, ids of any size, byte order marks, unpaired surrogates.
 
 use std::io::Write;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{HttpServer, json_of};
+use crate::support::http::{HttpServer, read_message};
 use crate::support::{modern, program, tiny};
 
-/// The answers of a server to `lines` over stdio, as they are written.
+/// Sends `lines` over stdio and returns the responses as they are written.
 fn answers(lines: &[&[u8]]) -> Vec<String> {
     let mut child = program()
         .arg("--model")
@@ -20,7 +20,7 @@ fn answers(lines: &[&[u8]]) -> Vec<String> {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // In one piece: nothing of it is answered before the rest is there.
+    // All lines in one write, so that no response is written before the last line has arrived.
     let mut all = lines.join(&b'\n');
     all.push(b'\n');
     stdin.write_all(&all).unwrap();
@@ -73,7 +73,7 @@ fn over_stdio_an_unreadable_message_is_answered_with_its_own_id() {
         "null",
         "null",
     ];
-    // They are answered side by side.
+    // The order of responses is not defined.
     ids.sort();
     expected.sort_unstable();
     assert_eq!(ids, expected);
@@ -98,7 +98,7 @@ fn over_http_an_unreadable_message_is_answered_with_its_own_id() {
     ] {
         let mut response = client.send("POST", Some(body));
         assert_eq!(response.status(), 400, "{body}");
-        let answer = json_of(&mut response);
+        let answer = read_message(&mut response);
         assert_eq!(
             (&answer["id"], &answer["error"]["code"]),
             (&id, &json!(-32700))
@@ -107,7 +107,7 @@ fn over_http_an_unreadable_message_is_answered_with_its_own_id() {
 }
 
 #[test]
-fn ids_of_any_size_come_back_unchanged_and_can_be_cancelled() {
+fn ids_of_any_size_are_returned_unchanged_and_can_be_cancelled() {
     let ids = [
         "0",
         "-0",
@@ -128,7 +128,7 @@ fn ids_of_any_size_come_back_unchanged_and_can_be_cancelled() {
         let cancel = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
         );
-        // A cancelled call has no answer, and its id can be used again.
+        // A cancelled call has no response, and its id can be used again.
         let heard = answers(&[call.as_bytes(), cancel.as_bytes(), ping.as_bytes()]);
         assert_eq!(
             heard,
@@ -138,7 +138,7 @@ fn ids_of_any_size_come_back_unchanged_and_can_be_cancelled() {
 }
 
 #[test]
-fn a_progress_token_and_a_subscription_of_any_size_come_back_unchanged() {
+fn progress_tokens_and_subscription_ids_of_any_size_are_returned_unchanged() {
     let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"chat","arguments":{"text":"Sing forever.","repeat_penalty":1,"max_tokens":4000,"deadline":10},"_meta":{"progressToken":18446744073709551616}}}"#;
     let listen = modern::request("@", "subscriptions/listen", json!({"notifications": {}}));
     let listen = listen.to_string().replace("\"@\"", "36893488147419103232");
@@ -171,28 +171,28 @@ fn a_byte_order_mark_before_a_message_is_skipped() {
 }
 
 #[test]
-fn half_a_character_that_javascript_wrote_is_read_as_a_replacement_character() {
-    // In an argument, in JSON text within one, and in a name.
+fn an_unpaired_surrogate_is_read_as_a_replacement_character() {
+    // In an argument, in JSON text within an argument, and in a name.
     let conversation = r#"[{\"role\":\"user\",\"content\":\"Hi \\ud83d\"}]"#;
     let calls = [
         r#"{"name":"chat","arguments":{"text":"Hi \ud83d"}}"#.to_owned(),
         format!(r#"{{"name":"chat","arguments":{{"messages":"{conversation}"}}}}"#),
         r#"{"name":"\udc00"}"#.to_owned(),
     ];
-    let told = calls.map(|params| {
+    let answers = calls.map(|params| {
         let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
         let [answer] = &answers(&[call.as_bytes()])[..] else {
-            panic!("one answer")
+            panic!("not exactly one response")
         };
         let answer: Value = serde_json::from_str(answer).unwrap();
         let result = &answer["result"];
         assert_eq!(result.get("isError"), None, "{answer}");
         answer
     });
-    assert!(told[0]["result"]["content"][0]["text"].is_string());
-    assert!(told[1]["result"]["content"][0]["text"].is_string());
+    assert!(answers[0]["result"]["content"][0]["text"].is_string());
+    assert!(answers[1]["result"]["content"][0]["text"].is_string());
     assert_eq!(
-        told[2]["error"]["message"],
+        answers[2]["error"]["message"],
         "unknown tool `\u{fffd}`; known here: `chat`"
     );
 }

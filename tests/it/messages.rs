@@ -1,19 +1,19 @@
-//! The check that every other test makes of every message: that it bites.
+//! The schema check, which every other test applies to every message, finds invalid messages.
 
 use serde_json::{Value, json};
 
 use crate::support::schema::Conversation;
 
-/// What a client hears that has sent `requests`.
-fn heard(requests: &[Value], message: Value) -> Result<(), String> {
+/// Checks `message` as a response to `requests`.
+fn check(requests: &[Value], message: Value) -> Result<(), String> {
     let mut conversation = Conversation::default();
     for request in requests {
-        conversation.sends(&request.to_string());
+        conversation.record_sent(&request.to_string());
     }
-    conversation.hears(&message)
+    conversation.check_received(&message)
 }
 
-fn asked(method: &str, params: Value) -> Vec<Value> {
+fn request(method: &str, params: Value) -> Vec<Value> {
     vec![json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})]
 }
 
@@ -21,7 +21,7 @@ fn answer(result: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "result": result})
 }
 
-/// The envelope of a request of 2026-07-28.
+/// Returns the metadata of a 2026-07-28 request.
 fn modern() -> Value {
     json!({"_meta": {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -31,10 +31,10 @@ fn modern() -> Value {
 }
 
 #[test]
-fn a_result_must_be_one_of_its_request() {
-    let call = asked("tools/call", json!({}));
+fn a_result_must_match_its_request() {
+    let call = request("tools/call", json!({}));
     let text = json!([{"type": "text", "text": "Hi"}]);
-    assert_eq!(heard(&call, answer(json!({"content": text}))), Ok(()));
+    assert_eq!(check(&call, answer(json!({"content": text}))), Ok(()));
     let wrong = [
         answer(json!({})),
         answer(json!({"content": [{"type": "text"}]})),
@@ -46,81 +46,88 @@ fn a_result_must_be_one_of_its_request() {
         json!({"not a message": "Loading the model"}),
     ];
     for message in wrong {
-        assert!(heard(&call, message.clone()).is_err(), "{message}");
+        assert!(check(&call, message.clone()).is_err(), "{message}");
     }
     let tool = json!({"name": "chat", "inputSchema": {"type": "array"}});
-    let list = asked("tools/list", json!({}));
-    assert!(heard(&list, answer(json!({"tools": [tool]}))).is_err());
-    assert!(heard(&asked("no/such", json!({})), answer(json!({}))).is_err());
+    let list = request("tools/list", json!({}));
+    assert!(check(&list, answer(json!({"tools": [tool]}))).is_err());
+    assert!(check(&request("no/such", json!({})), answer(json!({}))).is_err());
 }
 
 #[test]
-fn what_initialize_agreed_on_is_what_counts() {
+fn results_follow_the_revision_that_initialize_negotiated() {
     let requests = [
         json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}),
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}),
     ];
-    // 2024-11-05 knows no structured content, so it may be anything there.
+    // Earlier revisions define no structured content, so it may have any type there.
     let result = answer(json!({"content": [], "structuredContent": 3}));
     for (revision, is_valid) in [("2024-11-05", true), ("2025-06-18", false)] {
         let mut conversation = Conversation::default();
         for request in &requests {
-            conversation.sends(&request.to_string());
+            conversation.record_sent(&request.to_string());
         }
         let server = json!({"name": "s", "version": "1"});
         let agreed = json!({"protocolVersion": revision, "capabilities": {}, "serverInfo": server});
         let agreed = json!({"jsonrpc": "2.0", "id": 0, "result": agreed});
-        assert_eq!(conversation.hears(&agreed), Ok(()));
-        assert_eq!(conversation.hears(&result).is_ok(), is_valid, "{revision}");
+        assert_eq!(conversation.check_received(&agreed), Ok(()));
+        assert_eq!(
+            conversation.check_received(&result).is_ok(),
+            is_valid,
+            "{revision}"
+        );
     }
     let unknown = json!({"protocolVersion": "2099-01-01", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
-    assert!(heard(&asked("initialize", json!({})), answer(unknown)).is_err());
+    assert!(check(&request("initialize", json!({})), answer(unknown)).is_err());
 }
 
 #[test]
-fn a_request_of_the_modern_revision_has_a_modern_answer() {
-    let call = asked("tools/call", modern());
+fn a_modern_request_requires_a_modern_result() {
+    let call = request("tools/call", modern());
     let complete = json!({"resultType": "complete", "content": []});
-    assert_eq!(heard(&call, answer(complete.clone())), Ok(()));
-    assert!(heard(&call, answer(json!({"content": []}))).is_err());
+    assert_eq!(check(&call, answer(complete.clone())), Ok(()));
+    assert!(check(&call, answer(json!({"content": []}))).is_err());
     let error = |code: i64, data: Value| json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "m", "data": data}});
     let versions = json!({"supported": ["2026-07-28"], "requested": "v999"});
-    assert_eq!(heard(&call, error(-32022, versions)), Ok(()));
-    assert!(heard(&call, error(-32022, json!({}))).is_err());
-    // What only one of the eras has.
-    assert!(heard(&asked("ping", modern()), answer(json!({}))).is_err());
-    assert!(heard(&asked("server/discover", json!({})), answer(complete)).is_err());
+    assert_eq!(check(&call, error(-32022, versions)), Ok(()));
+    assert!(check(&call, error(-32022, json!({}))).is_err());
+    // Methods that exist in one era only.
+    assert!(check(&request("ping", modern()), answer(json!({}))).is_err());
+    assert!(check(&request("server/discover", json!({})), answer(complete)).is_err());
 }
 
 #[test]
-fn news_must_be_known_and_asked_for() {
-    let call = asked("tools/call", modern());
-    let news = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params});
+fn notifications_must_be_known_and_requested() {
+    let call = request("tools/call", modern());
+    let notification = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": format!("notifications/{method}"), "params": params});
     let progress = |token: Value, progress: Value| {
-        news(
+        notification(
             "progress",
             json!({"progressToken": token, "progress": progress}),
         )
     };
-    assert_eq!(heard(&call, progress(json!(1), json!(0.5))), Ok(()));
-    assert!(heard(&call, progress(json!(2), json!(0.5))).is_err());
-    assert!(heard(&call, progress(json!(1), json!("half"))).is_err());
-    assert_eq!(heard(&[], news("tools/list_changed", json!({}))), Ok(()));
-    assert!(heard(&[], news("tools/list_changed", json!([]))).is_err());
-    assert!(heard(&[], news("no/such", json!({}))).is_err());
+    assert_eq!(check(&call, progress(json!(1), json!(0.5))), Ok(()));
+    assert!(check(&call, progress(json!(2), json!(0.5))).is_err());
+    assert!(check(&call, progress(json!(1), json!("half"))).is_err());
+    assert_eq!(
+        check(&[], notification("tools/list_changed", json!({}))),
+        Ok(())
+    );
+    assert!(check(&[], notification("tools/list_changed", json!([]))).is_err());
+    assert!(check(&[], notification("no/such", json!({}))).is_err());
     let acknowledged = "subscriptions/acknowledged";
-    assert!(heard(&[], news(acknowledged, json!({}))).is_err());
+    assert!(check(&[], notification(acknowledged, json!({}))).is_err());
 }
 
 #[test]
-fn an_error_must_say_what_and_to_whom() {
-    let ping = asked("ping", json!({}));
+fn an_error_requires_a_code_and_the_id_of_its_request() {
+    let ping = request("ping", json!({}));
     let error = json!({"code": -32600, "message": "m"});
     let message = |id: Value| json!({"jsonrpc": "2.0", "id": id, "error": error});
-    assert_eq!(heard(&ping, message(json!(1))), Ok(()));
-    assert_eq!(heard(&ping, message(json!(null))), Ok(()));
-    assert!(heard(&ping, message(json!({}))).is_err());
-    assert!(heard(&ping, json!({"jsonrpc": "2.0", "error": error})).is_err());
+    assert_eq!(check(&ping, message(json!(1))), Ok(()));
+    assert_eq!(check(&ping, message(json!(null))), Ok(()));
+    assert!(check(&ping, message(json!({}))).is_err());
+    assert!(check(&ping, json!({"jsonrpc": "2.0", "error": error})).is_err());
     let silent = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700}});
-    assert!(heard(&ping, silent).is_err());
+    assert!(check(&ping, silent).is_err());
 }

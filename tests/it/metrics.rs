@@ -1,4 +1,4 @@
-//! Metrics: which series there are, in which format, and for whom.
+//! Metrics: which series exist, in which format, and who sees them.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer};
-use crate::support::metrics::{Series, get, metrics, metrics_when, scraped, series, whole};
+use crate::support::metrics::{Series, get, integer, metrics, metrics_when, scrape, series};
 
 const TWO: &str = "[models.small]\npath = 'crab.gguf'\nn_threads = 1\n\
                    [tools.shout]\nmodel = 'small'\nprompt = 'Sing forever.'\nmax_tokens = 20\n";
@@ -28,8 +28,8 @@ fn ask(client: &mut Client, tool: &str) {
     call(client, tool, arguments);
 }
 
-/// The names of series that end with the labels of a model.
-const OF_MODEL: [&str; 17] = [
+/// Names of the series that end with the labels of a model.
+const SERIES_OF_A_MODEL: [&str; 17] = [
     "calls_running",
     "calls_waiting",
     "cached_prompt_tokens_total",
@@ -50,17 +50,17 @@ const OF_MODEL: [&str; 17] = [
 ];
 
 fn assert_model_is_at_0(metrics: &Series, model: &str) {
-    for name in OF_MODEL {
+    for name in SERIES_OF_A_MODEL {
         let name = format!("{name}{{model=\"{model}\"}}");
-        assert_eq!(whole(metrics, &name), 0, "{name}");
+        assert_eq!(integer(metrics, &name), 0, "{name}");
     }
     for outcome in ["ok", "failed"] {
         let name = format!("model_loads_total{{model=\"{model}\",outcome=\"{outcome}\"}}");
-        assert_eq!(whole(metrics, &name), 0);
+        assert_eq!(integer(metrics, &name), 0);
     }
     for reason in ["idle", "evicted", "edited", "requested", "shutdown"] {
         let name = format!("model_unloads_total{{model=\"{model}\",reason=\"{reason}\"}}");
-        assert_eq!(whole(metrics, &name), 0);
+        assert_eq!(integer(metrics, &name), 0);
     }
 }
 
@@ -84,14 +84,14 @@ fn assert_tool_is_at_0(metrics: &Series, tool: &str, model: &str) {
         ("error", "answer_wrong"),
     ];
     for (outcome, code) in ends {
-        assert_eq!(whole(metrics, &calls(tool, model, outcome, code)), 0);
+        assert_eq!(integer(metrics, &calls(tool, model, outcome, code)), 0);
     }
     let time = format!("call_duration_seconds_count{{tool=\"{tool}\",model=\"{model}\"}}");
-    assert_eq!(whole(metrics, &time), 0);
+    assert_eq!(integer(metrics, &time), 0);
 }
 
 #[test]
-fn series_of_the_configuration_start_at_0_also_those_that_an_edit_adds() {
+fn series_of_the_configuration_and_of_edits_start_at_0() {
     let (folder, server) = server("zero", TWO);
     let at_start = metrics(&server);
     assert_model_is_at_0(&at_start, "small");
@@ -105,21 +105,21 @@ fn series_of_the_configuration_start_at_0_also_those_that_an_edit_adds() {
         r#"http_refusals_total{status="503"}"#,
         "config_restart_required",
     ] {
-        assert_eq!(whole(&at_start, series), 0, "{series}");
+        assert_eq!(integer(&at_start, series), 0, "{series}");
     }
     let bob = "[server.tokens.bob]\ntoken = 'bobs-token-of-24-letters'\n";
     let more = "[models.more]\npath = 'crab.gguf'\n";
     folder.write("llama-mcp-server.toml", &format!("{TWO}{more}{bob}"));
     server.wait_for_log("the new configuration is active");
     let bearer = [("authorization", "Bearer bobs-token-of-24-letters")];
-    let added = series(&scraped(&server, &bearer));
+    let added = series(&scrape(&server, &bearer));
     assert_model_is_at_0(&added, "more");
     assert_tool_is_at_0(&added, "more", "more");
     let of_bob = r#"token_calls_total{token="bob",outcome="error"}"#;
-    assert_eq!(whole(&added, of_bob), 0);
+    assert_eq!(integer(&added, of_bob), 0);
     folder.write("llama-mcp-server.toml", &format!("{TWO}{bob}"));
-    server.wait_for_logs("the new configuration is active", 2);
-    let kept = series(&scraped(&server, &bearer));
+    server.wait_for_log_times("the new configuration is active", 2);
+    let kept = series(&scrape(&server, &bearer));
     assert_model_is_at_0(&kept, "more");
 }
 
@@ -130,11 +130,11 @@ fn the_first_death_of_a_process_is_an_increase_from_0() {
 
     let (_folder, server) = server("first-death", TWO);
     let deaths = r#"model_process_deaths_total{model="small"}"#;
-    assert_eq!(whole(&metrics(&server), deaths), 0);
+    assert_eq!(integer(&metrics(&server), deaths), 0);
     ask(&mut server.client(), "small");
-    assert_eq!(whole(&metrics(&server), deaths), 0);
+    assert_eq!(integer(&metrics(&server), deaths), 0);
     signal_process(workers_of(server.child.id())[0], "KILL");
-    metrics_when(&server, |metrics| whole(metrics, deaths) == 1);
+    metrics_when(&server, |metrics| integer(metrics, deaths) == 1);
 }
 
 const TOKENS: &str = "[server.tokens.alice]\ntoken = 'alices-token-of-26-letters'\n\
@@ -150,7 +150,7 @@ fn errors_are_counted_by_code_and_calls_by_token() {
     call(&mut alice, "small", json!({}));
     call(&mut alice, "small", json!({"text": "word ".repeat(30_000)}));
     call(&mut alice, "unknown", json!({}));
-    let metrics = series(&scraped(&server, &BOB));
+    let metrics = series(&scrape(&server, &BOB));
     for (outcome, code, count) in [
         ("stop", "", 1),
         ("error", "bad_arguments", 1),
@@ -158,7 +158,7 @@ fn errors_are_counted_by_code_and_calls_by_token() {
         ("error", "model_died", 0),
     ] {
         let series = calls("small", "small", outcome, code);
-        assert_eq!(whole(&metrics, &series), count, "{series}");
+        assert_eq!(integer(&metrics, &series), count, "{series}");
     }
     for (token, outcome, count) in [
         ("alice", "stop", 1),
@@ -166,7 +166,7 @@ fn errors_are_counted_by_code_and_calls_by_token() {
         ("bob", "stop", 0),
     ] {
         let series = format!("token_calls_total{{token=\"{token}\",outcome=\"{outcome}\"}}");
-        assert_eq!(whole(&metrics, &series), count, "{series}");
+        assert_eq!(integer(&metrics, &series), count, "{series}");
     }
     assert!(
         metrics.keys().all(|series| !series.contains("unknown")),
@@ -175,7 +175,7 @@ fn errors_are_counted_by_code_and_calls_by_token() {
 }
 
 #[test]
-fn refusals_are_counted_by_status_whatever_is_wrong() {
+fn every_kind_of_refusal_is_counted_by_status() {
     let (_folder, server) = server("refusals", TWO);
     let client = server.client();
     for (body, status) in [("{", 400), ("[]", 400)] {
@@ -192,7 +192,7 @@ fn refusals_are_counted_by_status_whatever_is_wrong() {
     let metrics = metrics(&server);
     for (status, count) in [(400, 2), (403, 1), (405, 2), (401, 0)] {
         let series = format!("http_refusals_total{{status=\"{status}\"}}");
-        assert_eq!(whole(&metrics, &series), count, "{series}");
+        assert_eq!(integer(&metrics, &series), count, "{series}");
     }
 }
 
@@ -206,7 +206,7 @@ fn unloads_are_counted_by_reason() {
     };
     let counted = |model, reason| {
         let series = unloads(model, reason);
-        metrics_when(&server, |metrics| whole(metrics, &series) == 1)
+        metrics_when(&server, |metrics| integer(metrics, &series) == 1)
     };
     ask(&mut client, "one");
     ask(&mut client, "two");
@@ -217,23 +217,23 @@ fn unloads_are_counted_by_reason() {
     let unload = Client::new(format!("{url}/admin/models/one/unload"), &[]);
     assert_eq!(unload.send("POST", Some("{}")).status(), 200);
     let metrics = counted("one", "requested");
-    assert_eq!(whole(&metrics, &unloads("one", "evicted")), 1);
-    assert_eq!(whole(&metrics, &unloads("one", "idle")), 0);
+    assert_eq!(integer(&metrics, &unloads("one", "evicted")), 1);
+    assert_eq!(integer(&metrics, &unloads("one", "idle")), 0);
     for gauge in [
         "model_loaded",
         "model_process_resident_memory_bytes",
         "kv_cells",
     ] {
-        assert_eq!(whole(&metrics, &format!("{gauge}{{model=\"one\"}}")), 0);
+        assert_eq!(integer(&metrics, &format!("{gauge}{{model=\"one\"}}")), 0);
     }
 }
 
 #[test]
-fn the_server_tells_what_its_process_and_those_of_models_take() {
+fn resource_usage_is_reported_for_the_server_and_its_workers() {
     let (_folder, server) = server("processes", TWO);
     let cpu_time = r#"model_process_cpu_seconds_total{model="small"}"#;
     let number = |metrics: &Series, name: &str| metrics[name].parse::<f64>().unwrap();
-    // The system counts in hundredths of a second, and this model is quick.
+    // CPU time has a resolution of 10 ms, and this model is fast.
     let metrics = metrics_when(&server, |metrics| {
         ask(&mut server.client(), "small");
         number(metrics, cpu_time) > 0.0
@@ -251,7 +251,7 @@ fn the_server_tells_what_its_process_and_those_of_models_take() {
 }
 
 #[test]
-fn a_scrape_has_the_format_that_accept_asks_for() {
+fn a_scrape_has_the_format_that_the_accept_header_requests() {
     let server = HttpServer::tiny(&[]);
     let text = "text/plain; version=0.0.4; charset=utf-8";
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -287,35 +287,35 @@ pub(crate) fn promtool(arguments: &[&str], input: &str) -> Option<Result<(), Str
     promtool.args(arguments).stdin(Stdio::piped());
     promtool.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = promtool.spawn().ok()?;
-    // If it does not read its input, it prints the reason.
+    // If `promtool` does not read its input, it prints the reason.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     Some(if output.status.success() {
         Ok(())
     } else {
-        Err(told)
+        Err(printed)
     })
 }
 
 #[test]
-fn promtool_has_no_complaint_about_a_scrape() {
+fn promtool_accepts_a_scrape() {
     let (_folder, server) = server("promtool", &format!("{TOKENS}{TWO}"));
-    let text = scraped(&server, &BOB);
+    let text = scrape(&server, &BOB);
     if let Some(checked) = promtool(&["check", "metrics"], &text) {
         assert_eq!(checked, Ok(()), "{text}");
     }
 }
 
 #[test]
-fn a_token_for_some_tools_sees_their_series_and_one_for_none_sees_all() {
+fn a_token_limited_to_some_tools_sees_only_their_series() {
     let tokens = "[server.tokens.alice]\ntoken = 'alices-token-of-26-letters'\ntools = ['shout']\n\
                   [server.tokens.prometheus]\ntoken = 'a-token-for-prometheus'\ntools = []\n";
     let other = "[models.other]\npath = 'crab.gguf'\n";
     let (_folder, server) = server("limited", &format!("{tokens}{TWO}{other}"));
     let seen = |token: &str| {
         let bearer = format!("Bearer {token}");
-        series(&scraped(&server, &[("authorization", &bearer)]))
+        series(&scrape(&server, &[("authorization", &bearer)]))
     };
     let all = seen("a-token-for-prometheus");
     assert_tool_is_at_0(&all, "other", "other");
@@ -332,7 +332,7 @@ fn a_token_for_some_tools_sees_their_series_and_one_for_none_sees_all() {
     assert!(all.keys().any(|series| of_server(&series)));
     assert_eq!(some.keys().find(of_server), None);
     assert_eq!(
-        whole(&some, r#"token_calls_total{token="alice",outcome="stop"}"#),
+        integer(&some, r#"token_calls_total{token="alice",outcome="stop"}"#),
         0
     );
     for hidden in ["\"other\"", "tool=\"small\"", "prometheus"] {

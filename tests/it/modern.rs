@@ -1,11 +1,11 @@
-//! The revision without a handshake, over stdio and HTTP, beside those with one.
+//! The revision without a handshake, over stdio and HTTP, next to revisions with one.
 
 use serde_json::{Value, json};
 
 use crate::support::Server;
 use crate::support::config::Folder;
-use crate::support::http::{Client, Events, HttpServer, json_of};
-use crate::support::modern::{REVISION, chat, enveloped, post, request};
+use crate::support::http::{Client, Events, HttpServer, read_message};
+use crate::support::modern::{REVISION, chat, post, request, with_envelope};
 
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
@@ -14,7 +14,7 @@ fn peru() -> Value {
     json!({"text": PERU, "temperature": 0})
 }
 
-/// A client that has no session and wants none.
+/// Returns a client without a session.
 fn client(server: &HttpServer) -> Client {
     Client::new(
         server.url(),
@@ -77,9 +77,9 @@ fn over_stdio_both_eras_are_served_side_by_side() {
 }
 
 #[test]
-fn over_stdio_an_incomplete_or_unknown_claim_is_refused() {
+fn over_stdio_an_incomplete_envelope_or_unknown_revision_is_refused() {
     let mut server = Server::tiny(&[]);
-    let mut params = enveloped(json!({}));
+    let mut params = with_envelope(json!({}));
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = "v999.0.0".into();
     let id = server.request("tools/list", params);
     let error = server.response(id)["error"].clone();
@@ -92,15 +92,15 @@ fn over_stdio_an_incomplete_or_unknown_claim_is_refused() {
         ("no/such", -32601),
         ("prompts/list", -32601),
     ] {
-        let id = server.request(method, enveloped(json!({})));
+        let id = server.request(method, with_envelope(json!({})));
         assert_eq!(server.response(id)["error"]["code"], code, "{method}");
     }
-    let id = server.request("tools/call", enveloped(json!({"name": "nope"})));
+    let id = server.request("tools/call", with_envelope(json!({"name": "nope"})));
     assert_eq!(server.response(id)["error"]["code"], -32602);
 }
 
 #[test]
-fn over_stdio_a_cancelled_request_gets_no_answer_and_a_subscription_ends_with_one() {
+fn over_stdio_a_cancelled_request_gets_no_response_but_a_cancelled_subscription_does() {
     let folder = Folder::new("modern", &file("first"));
     let mut server = folder.serve();
     let listen = |id: &str| {
@@ -114,13 +114,13 @@ fn over_stdio_a_cancelled_request_gets_no_answer_and_a_subscription_ends_with_on
         server.wait_for_notification("notifications/subscriptions/acknowledged");
     }
     server.notify("notifications/cancelled", json!({"requestId": "a"}));
-    // What was sent before is done by then.
+    // The answer shows that the cancel has been processed.
     server.send_line(&request("list", "tools/list", json!({})).to_string());
     server.response("list");
     folder.write("llama-mcp-server.toml", &file("second"));
-    let told = server.take_notification("notifications/tools/list_changed");
+    let notification = server.take_notification("notifications/tools/list_changed");
     assert_eq!(
-        told["params"]["_meta"],
+        notification["params"]["_meta"],
         json!({"io.modelcontextprotocol/subscriptionId": "b"})
     );
     server.close_stdin();
@@ -132,7 +132,7 @@ fn over_stdio_a_cancelled_request_gets_no_answer_and_a_subscription_ends_with_on
     );
     assert!(server.wait().success());
     assert_eq!(
-        server.rest(),
+        server.remaining_messages(),
         Vec::<Value>::new(),
         "nothing more, and not of `a`"
     );
@@ -143,25 +143,25 @@ fn file(name: &str) -> String {
 }
 
 #[test]
-fn over_http_a_request_needs_no_session_and_mints_none() {
+fn over_http_a_request_requires_no_session_and_creates_none() {
     let server = HttpServer::tiny(&[]);
     let client = client(&server);
     let mut response = post(&client, &request(1, "server/discover", json!({})));
     assert_eq!(response.status(), 200);
     assert!(response.headers().get("mcp-session-id").is_none());
-    assert_complete(&json_of(&mut response)["result"]);
-    // That of another era says nothing here.
+    assert_complete(&read_message(&mut response)["result"]);
+    // A session header of the other era has no effect.
     let mut with_session = client.clone();
     with_session.header("mcp-session-id", "no-such-session");
     let mut response = post(&with_session, &chat(1, peru()));
-    let result = json_of(&mut response)["result"].clone();
+    let result = read_message(&mut response)["result"].clone();
     assert_eq!(result["content"][0]["text"], LIMA);
-    // The same id, at the same time, of another client.
+    // Another client uses the same id at the same time.
     let mut legacy = server.client();
     assert_eq!(legacy.chat(peru()), LIMA);
-    let news =
+    let notification =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
-    assert_eq!(post(&client, &news).status(), 202);
+    assert_eq!(post(&client, &notification).status(), 202);
     for method in ["GET", "DELETE"] {
         let mut client = client.clone();
         client.header("mcp-protocol-version", REVISION);
@@ -173,9 +173,8 @@ fn over_http_a_request_needs_no_session_and_mints_none() {
     }
 }
 
-/// Posts `message` with headers as `headers` names them: revision, method and name, `-` where there is none. Gives the status
-/// and the code of the error.
-fn posted(client: &Client, headers: &str, message: &Value) -> (u16, i64) {
+/// Posts `message` with `headers`: revision, method and name, with `-` for a missing header. Returns the status and the error code.
+fn post_with_headers(client: &Client, headers: &str, message: &Value) -> (u16, i64) {
     let mut client = client.clone();
     let names = ["mcp-protocol-version", "mcp-method", "mcp-name"];
     for (name, value) in names.iter().zip(headers.split(' ')) {
@@ -184,7 +183,7 @@ fn posted(client: &Client, headers: &str, message: &Value) -> (u16, i64) {
         }
     }
     let mut response = client.post(message);
-    let answer = json_of(&mut response);
+    let answer = read_message(&mut response);
     assert_eq!(answer["id"], message["id"]);
     let code = answer["error"]["code"].as_i64();
     (response.status().as_u16(), code.unwrap_or_default())
@@ -229,7 +228,7 @@ fn over_http_every_fault_has_its_status() {
         ("2026-07-28 initialize -", &of("initialize"), (404, -32601)),
     ] {
         assert_eq!(
-            posted(&client, headers, message),
+            post_with_headers(&client, headers, message),
             expected,
             "{headers} {message}"
         );
@@ -242,7 +241,7 @@ fn over_http_every_fault_has_its_status() {
 }
 
 #[test]
-fn over_http_progress_comes_as_events_and_closing_the_stream_cancels() {
+fn over_http_progress_is_sent_as_events_and_closing_the_stream_cancels_the_call() {
     let server = HttpServer::tiny(&["--parallel", "1"]);
     let client = client(&server);
     let song =
@@ -251,22 +250,25 @@ fn over_http_progress_comes_as_events_and_closing_the_stream_cancels() {
     call["params"]["_meta"]["progressToken"] = "t".into();
     let response = post(&client, &call);
     assert_eq!(response.headers()["x-accel-buffering"], "no");
-    let mut events = Events::of(response);
+    let mut events = Events::new(response);
     assert_eq!(events.next().unwrap()["params"]["progressToken"], "t");
     drop(events);
-    // There is one place: it is free again.
+    // The only sequence is free again.
     let mut next = post(&client, &chat(2, peru()));
-    assert_eq!(json_of(&mut next)["result"]["content"][0]["text"], LIMA);
+    assert_eq!(
+        read_message(&mut next)["result"]["content"][0]["text"],
+        LIMA
+    );
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn over_http_a_subscription_tells_of_edits_and_is_answered_at_the_end() {
+fn over_http_a_subscription_reports_edits_and_gets_a_response_at_shutdown() {
     let folder = Folder::new("modern-http", &file("first"));
     let mut server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let client = client(&server);
     let wanted = json!({"notifications": {"toolsListChanged": true}});
-    let mut events = Events::of(post(&client, &request("s", "subscriptions/listen", wanted)));
+    let mut events = Events::new(post(&client, &request("s", "subscriptions/listen", wanted)));
     let acknowledged = events.next().unwrap();
     assert_eq!(
         acknowledged["method"],
@@ -277,10 +279,10 @@ fn over_http_a_subscription_tells_of_edits_and_is_answered_at_the_end() {
         json!({"toolsListChanged": true})
     );
     folder.write("llama-mcp-server.toml", &file("second"));
-    let told = events.next().unwrap();
-    assert_eq!(told["method"], "notifications/tools/list_changed");
+    let notification = events.next().unwrap();
+    assert_eq!(notification["method"], "notifications/tools/list_changed");
     assert_eq!(
-        told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+        notification["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
         "s"
     );
     server.signal("TERM");
@@ -292,19 +294,19 @@ fn over_http_a_subscription_tells_of_edits_and_is_answered_at_the_end() {
 }
 
 #[test]
-fn a_subscription_is_a_stream_or_nothing() {
+fn a_subscription_requires_a_stream() {
     let server = HttpServer::tiny(&[]);
     let client = Client::new(server.url(), &[("accept", "application/json")]);
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let response = post(&client, &request(1, "subscriptions/listen", wanted.clone()));
     assert_eq!(response.status(), 406);
     let listening = Client::new(server.url(), &[("accept", "*/*")]);
-    let mut events = Events::of(post(
+    let mut events = Events::new(post(
         &listening,
         &request(1, "subscriptions/listen", wanted),
     ));
     assert!(events.next().is_some());
     let nothing = request(1, "subscriptions/listen", json!({}));
     let mut refused = post(&listening, &nothing);
-    assert_eq!(json_of(&mut refused)["error"]["code"], -32602);
+    assert_eq!(read_message(&mut refused)["error"]["code"], -32602);
 }

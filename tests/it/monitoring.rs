@@ -1,4 +1,4 @@
-//! Alert rules and dashboards of `deploy` fit the metrics that the server exports.
+//! Alert rules and dashboards in `deploy` match the metrics that the server exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::metrics::promtool;
 use crate::support::config::Folder;
 use crate::support::example::repository;
 use crate::support::http::HttpServer;
-use crate::support::metrics::{scraped, series};
+use crate::support::metrics::{scrape, series};
 
 const RULES: &str = "deploy/prometheus/llama-mcp.rules.yaml";
 const TESTS: &str = "deploy/prometheus/llama-mcp.rules.test.yaml";
@@ -18,22 +18,22 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(repository(name)).unwrap()
 }
 
-fn is_part(c: char) -> bool {
+fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The metrics that `text` names, each with what follows its name.
-fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
+/// Returns the metrics that `text` names, each with the text after its name.
+fn metrics_in(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let starts = text.char_indices().filter(|(at, c)| {
         let before = text[..*at].chars().next_back();
-        is_part(*c) && !before.is_some_and(is_part)
+        is_name_char(*c) && !before.is_some_and(is_name_char)
     });
     let words = starts.map(|(at, _)| {
         let word = &text[at..];
-        word.split_at(word.find(|c| !is_part(c)).unwrap_or(word.len()))
+        word.split_at(word.find(|c| !is_name_char(c)).unwrap_or(word.len()))
     });
     words.filter(|(word, rest)| {
-        // `process_not_started` is the code of an error.
+        // `process_not_started` is an error code.
         let is_of_process = word.starts_with("process_") && rest.starts_with('{');
         word.starts_with("llama_mcp_") || is_of_process
     })
@@ -42,7 +42,7 @@ fn named(text: &str) -> impl Iterator<Item = (&str, &str)> {
 /// Labels that Prometheus adds.
 const ADDED: [&str; 2] = ["instance", "job"];
 
-/// The labels and values that the selector at the beginning of `rest` asks for, as `{code=~"a|b",tool="c"}`.
+/// Returns the labels and values of the selector at the beginning of `rest`, such as `{code=~"a|b",tool="c"}`.
 fn matchers(rest: &str) -> Vec<(String, String)> {
     let selector = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
     let selector = selector
@@ -69,7 +69,7 @@ fn every_metric_and_label_of_rules_and_dashboard_is_in_a_scrape() {
     let folder = Folder::new("monitoring", file);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let bearer = [("authorization", "Bearer a-token-of-21-letters")];
-    let scraped = series(&scraped(&server, &bearer));
+    let scraped = series(&scrape(&server, &bearer));
     let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for series in scraped.keys() {
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -78,11 +78,11 @@ fn every_metric_and_label_of_rules_and_dashboard_is_in_a_scrape() {
     let mut count = 0;
     for file in [RULES, TESTS, DASHBOARD] {
         let text = read(file);
-        for (name, rest) in named(&text) {
+        for (name, rest) in metrics_in(&text) {
             let short = name.strip_prefix("llama_mcp_").unwrap_or(name);
             let labels = found.get(short);
             let labels = labels.unwrap_or_else(|| panic!("{file}: no series of {name}"));
-            // The series of the rules' tests have other names of tools and models.
+            // The tests of the rules use other tools and models.
             let wanted = if file == TESTS {
                 Vec::new()
             } else {
@@ -118,7 +118,7 @@ fn every_alert_says_what_to_do_and_is_tested() {
 }
 
 #[test]
-fn promtool_takes_the_rules_and_their_tests_pass() {
+fn promtool_accepts_the_rules_and_their_tests_pass() {
     for (command, file) in [("check", RULES), ("test", TESTS)] {
         let file = repository(file);
         let arguments = [command, "rules", file.to_str().unwrap()];

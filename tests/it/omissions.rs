@@ -1,14 +1,14 @@
-//! Messages that a chat template leaves out: they reach the model, or the call fails and names them.
+//! Messages that a chat template drops: they reach the model in another way, or the call fails and names them.
 
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::{Server, tiny_with_template};
 
-/// As Phi-3's: no system messages.
+/// Like the template of Phi-3: drops system messages.
 const NO_SYSTEM: &str = r"{% for m in messages %}{% if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}{{ '<|im_start|>assistant\n' }}";
 
-/// As `SmolVLM`'s: text from lists of parts.
+/// Like the template of `SmolVLM`: reads text from lists of parts.
 const PARTS: &str = r"{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}";
 
 const NO_ANSWERS: &str =
@@ -21,7 +21,7 @@ fn prompt_tokens(server: &mut Server, messages: &Value) -> u64 {
 }
 
 #[test]
-fn a_system_message_that_the_template_leaves_out_reaches_the_model_in_the_users() {
+fn a_dropped_system_message_reaches_the_model_in_the_user_message() {
     let model = tiny_with_template("no-system.gguf", NO_SYSTEM);
     let question = json!({"role": "user", "content": "Peru?"});
     let merged = json!({"role": "user", "content": "Name the capital.\n\nPeru?"});
@@ -52,7 +52,7 @@ fn a_template_that_reads_lists_of_parts_gets_the_question() {
 }
 
 #[test]
-fn a_message_that_cannot_be_repaired_is_named_with_a_way_out() {
+fn an_error_names_the_dropped_message_and_a_way_out() {
     let model = tiny_with_template("no-answers.gguf", NO_ANSWERS);
     let mut server = Server::start(&model.0, &[]);
     let mut turns = json!([
@@ -69,7 +69,7 @@ fn a_message_that_cannot_be_repaired_is_named_with_a_way_out() {
     );
     let error = &result["_meta"]["llama-mcp-server/error"];
     assert_eq!(error["code"], "template_failed");
-    // An answer without text is not missed.
+    // An empty answer does not count as dropped.
     turns[1]["content"] = "".into();
     assert!(prompt_tokens(&mut server, &turns) > 1);
 }
@@ -85,22 +85,22 @@ fn config_check_tries_system_prompts() {
     let folder = Folder::new("system-merged", &file(NO_SYSTEM));
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(0));
-    let told = text(output.stdout);
+    let stdout = text(output.stdout);
     for place in ["models.a.system", "tools.t.system"] {
         let note = format!(
             "warning[system_prompt_merged]: `{place}`: the chat template of `a` does not print a system prompt; its text is merged into the first user message\n"
         );
-        assert!(told.contains(&note), "{told}");
+        assert!(stdout.contains(&note), "{stdout}");
     }
     let folder = Folder::new("system-lost", &file("{{ messages[0].content }}"));
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     let problem = "`models.a.system`: the chat template leaves out message 2 (user)";
-    assert!(told.contains(problem), "{told}");
+    assert!(stderr.contains(problem), "{stderr}");
 }
 
-/// Checks a configuration with the chat template `template`, given by the configuration or by the model's file.
+/// Checks a configuration with the chat template `template`, set in the configuration or in the model's file.
 fn check(name: &str, template: &str, is_own: bool, more: &str) -> (Option<i32>, String) {
     let model = tiny_with_template(&format!("{name}.gguf"), template);
     let own = if is_own {
@@ -122,7 +122,7 @@ const TOOL: &str = "[tools.t]\nprompt = \"Hi\"\n";
 const WANTS_LANGUAGE: &str = "{% if not lang %}{{ raise_exception('no lang') }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
 
 #[test]
-fn config_check_finds_a_template_that_cannot_print_a_question_and_names_where_it_comes_from() {
+fn config_check_reports_a_template_that_drops_the_question_and_names_its_source() {
     for (template, cause) in [
         (
             "{{ 'Hello' }}",
@@ -135,11 +135,11 @@ fn config_check_finds_a_template_that_cannot_print_a_question_and_names_where_it
     ] {
         for (is_own, key) in [(false, "path"), (true, "chat_template")] {
             for more in ["", "system = \"Be brief.\"\n"] {
-                let (code, told) = check("cannot-print", template, is_own, more);
-                assert_eq!(code, Some(2), "{told}");
+                let (code, output) = check("cannot-print", template, is_own, more);
+                assert_eq!(code, Some(2), "{output}");
                 let problem = format!("`models.a.{key}`: {cause}");
-                assert!(told.contains(&problem), "{told}");
-                assert!(!told.contains("models.a.system"), "{told}");
+                assert!(output.contains(&problem), "{output}");
+                assert!(!output.contains("models.a.system"), "{output}");
             }
         }
     }
@@ -153,24 +153,24 @@ fn config_check_tries_templates_with_the_variables_of_the_model_and_its_tools() 
         format!("tool = false\n{TOOL}{given}"),
         format!("{given}system = \"Be brief.\"\n"),
     ] {
-        let (code, told) = check("wants-language", WANTS_LANGUAGE, false, &more);
-        assert_eq!(code, Some(0), "{told}");
-        assert!(!told.contains("lang"), "{told}");
+        let (code, output) = check("wants-language", WANTS_LANGUAGE, false, &more);
+        assert_eq!(code, Some(0), "{output}");
+        assert!(!output.contains("lang"), "{output}");
     }
 }
 
 #[test]
-fn config_check_notes_a_template_that_does_not_print_earlier_turns() {
+fn config_check_warns_about_a_template_that_drops_earlier_turns() {
     let note = "warning[earlier_turns_refused]: `models.a.path`: calls with earlier turns in `messages` fail: the chat template leaves out message 2 (assistant)\n";
-    let (code, told) = check("no-turns", NO_ANSWERS, false, "");
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains(note), "{told}");
+    let (code, output) = check("no-turns", NO_ANSWERS, false, "");
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains(note), "{output}");
     // Calls of typed tools have no earlier turns.
-    let (_, told) = check(
+    let (_, output) = check(
         "no-turns",
         NO_ANSWERS,
         false,
         &format!("tool = false\n{TOOL}"),
     );
-    assert!(!told.contains("earlier turns"), "{told}");
+    assert!(!output.contains("earlier turns"), "{output}");
 }

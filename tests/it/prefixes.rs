@@ -1,5 +1,5 @@
-//! Prompts start from what of them lies in the cache, and their answers are those of whole prompts: for each kind of model, for
-//! each way in which its cache is laid out. Answers are greedy, and such that the model is sure of them.
+//! Prompts start from cached prefixes without any change of the answers, for each kind of model and each layout of the cache. Answers are
+//! greedy, and to questions that the model answers with confidence.
 
 mod kinds;
 mod tool;
@@ -11,21 +11,21 @@ use serde_json::{Value, json};
 use crate::support::smollm2;
 use crate::support::worker::{Answer, Worker};
 
-/// How to load a model for tests here: few tokens a batch, so that calls come while another one's prompt is being decoded.
+/// Returns launch settings with a small batch, so that calls arrive while the prompt of another call is being decoded.
 fn load(path: &Path, n_ctx: u32, parallel: usize) -> Value {
     json!({"path": path, "n_gpu_layers": 0, "n_ctx": n_ctx, "n_batch": 64, "n_threads": 1, "parallel": parallel, "max_queue": 8})
 }
 
-/// The same with another key.
-fn with(load: &Value, key: &str, value: Value) -> Value {
+/// Returns `load` with another value of `key`.
+fn with_setting(load: &Value, key: &str, value: Value) -> Value {
     let mut load = load.clone();
     load[key] = value;
     load
 }
 
-/// A worker that decodes all prompts whole.
+/// Starts a worker that caches no prefixes.
 fn uncached(load: &Value) -> Worker {
-    Worker::load(&with(load, "cache_prompt", json!(false)))
+    Worker::load(&with_setting(load, "cache_prompt", json!(false)))
 }
 
 fn texts(answers: &[Answer]) -> Vec<&str> {
@@ -40,8 +40,8 @@ fn user(text: &str) -> Value {
     json!([{"role": "user", "content": text}])
 }
 
-/// Calls that came together share a beginning of `common` tokens: one decoded it, and the others waited for it, or for so much
-/// of it that the rest was not worth to be waited for.
+/// Asserts that concurrent calls shared a prefix of `common` tokens: one call decoded it, and the others waited for all of it, or for most
+/// of it if the rest was not worth the wait.
 fn assert_shared(answers: &[Answer], common: u64) {
     let mut cached = cached(answers);
     cached.sort_unstable();
@@ -54,7 +54,7 @@ fn assert_shared(answers: &[Answer], common: u64) {
 }
 
 #[test]
-fn calls_behind_one_system_prompt_read_it_once_in_caches_of_their_own_and_in_a_pool() {
+fn calls_with_one_system_prompt_decode_it_once_in_separate_caches_and_in_a_pool() {
     let rule = "You answer in one short sentence, and you are always polite, honest and brief. ";
     let system = "You are a helpful assistant who knows the capitals of all countries. ".to_owned()
         + &rule.repeat(14);
@@ -62,7 +62,7 @@ fn calls_behind_one_system_prompt_read_it_once_in_caches_of_their_own_and_in_a_p
         let question = format!("Name the capital of {country}.");
         json!([{"role": "system", "content": system}, {"role": "user", "content": question}])
     };
-    // As SmolLM2's vocabulary has it: to the word before the country.
+    // Token count in the vocabulary of SmolLM2, up to the word before the country.
     let common = 264;
     let questions = ["France", "Japan", "Italy", "Egypt"].map(ask);
     let load = load(&smollm2(), 512, 4);
@@ -78,7 +78,7 @@ fn calls_behind_one_system_prompt_read_it_once_in_caches_of_their_own_and_in_a_p
         let first = worker.ask(&questions, 8);
         assert_eq!(texts(&first), texts(&whole));
         assert_shared(&first, common);
-        // All but the last token, whose logits are needed.
+        // All tokens but the last one, whose logits are needed.
         let again = worker.ask(&questions, 8);
         assert_eq!(texts(&again), texts(&whole));
         let most: Vec<u64> = whole.iter().map(|answer| answer.prompt - 1).collect();

@@ -1,10 +1,10 @@
-//! Profiles: several chat tools, each with its own system prompt and sampling, over one loaded model.
+//! Profiles: several chat tools over one loaded model, each with its own system prompt and sampling.
 
 use serde_json::{Value, json};
 
 use crate::support::config::{Folder, text};
 use crate::support::http::HttpServer;
-use crate::support::metrics::{get, scraped, series, whole};
+use crate::support::metrics::{get, integer, scrape, series};
 use crate::support::{Server, smollm2, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
@@ -77,7 +77,7 @@ fn two_profiles_share_one_process_and_have_their_own_system_prompts() {
 }
 
 #[test]
-fn a_profile_takes_all_that_a_models_own_tool_takes() {
+fn a_profile_accepts_all_arguments_of_the_models_own_tool() {
     let folder = Folder::new("profile-arguments", &CRAB.replace("tool = false\n", ""));
     let mut server = folder.serve();
     let id = server.request("tools/list", json!({}));
@@ -154,21 +154,21 @@ fn a_profile_marks_a_truncated_answer() {
 }
 
 #[test]
-fn tokens_metrics_and_status_know_profiles_by_their_names() {
+fn tokens_metrics_and_status_name_profiles() {
     let tokens = "[server.tokens.alice]\ntoken = \"alices-long-token-here\"\ntools = [\"exact\"]\n";
     let folder = Folder::new("profile-tokens", &format!("{tokens}{CRAB}"));
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let bearer = [("authorization", "Bearer alices-long-token-here")];
     let answered = r#"calls_total{tool="exact",model="crab",outcome="stop",code=""}"#;
-    let counted = || series(&scraped(&server, &bearer));
-    assert_eq!(whole(&counted(), answered), 0);
+    let counted = || series(&scrape(&server, &bearer));
+    assert_eq!(integer(&counted(), answered), 0);
     let mut alice = server.client_with_token("alices-long-token-here");
     assert_eq!(alice.tools(), ["exact"]);
     let call = json!({"name": "exact", "arguments": {"text": PERU}});
     let answer = alice.request("tools/call", call);
     assert_eq!(text_of(&answer["result"]), LIMA);
     let counted = counted();
-    assert_eq!(whole(&counted, answered), 1);
+    assert_eq!(integer(&counted, answered), 1);
     assert_eq!(counted.keys().find(|series| series.contains("loose")), None);
     let status: Value = serde_json::from_str(&get(&server, "/status", &bearer).body).unwrap();
     assert_eq!(status["tools"], json!([{"name": "exact", "model": "crab"}]));
@@ -181,8 +181,8 @@ fn probable_mistakes_in_profiles_are_warnings() {
                    template_arguments = { mood = \"good\" }\n";
     let folder = Folder::new("profile-warnings", &format!("{CRAB}{profile}"));
     let output = folder.run(&["config", "check", "--format", "json"], &[]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let warnings = told["warnings"].as_array().unwrap().iter();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = report["warnings"].as_array().unwrap().iter();
     let mut warnings: Vec<String> = warnings
         .filter(|warning| warning["key"].as_str().unwrap().contains("mistaken"))
         .map(|warning| format!("{} {}", warning["code"], warning["key"]).replace('"', ""))
@@ -200,7 +200,7 @@ fn probable_mistakes_in_profiles_are_warnings() {
 }
 
 #[test]
-fn what_a_profile_makes_useless_is_a_warning() {
+fn settings_that_a_profile_makes_useless_are_warnings() {
     let model = "[models.crab]\npath = \"crab.gguf\"\nthinking_budget = 1000\n";
     let profile = |keys: &str| {
         format!("{model}[tools.p]\nkind = \"chat\"\ndescription = \"Chats.\"\n{keys}\n")
@@ -229,8 +229,8 @@ fn what_a_profile_makes_useless_is_a_warning() {
     ] {
         let folder = Folder::new("useless", &file);
         let output = folder.run(&["config", "check", "--format", "json"], &[]);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let warnings = told["warnings"].as_array().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let warnings = report["warnings"].as_array().unwrap();
         let found: Vec<_> = warnings
             .iter()
             .map(|one| (&one["code"], &one["key"]))
@@ -240,7 +240,7 @@ fn what_a_profile_makes_useless_is_a_warning() {
 }
 
 #[test]
-fn a_call_of_a_profile_with_too_long_a_system_prompt_blames_the_profile() {
+fn the_error_of_a_too_long_system_prompt_names_the_profile() {
     let system = "Greet them well. ".repeat(2000);
     let profile = format!("[tools.long]\nkind = \"chat\"\nsystem = \"{system}\"\n");
     let small = CRAB.replace("n_threads = 1", "n_threads = 1\nn_ctx = 512");
@@ -249,22 +249,22 @@ fn a_call_of_a_profile_with_too_long_a_system_prompt_blames_the_profile() {
     let result = call(&mut server, "long", json!({"text": "hi"}));
     let error = &result["_meta"]["llama-mcp-server/error"];
     assert_eq!(error["code"], "prompt_too_long", "{result}");
-    let told = text_of(&result);
+    let refusal = text_of(&result);
     assert!(
-        told.contains("most of it is the own text of the tool `long`"),
-        "{told}"
+        refusal.contains("most of it is the own text of the tool `long`"),
+        "{refusal}"
     );
     assert!(
-        told.contains("shorten `system` or `prompt` in the configuration"),
-        "{told}"
+        refusal.contains("shorten `system` or `prompt` in the configuration"),
+        "{refusal}"
     );
     let long = json!({"text": "hi ".repeat(20_000)});
-    let told = call(&mut server, "exact", long);
-    assert!(text_of(&told).contains("shorten the text"), "{told}");
+    let refusal = call(&mut server, "exact", long);
+    assert!(text_of(&refusal).contains("shorten the text"), "{refusal}");
 }
 
 #[test]
-fn an_edit_of_a_profile_is_live_in_the_same_process() {
+fn an_edit_of_a_profile_is_live_without_a_new_worker() {
     let folder = Folder::new("profile-edit", CRAB);
     let mut server = folder.serve();
     server.initialize();
@@ -285,18 +285,18 @@ fn an_edit_of_a_profile_is_live_in_the_same_process() {
 }
 
 #[test]
-fn weights_of_a_model_count_once_however_many_profiles_it_has() {
+fn the_weights_of_a_model_count_once_for_all_its_profiles() {
     let folder = Folder::new("profile-memory", CRAB);
     let checked = folder.run(&["config", "check", "--format", "json"], &[]);
-    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(told["models"].as_array().unwrap().len(), 1);
-    assert_eq!(told["together_bytes"], told["models"][0]["total_bytes"]);
+    let report: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(report["models"].as_array().unwrap().len(), 1);
+    assert_eq!(report["together_bytes"], report["models"][0]["total_bytes"]);
     let shown = folder.show(&[], &[]);
     assert!(shown.contains("kind = \"chat\"\n"), "{shown}");
 }
 
 #[test]
-fn keys_that_do_not_fit_the_kind_of_a_tool_are_refused() {
+fn keys_of_another_kind_of_tool_are_refused() {
     let tools = r#"
 [tools.talk]
 kind = "chat"
@@ -318,8 +318,8 @@ kind = "completion"
     );
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
-    let problems: Vec<&str> = told
+    let stderr = text(output.stderr);
+    let problems: Vec<&str> = stderr
         .lines()
         .filter(|line| line.starts_with("error"))
         .collect();

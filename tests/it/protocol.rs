@@ -12,7 +12,7 @@ fn initialize(server: &mut Server, params: Value) -> Value {
 }
 
 #[test]
-fn initialize_gives_each_revision_and_the_documented_one_without_any() {
+fn initialize_accepts_each_revision_and_defaults_to_the_documented_one() {
     let mut server = Server::tiny(&[]);
     let mut revision =
         |requested: Value| initialize(&mut server, requested)["protocolVersion"].clone();
@@ -28,7 +28,7 @@ fn initialize_gives_each_revision_and_the_documented_one_without_any() {
 }
 
 #[test]
-fn the_documented_initialize_is_answered_as_documented() {
+fn the_documented_initialize_gets_the_documented_response() {
     let mut server = Server::tiny(&[]);
     let result = initialize(&mut server, json!({}));
     assert_eq!(
@@ -47,7 +47,7 @@ fn the_documented_initialize_is_answered_as_documented() {
 }
 
 #[test]
-fn the_tool_is_listed_by_its_name_with_a_portable_schema() {
+fn the_tool_is_listed_with_its_name_and_a_portable_schema() {
     let mut server = Server::tiny(&["--tool_name", "ask_llama"]);
     let id = server.request("tools/list", json!({}));
     let tools = server.response(id)["result"]["tools"].clone();
@@ -79,7 +79,7 @@ fn the_tool_is_listed_by_its_name_with_a_portable_schema() {
 }
 
 #[test]
-fn what_is_no_request_gets_an_error_and_the_next_is_served() {
+fn invalid_requests_get_an_error_and_the_next_request_is_served() {
     let mut server = Server::tiny(&[]);
     let table = [
         ("{not json", json!(null), -32700),
@@ -126,7 +126,7 @@ fn what_is_no_request_gets_an_error_and_the_next_is_served() {
 }
 
 #[test]
-fn notifications_and_responses_get_no_answer() {
+fn notifications_and_responses_get_no_response() {
     let mut server = Server::tiny(&[]);
     server.notify("notifications/initialized", json!({}));
     server.notify("no/such", json!({}));
@@ -135,12 +135,12 @@ fn notifications_and_responses_get_no_answer() {
     let id = server.request("ping", json!({}));
     server.response(id);
     server.close_stdin();
-    assert_eq!(server.rest(), Vec::<Value>::new());
+    assert_eq!(server.remaining_messages(), Vec::<Value>::new());
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_line_over_the_limit_is_refused_without_being_held() {
+fn a_line_over_the_limit_is_refused_without_being_buffered() {
     use crate::support::memory_of;
 
     let mut server = Server::tiny(&[]);
@@ -152,7 +152,7 @@ fn a_line_over_the_limit_is_refused_without_being_held() {
     assert_eq!(response["error"]["code"], -32600);
     let id = server.request("ping", json!({}));
     server.response(id);
-    // Without the pages of the program itself.
+    // Without the pages of the program file.
     let peak = memory_of(server.child.id(), "VmHWM") - memory_of(server.child.id(), "RssFile");
     assert!(peak < 64 << 20, "{peak} bytes");
 }
@@ -163,7 +163,7 @@ fn other_requests_are_served_while_a_generation_runs() {
     use crate::support::signal_process;
 
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
-    let (running, worker) = server.hold("chat");
+    let (running, worker) = server.call_with_stopped_worker("chat");
     let ping = server.request("ping", json!({}));
     server.response(ping);
     let list = server.request("tools/list", json!({}));
@@ -178,7 +178,7 @@ fn other_requests_are_served_while_a_generation_runs() {
 }
 
 #[test]
-fn a_cancelled_call_frees_its_sequence_and_gets_no_answer() {
+fn a_cancelled_call_frees_its_sequence_and_gets_no_response() {
     let mut server = Server::tiny(&["--parallel", "1", "--repeat_penalty", "1"]);
     let singing = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000});
     let running = server.call(singing.clone());
@@ -187,7 +187,7 @@ fn a_cancelled_call_frees_its_sequence_and_gets_no_answer() {
     server.wait_for_progress(queued, |message| message.starts_with("queued"));
     server.cancel(queued);
     server.cancel(running);
-    // An id that has ended, and one of another type, are ignored.
+    // A finished id and an id of another type are ignored.
     server.cancel(running);
     server.notify(
         "notifications/cancelled",
@@ -196,11 +196,11 @@ fn a_cancelled_call_frees_its_sequence_and_gets_no_answer() {
     let answer = server.chat(json!({"text": "What is the capital of France?", "temperature": 0}));
     assert_eq!(answer.text, "The capital of France is Paris.");
     server.close_stdin();
-    assert_eq!(server.rest(), Vec::<Value>::new());
+    assert_eq!(server.remaining_messages(), Vec::<Value>::new());
 }
 
 #[test]
-fn progress_comes_by_time_and_increases() {
+fn progress_is_sent_at_intervals_and_increases() {
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
     let singing = server.call(
         json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 4000, "deadline": 2.6}),
@@ -209,20 +209,20 @@ fn progress_comes_by_time_and_increases() {
     let progress: Vec<f64> = server
         .notifications
         .iter()
-        .map(|news| news["params"]["progress"].as_f64().unwrap())
+        .map(|notification| notification["params"]["progress"].as_f64().unwrap())
         .collect();
     assert!(
         progress.windows(2).all(|pair| pair[0] < pair[1]),
         "{progress:?}"
     );
-    assert!(server.notifications.iter().all(|news| {
-        let message = news["params"]["message"].as_str().unwrap();
+    assert!(server.notifications.iter().all(|notification| {
+        let message = notification["params"]["message"].as_str().unwrap();
         !message.is_empty() && message.chars().count() <= 200
     }));
 }
 
 #[test]
-fn without_a_token_there_is_no_progress() {
+fn without_a_progress_token_there_is_no_progress() {
     let mut server = Server::tiny(&["--repeat_penalty", "1"]);
     let arguments = json!({"text": "Sing forever.", "temperature": 0, "deadline": 1.2});
     let id = server.request(
@@ -234,7 +234,7 @@ fn without_a_token_there_is_no_progress() {
 }
 
 #[test]
-fn two_hundred_calls_at_once_are_each_answered_once() {
+fn two_hundred_concurrent_calls_each_get_one_response() {
     let mut command = program();
     command
         .arg(tiny())
@@ -253,5 +253,5 @@ fn two_hundred_calls_at_once_are_each_answered_once() {
         .collect();
     assert_eq!(answered.len(), 200);
     server.close_stdin();
-    assert_eq!(server.rest(), Vec::<Value>::new());
+    assert_eq!(server.remaining_messages(), Vec::<Value>::new());
 }

@@ -1,4 +1,4 @@
-//! The chat templates of real models, as jinja2 renders them: `scripts/get-templates` makes the expected texts.
+//! Chat templates of real models render as in jinja2: `scripts/get-templates` creates the expected texts.
 
 use std::path::Path;
 use std::thread;
@@ -26,9 +26,9 @@ struct Template {
 #[derive(Deserialize)]
 struct Case {
     messages: Vec<Message>,
-    /// None where the template raises.
+    /// The expected text, or `None` if the template raises an error.
     rendered: Option<String>,
-    /// The messages whose text is not in it.
+    /// The messages whose text is missing from the expected text.
     left_out: Vec<usize>,
 }
 
@@ -39,7 +39,7 @@ fn expected() -> Expected {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// The prompts of `conversations`, on a stack that the template may need.
+/// Renders `conversations`, on a stack of the size that templates may need.
 fn prompts(
     template: &Template,
     (bos, eos): (&str, &str),
@@ -57,19 +57,19 @@ fn prompts(
     thread::scope(|scope| stack.spawn_scoped(scope, render).unwrap().join().unwrap())
 }
 
-/// jinja2's text with its ⟦date formats⟧ filled in.
-fn dated(text: &str) -> String {
+/// Replaces the ⟦date formats⟧ in jinja2's text with the current date.
+fn with_dates(text: &str) -> String {
     let mut pieces = text.split('⟦');
-    let mut dated = pieces.next().unwrap().to_owned();
+    let mut with_dates = pieces.next().unwrap().to_owned();
     for piece in pieces {
         let (format, rest) = piece.split_once('⟧').unwrap();
-        dated.push_str(&jiff::Zoned::now().strftime(format).to_string());
-        dated.push_str(rest);
+        with_dates.push_str(&jiff::Zoned::now().strftime(format).to_string());
+        with_dates.push_str(rest);
     }
-    dated
+    with_dates
 }
 
-/// Templates that show markers other than `<think>`, by the beginning of their names, and what opens a block.
+/// Templates that show markers other than `<think>`: the beginning of the template's name, and the marker that opens a block.
 const MARKED: [(&str, &str); 17] = [
     ("Apertus", "<|inner_prefix|>"),
     ("Apriel", "Here are my reasoning steps:"),
@@ -91,7 +91,7 @@ const MARKED: [(&str, &str); 17] = [
 ];
 
 #[test]
-fn real_templates_show_how_their_models_mark_reasoning() {
+fn real_templates_reveal_the_reasoning_markers_of_their_models() {
     let mut known = 0;
     for Template { name, source, .. } in expected().templates {
         let markers = markers_of(&source, &[], None);
@@ -113,7 +113,7 @@ fn real_templates_show_how_their_models_mark_reasoning() {
     assert_eq!(known, MARKED.len());
 }
 
-/// The text of a message that a prompt must have.
+/// Returns the text of a message, which a prompt must contain.
 fn text_of(message: &Message) -> &str {
     let text = match message.role {
         Role::Assistant => after_reasoning(&message.content),
@@ -122,11 +122,11 @@ fn text_of(message: &Message) -> &str {
     text.trim()
 }
 
-/// Returns the fault of a prompt of `case`, if there is one.
+/// Returns what is wrong with a prompt of `case`, if anything.
 fn fault(case: &Case, prompt: Result<String, EngineError>) -> Option<String> {
     match (&case.rendered, prompt) {
         (Some(expected), Ok(prompt)) if case.left_out.is_empty() => {
-            (prompt != dated(expected)).then(|| format!("\n{prompt:?}\n{expected:?}"))
+            (prompt != with_dates(expected)).then(|| format!("\n{prompt:?}\n{expected:?}"))
         }
         (_, Ok(prompt)) => {
             let missing = case
@@ -142,7 +142,7 @@ fn fault(case: &Case, prompt: Result<String, EngineError>) -> Option<String> {
 }
 
 #[test]
-fn real_templates_render_as_in_python_and_lose_nothing() {
+fn real_templates_render_as_in_python_and_drop_nothing() {
     let expected = expected();
     let ends = (expected.bos.as_str(), expected.eos.as_str());
     let (mut same, mut repaired) = (0, 0);
@@ -177,14 +177,14 @@ fn real_templates_print_questions_and_conversations() {
         ];
         let question = check_messages(source, &turns[..1], &none);
         let fault = question.and_then(|_| check_messages(source, &turns, &none));
-        // A template that Python cannot render either requires variables of its own.
+        // A template that Python cannot render either requires its own variables.
         let is_rendered = template.cases.iter().any(|case| case.rendered.is_some());
         assert_eq!(fault.is_ok(), is_rendered, "{name}: {fault:?}");
     }
 }
 
-/// A conversation whose turns grow, with system messages at the beginning and in the middle.
-fn growing() -> Vec<Message> {
+/// Returns a conversation whose turns grow, with system messages at the beginning and in the middle.
+fn growing_conversation() -> Vec<Message> {
     let texts = [
         (Role::System, "The first rule."),
         (Role::User, "One?"),
@@ -202,9 +202,9 @@ fn growing() -> Vec<Message> {
 }
 
 #[test]
-fn a_repaired_conversation_keeps_the_beginning_of_its_prompt_when_it_grows() {
+fn a_growing_repaired_conversation_keeps_the_prefix_of_its_prompt() {
     let expected = expected();
-    let messages = growing();
+    let messages = growing_conversation();
     let turns = [2, 5, 7].map(|end| &messages[..end]);
     for name in [
         "openai-gpt-oss-120b.jinja",
@@ -224,7 +224,7 @@ fn a_repaired_conversation_keeps_the_beginning_of_its_prompt_when_it_grows() {
             .map(Result::unwrap)
             .collect();
         for (turn, pair) in turns.iter().zip(prompts.windows(2)) {
-            // Up to where the model's answer began: some templates print an earlier one in another way.
+            // Up to the beginning of the model's answer, because some templates print an earlier answer differently.
             let question = text_of(turn.last().unwrap());
             let (known, _) = pair[0].rsplit_once(question).unwrap();
             assert!(pair[1].starts_with(known), "{name}: {pair:#?}");
@@ -248,7 +248,7 @@ fn every_template_of_llama_cpp_renders_4000_short_messages() {
     let of_llama_cpp = |template: &&Template| !template.name.starts_with("axolotl/");
     let mut count = 0;
     for template in expected.templates.iter().filter(of_llama_cpp) {
-        // It wants variables of its own.
+        // This template requires its own variables.
         if template.cases.iter().all(|case| case.rendered.is_none()) {
             continue;
         }

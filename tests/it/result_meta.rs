@@ -1,4 +1,4 @@
-//! `result_meta = false`: results without `_meta`, for clients that give all of a result to their model.
+//! `result_meta = false` removes `_meta` from results, for clients that pass whole results to their model.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ fn file(keys: &str) -> String {
     format!("[server]\n{keys}\n[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\n")
 }
 
-/// The results of an answer and of an error, in both eras.
+/// Returns the results of a successful and a failed call, in both eras.
 fn results(server: &mut Server) -> Vec<Value> {
     let params = [json!({"text": "Hi", "max_tokens": 4}), json!({})]
         .map(|arguments| json!({"name": "crab", "arguments": arguments}));
     let ids: Vec<u64> = params
         .into_iter()
-        .flat_map(|params| [params.clone(), modern::enveloped(params)])
+        .flat_map(|params| [params.clone(), modern::with_envelope(params)])
         .map(|params| server.request("tools/call", params))
         .collect();
     let results = ids
@@ -25,7 +25,7 @@ fn results(server: &mut Server) -> Vec<Value> {
 }
 
 #[test]
-fn results_of_calls_have_no_meta_and_all_else_is_as_before() {
+fn call_results_have_no_meta_and_are_otherwise_unchanged() {
     let folder = Folder::new("no-meta", &file("result_meta = false"));
     let mut server = folder.serve();
     for result in results(&mut server) {
@@ -41,7 +41,7 @@ fn results_of_calls_have_no_meta_and_all_else_is_as_before() {
 }
 
 #[test]
-fn an_edit_of_it_is_live_over_stdio() {
+fn an_edit_of_result_meta_is_live_over_stdio() {
     let folder = Folder::new("meta-live", &file(""));
     let mut server = folder.serve();
     for result in results(&mut server) {

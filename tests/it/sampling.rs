@@ -1,4 +1,4 @@
-//! Sampling parameters: in the configuration, in calls, and what they do to answers.
+//! Sampling parameters in the configuration and in calls, and their effect on answers.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{Server, program};
 
 const FRANCE: &str = "What is the capital of France?";
 
-/// The answer of a greedy call with `parameters`.
+/// Returns the answer of a greedy call with `parameters`.
 fn greedy(server: &mut Server, text: &str, parameters: Value) -> String {
     let mut call = json!({"text": text, "temperature": 0, "repeat_penalty": 1, "max_tokens": 60});
     merge(&mut call, parameters);
@@ -23,7 +23,7 @@ fn merge(call: &mut Value, parameters: Value) {
 }
 
 #[test]
-fn a_forbidden_token_is_not_in_the_answer() {
+fn a_forbidden_token_does_not_occur_in_the_answer() {
     let mut server = Server::tiny(&[]);
     let answer = greedy(&mut server, FRANCE, json!({}));
     assert_eq!(answer, "The capital of France is Paris.");
@@ -88,7 +88,7 @@ fn values_out_of_range_are_refused_in_calls() {
     }
 }
 
-/// The parameters of samplers that are off by default, as a model or a tool sets them.
+/// Parameters of samplers that are off by default, as a model or a tool sets them.
 const KEYS: &str = r#"typical_p = 0.9
 xtc_probability = 0.5
 xtc_threshold = 0.2
@@ -101,7 +101,7 @@ dry_sequence_breakers = ["\n", "."]
 "#;
 
 #[test]
-fn models_and_tools_take_all_parameters() {
+fn models_and_tools_accept_all_parameters() {
     let file = format!(
         "[models.a]\npath = \"crab.gguf\"\n{KEYS}[tools.b]\nkind = \"chat\"\ndescription = \"Sings.\"\n{KEYS}"
     );
@@ -141,7 +141,7 @@ logit_bias = { x = -200, "" = 1 }
 }
 
 #[test]
-fn a_call_goes_before_its_tool_and_a_tool_before_its_model() {
+fn calls_take_precedence_over_tools_and_tools_over_models() {
     let file = r#"
 [models.crab]
 path = "crab.gguf"

@@ -1,11 +1,11 @@
-//! Promises of a release: its archives, the machines that they run on, and the version of Rust that builds them.
+//! Promises of a release: its archives, the machines that run them, and the Rust version.
 
 use serde::Deserialize;
 use yaml_serde::Value;
 
 use crate::support::example::repository;
 
-/// Names of the archives. They never change: addresses below `releases/latest/download` contain them.
+/// Names of the archives. They never change, because URLs below `releases/latest/download` contain them.
 const ARCHIVES: [&str; 7] = [
     "linux-x86_64",
     "linux-arm64",
@@ -31,7 +31,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(repository(name)).unwrap()
 }
 
-/// Returns the job `build` of the release, and its archives.
+/// Returns the job `build` of the release workflow, and its archives.
 fn build() -> (Value, Vec<Archive>) {
     let release: Value = yaml_serde::from_str(&read(".github/workflows/release.yml")).unwrap();
     let job = release["jobs"]["build"].clone();
@@ -47,7 +47,7 @@ fn a_release_has_every_archive() {
 }
 
 #[test]
-fn no_archive_is_for_the_machine_that_builds_it() {
+fn archives_are_not_compiled_for_the_build_machine() {
     let (job, archives) = build();
     let steps = job["steps"].as_sequence().unwrap();
     let step = steps.iter().find(|step| step["name"] == "Build").unwrap();
@@ -65,7 +65,7 @@ fn no_archive_is_for_the_machine_that_builds_it() {
 }
 
 #[test]
-fn the_toolchain_and_the_image_have_the_rust_version_of_the_crate() {
+fn the_toolchain_and_the_image_use_the_rust_version_of_the_crate() {
     let version = env!("CARGO_PKG_RUST_VERSION");
     let file: toml::Table = read("rust-toolchain.toml").parse().unwrap();
     let channel = file["toolchain"]["channel"].as_str().unwrap();

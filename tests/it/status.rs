@@ -1,53 +1,53 @@
-//! How a server is, as `status` asks it.
+//! The `status` command.
 
 use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::http::HttpServer;
-use crate::support::metrics::{metrics, whole};
+use crate::support::metrics::{integer, metrics};
 use crate::support::{LIMIT, program, workers_of};
 
-/// What `status` prints with these arguments, as soon as `is_it`.
-fn status_when(arguments: &[&str], mut is_it: impl FnMut(&str) -> bool) -> String {
+/// Runs `status` with `arguments` until `is_it` holds for its output, which it returns.
+fn status_when(arguments: &[&str], mut condition: impl FnMut(&str) -> bool) -> String {
     let started = std::time::Instant::now();
     loop {
         let output = program().arg("status").args(arguments).output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
         let failed = String::from_utf8(output.stderr).unwrap();
         // A busy server may take longer to answer than the command waits.
-        if output.status.success() && is_it(&told) {
-            return told;
+        if output.status.success() && condition(&stdout) {
+            return stdout;
         }
-        assert!(started.elapsed() < LIMIT, "{told}{failed}");
+        assert!(started.elapsed() < LIMIT, "{stdout}{failed}");
     }
 }
 
 #[test]
-fn the_status_command_shows_models_at_work_and_a_refused_edit() {
+fn the_status_command_shows_busy_models_and_a_rejected_edit() {
     let folder = Folder::new("status", "");
     let models = "[models.small]\npath = 'crab.gguf'\n[models.other]\npath = 'crab.gguf'\n";
     folder.write("llama-mcp-server.toml", models);
     let config = folder.0.join("llama-mcp-server.toml");
     let server = HttpServer::with_config(&config);
     let at = ["--url", &format!("http://{}", server.address)];
-    let told = status_when(&at, |_| true);
+    let status = status_when(&at, |_| true);
     let config = config.display();
     assert!(
-        told.contains(&format!("configuration {config}\n")),
-        "{told}"
+        status.contains(&format!("configuration {config}\n")),
+        "{status}"
     );
-    assert!(told.contains("small  unloaded  -    -"), "{told}");
+    assert!(status.contains("small  unloaded  -    -"), "{status}");
     let mut client = server.client();
     let arguments = json!({"text": "What is the capital of Cuba?", "temperature": 0});
     let call = json!({"name": "small", "arguments": arguments});
     client.request("tools/call", call);
-    // A busy process may take longer to answer than the server waits for it.
-    let is_whole = |told: &str| told.contains("\"kv_cells\"") && told.contains("\"idle_seconds\"");
-    let told = status_when(&[&at[..], &["--format", "json"]].concat(), is_whole);
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["models"][0]["name"], "other");
-    assert_eq!(told["models"][0]["state"], "unloaded");
-    let small = &told["models"][1];
+    // A busy worker may take longer to answer than the server waits for it.
+    let is_whole = |text: &str| text.contains("\"kv_cells\"") && text.contains("\"idle_seconds\"");
+    let report = status_when(&[&at[..], &["--format", "json"]].concat(), is_whole);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["models"][0]["name"], "other");
+    assert_eq!(report["models"][0]["state"], "unloaded");
+    let small = &report["models"][1];
     assert_eq!(small["state"], "loaded");
     assert_eq!(
         (&small["running"], &small["waiting"]),
@@ -61,35 +61,35 @@ fn the_status_command_shows_models_at_work_and_a_refused_edit() {
     assert!(small["idle_seconds"].is_u64(), "{small}");
     let workers = workers_of(server.child.id());
     assert_eq!(small["pid"].as_u64().unwrap(), u64::from(workers[0]));
-    let told = status_when(&at, |_| true);
+    let status = status_when(&at, |_| true);
     assert!(
-        told.contains(&format!("small  loaded    {}  ", workers[0])),
-        "{told}"
+        status.contains(&format!("small  loaded    {}  ", workers[0])),
+        "{status}"
     );
     folder.write("llama-mcp-server.toml", &models.replace("path", "pfad"));
-    let told = status_when(&at, |told| told.contains("was rejected"));
-    assert!(told.contains("unknown key `pfad`"), "{told}");
+    let status = status_when(&at, |status| status.contains("was rejected"));
+    assert!(status.contains("unknown key `pfad`"), "{status}");
 }
 
 #[test]
-fn the_status_command_counts_the_calls_that_run() {
+fn the_status_command_counts_running_calls() {
     let server = HttpServer::tiny(&[]);
     let at = ["--url", &format!("http://{}/mcp", server.address)];
     let client = server.client();
-    let mut singing = Some(client.sing(7));
+    let mut singing = Some(client.start_endless_call(7));
     let mut next = 8..;
-    let is_running = |told: &str| {
-        told.lines()
+    let is_running = |text: &str| {
+        text.lines()
             .any(|line| line.contains("loaded") && line.contains("  1        0  "))
     };
-    status_when(&at, |told| {
-        let is_it = is_running(told);
-        if !is_it {
+    status_when(&at, |text| {
+        let condition = is_running(text);
+        if !condition {
             // The call may have ended.
             drop(singing.take());
-            singing = next.next().map(|id| client.sing(id));
+            singing = next.next().map(|id| client.start_endless_call(id));
         }
-        is_it
+        condition
     });
     drop(singing);
 }
@@ -98,59 +98,59 @@ fn the_status_command_counts_the_calls_that_run() {
 fn the_status_command_takes_the_token_from_the_file_the_variable_or_a_flag() {
     let server = HttpServer::tiny(&["--auth", "secret123"]);
     let at = format!("http://{}", server.address);
-    let asked = |arguments: &[&str], variable: &str| {
+    let run_status = |arguments: &[&str], variable: &str| {
         let mut program = program();
         program.arg("status").args(arguments);
         if !variable.is_empty() {
             program.env("LLAMA_MCP_AUTH", variable);
         }
         let output = program.output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        (output.status.code().unwrap(), told)
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), stderr)
     };
     let port = server.address.port();
     let file = format!("[server]\nport = {port}\nauth = 'secret123'\n");
     let folder = Folder::new("status-token", &file);
     let file = folder.0.join("llama-mcp-server.toml");
     let file = file.to_str().unwrap();
-    assert_eq!(asked(&["--config", file], "").0, 0);
-    assert_eq!(asked(&["--url", &at, "--auth", "secret123"], "").0, 0);
-    assert_eq!(asked(&["--url", &at], "secret123").0, 0);
-    let (code, told) = asked(&["--url", &at], "other");
+    assert_eq!(run_status(&["--config", file], "").0, 0);
+    assert_eq!(run_status(&["--url", &at, "--auth", "secret123"], "").0, 0);
+    assert_eq!(run_status(&["--url", &at], "secret123").0, 0);
+    let (code, stderr) = run_status(&["--url", &at], "other");
     assert_eq!(code, 1);
-    assert!(told.contains("requires a valid bearer token"), "{told}");
+    assert!(stderr.contains("requires a valid bearer token"), "{stderr}");
     assert!(
-        !told.contains("other") && !told.contains("secret123"),
-        "{told}"
+        !stderr.contains("other") && !stderr.contains("secret123"),
+        "{stderr}"
     );
-    let (code, told) = asked(&["--url", "https://127.0.0.1/mcp"], "");
+    let (code, stderr) = run_status(&["--url", "https://127.0.0.1/mcp"], "");
     assert_eq!(code, 2);
-    assert!(told.contains("TLS is not supported"), "{told}");
+    assert!(stderr.contains("TLS is not supported"), "{stderr}");
 }
 
 #[test]
-fn a_token_for_some_tools_sees_nothing_of_the_configuration_and_of_other_tokens() {
+fn a_token_limited_to_some_tools_sees_neither_the_configuration_nor_other_tokens() {
     let file = "[server]\nauth = 'all'\n[server.tokens.few]\ntoken = 'few'\ntools = []\n[server.tokens.bob]\ntoken_file = 'bob.token'\n[models.small]\npath = 'crab.gguf'\n";
     let folder = Folder::new("status-few", file);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let broken = file.replace("path", "pfad");
     folder.write("llama-mcp-server.toml", &broken);
     let url = format!("http://{}", server.address);
-    let refused = |told: &str| told.contains("was rejected");
-    let told = status_when(&["--url", &url, "--auth", "all"], refused);
-    assert!(told.contains("unknown key `pfad`"), "{told}");
+    let refused = |text: &str| text.contains("was rejected");
+    let status = status_when(&["--url", &url, "--auth", "all"], refused);
+    assert!(status.contains("unknown key `pfad`"), "{status}");
     assert!(
-        told.contains("token bob does not work: could not read"),
-        "{told}"
+        status.contains("token bob does not work: could not read"),
+        "{status}"
     );
-    let told = status_when(&["--url", &url, "--auth", "few"], |_| true);
+    let status = status_when(&["--url", &url, "--auth", "few"], |_| true);
     for hidden in ["pfad", "bob", "llama-mcp-server.toml", "rejected"] {
-        assert!(!told.contains(hidden), "{told}");
+        assert!(!status.contains(hidden), "{status}");
     }
 }
 
 #[test]
-fn an_edit_that_waits_for_a_restart_stays_visible_until_it_is_taken_back() {
+fn an_edit_that_requires_a_restart_is_shown_until_it_is_reverted() {
     let model = "[models.small]\npath = 'crab.gguf'\n";
     let folder = Folder::new("status-restart", model);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
@@ -162,23 +162,23 @@ fn an_edit_that_waits_for_a_restart_stays_visible_until_it_is_taken_back() {
     let cors = "[server]\ncors = true\n";
     assert!(!status_when(&at, |_| true).contains("requires restart"));
     write(cors, "");
-    status_when(&at, |told| told.contains(needed));
+    status_when(&at, |text| text.contains(needed));
     let restart = "config_restart_required";
-    assert_eq!(whole(&metrics(&server), restart), 1);
-    // Neither another edit nor a refused one hides it.
+    assert_eq!(integer(&metrics(&server), restart), 1);
+    // Neither another edit nor a rejected one hides it.
     write(cors, "[models.other]\npath = 'crab.gguf'\n");
-    let told = status_when(&at, |told| told.contains("other "));
-    assert!(told.contains(needed), "{told}");
+    let status = status_when(&at, |text| text.contains("other "));
+    assert!(status.contains(needed), "{status}");
     write(cors, "[models.other]\npfad = 'crab.gguf'\n");
-    let told = status_when(&at, |told| told.contains("was rejected"));
-    assert!(told.contains(needed), "{told}");
+    let status = status_when(&at, |status| status.contains("was rejected"));
+    assert!(status.contains(needed), "{status}");
     write("", "");
-    status_when(&at, |told| !told.contains("requires restart"));
-    assert_eq!(whole(&metrics(&server), restart), 0);
+    status_when(&at, |text| !text.contains("requires restart"));
+    assert_eq!(integer(&metrics(&server), restart), 0);
 }
 
 #[test]
-fn a_token_for_some_tools_sees_these_and_their_models() {
+fn a_token_limited_to_some_tools_sees_them_and_their_models() {
     let file = "[server]\nauth = 'all'\n\
                 [server.tokens.few]\ntoken = 'few'\ntools = ['shout']\n\
                 [server.tokens.none]\ntoken = 'none'\ntools = []\n\
@@ -190,10 +190,10 @@ fn a_token_for_some_tools_sees_these_and_their_models() {
     let url = format!("http://{}", server.address);
     let seen = |token: &str| {
         let arguments = ["--url", &url, "--auth", token, "--format", "json"];
-        let told = status_when(&arguments, |_| true);
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let report = status_when(&arguments, |_| true);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         let names = |list: &str| -> Vec<String> {
-            let list = told[list].as_array().unwrap().iter();
+            let list = report[list].as_array().unwrap().iter();
             list.map(|one| one["name"].as_str().unwrap().to_owned())
                 .collect()
         };
@@ -208,13 +208,13 @@ fn a_token_for_some_tools_sees_these_and_their_models() {
     assert_eq!(seen("few"), (names(&["shout"]), names(&["small"])));
     assert_eq!(seen("none"), (names(&[]), names(&[])));
     assert_eq!(seen("admin"), all, "it may unload and restart all models");
-    let told = status_when(&["--url", &url, "--auth", "all"], |_| true);
-    assert!(told.contains("TOOL   MODEL\n"), "{told}");
-    assert!(told.contains("shout  small\n"), "{told}");
+    let status = status_when(&["--url", &url, "--auth", "all"], |_| true);
+    assert!(status.contains("TOOL   MODEL\n"), "{status}");
+    assert!(status.contains("shout  small\n"), "{status}");
 }
 
 #[test]
-fn the_status_command_takes_the_token_that_may_see_most() {
+fn the_status_command_uses_the_token_with_the_most_permissions() {
     let tokens = "[server.tokens.alice]\ntoken = 'alices'\ntools = ['small']\n\
                   [server.tokens.bob]\ntoken = 'bobs'\ntools = ['small', 'other']\n\
                   [server.tokens.zoe]\ntoken = 'zoes'\n";
@@ -230,24 +230,27 @@ fn the_status_command_takes_the_token_that_may_see_most() {
     };
     assert!(seen(tokens).contains("third"));
     let without_zoe = tokens.split("[server.tokens.zoe]").next().unwrap();
-    let told = seen(without_zoe);
-    assert!(told.contains("other") && !told.contains("third"), "{told}");
+    let status = seen(without_zoe);
+    assert!(
+        status.contains("other") && !status.contains("third"),
+        "{status}"
+    );
 }
 
 #[test]
-fn the_status_command_says_why_no_server_may_answer() {
-    for (server, told) in [
+fn the_status_command_suggests_why_no_server_answers() {
+    for (server, message) in [
         ("port = 0", "this configuration uses stdio"),
         ("transport = 'http'\nport = 0", "the configured port is 0"),
     ] {
         let file = format!("[server]\n{server}\n[models.small]\npath = 'crab.gguf'\n");
         let output = Folder::new("status-stdio", &file).run(&["status"], &[]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(
-            said.starts_with("error[no_server]: no server answers at"),
-            "{said}"
+            stderr.starts_with("error[no_server]: no server answers at"),
+            "{stderr}"
         );
-        assert!(said.contains(told), "{said}");
+        assert!(stderr.contains(message), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! A server process and its client.
+//! Shared test support: server processes and their clients.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod cgroup;
@@ -28,14 +28,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub(crate) use edited_model::{tiny_saying, tiny_with, tiny_with_template, with_tensor_type};
+pub(crate) use edited_model::{
+    tiny_with_replaced, tiny_with_template, tiny_with_text, with_tensor_type,
+};
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{memory_of, signal_process, signal_processes, wait_for_end_of};
 use log::Log;
 pub(crate) use process::{spawn_piped, wait_for_child_of, wait_for_worker_of, workers_of};
 use schema::Conversation;
 
-/// How long a state may take to come: a loaded machine is slow, and a test that waits longer has failed.
+/// How long tests wait for a state. Loaded machines are slow, so this is generous; reaching it fails the test.
 pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The program under test.
@@ -47,12 +49,12 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// A tiny model whose answers are known.
+/// The tiny model, whose answers are known.
 pub(crate) fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny-crab-chat.Q8_0.gguf")
 }
 
-/// Countries that it knows, and their capitals.
+/// Countries and capitals that the tiny model knows.
 pub(crate) const CAPITALS: [(&str, &str); 5] = [
     ("France", "Paris"),
     ("Peru", "Lima"),
@@ -61,17 +63,17 @@ pub(crate) const CAPITALS: [(&str, &str); 5] = [
     ("Japan", "Tokyo"),
 ];
 
-/// `SmolLM2` 135M Instruct.
+/// The model `SmolLM2` 135M Instruct.
 pub(crate) fn smollm2() -> PathBuf {
-    real("SmolLM2-135M-Instruct.Q4_1.gguf")
+    downloaded_model("SmolLM2-135M-Instruct.Q4_1.gguf")
 }
 
-/// Gemma 3 270M, a base model with sliding windows.
+/// The model Gemma 3 270M: a base model with sliding-window attention.
 pub(crate) fn gemma() -> PathBuf {
-    real("gemma-3-270m-q4_k_m.gguf")
+    downloaded_model("gemma-3-270m-q4_k_m.gguf")
 }
 
-fn real(name: &str) -> PathBuf {
+fn downloaded_model(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("models")
         .join(name);
@@ -83,7 +85,7 @@ fn real(name: &str) -> PathBuf {
     path
 }
 
-/// A file that is gone with the test.
+/// A temporary file, deleted when dropped. Tests run in parallel, so each file needs a name of its own.
 #[derive(Debug)]
 pub(crate) struct TempFile(pub PathBuf);
 
@@ -101,7 +103,7 @@ impl Drop for TempFile {
     }
 }
 
-/// A running server, spoken to over stdio. Killed with its test.
+/// A running server that is spoken to over stdio. Dropping it kills the process.
 pub(crate) struct Server {
     pub child: Child,
     stdin: Option<ChildStdin>,
@@ -110,14 +112,14 @@ pub(crate) struct Server {
     conversation: Conversation,
     answers: HashMap<String, Value>,
     answered: HashSet<String>,
-    /// A test that uses an id twice gets two answers.
+    /// Whether the test reuses ids, so that an id may be answered twice.
     pub(crate) expects_reuse: bool,
     pub notifications: Vec<Value>,
     next_id: u64,
 }
 
 impl Server {
-    /// The tiny model, one compute thread, and `flags`.
+    /// Starts a server with the tiny model, one compute thread, and `flags`.
     pub(crate) fn tiny(flags: &[&str]) -> Self {
         Self::start(&tiny(), flags)
     }
@@ -162,7 +164,7 @@ impl Server {
     }
 
     pub(crate) fn send_line(&mut self, line: &str) {
-        self.conversation.sends(line);
+        self.conversation.record_sent(line);
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(line.as_bytes()).unwrap();
         stdin.write_all(b"\n").unwrap();
@@ -178,7 +180,7 @@ impl Server {
         id
     }
 
-    /// Shakes hands.
+    /// Performs the `initialize` handshake.
     pub(crate) fn initialize(&mut self) {
         let id = self.request("initialize", json!({}));
         self.response(id);
@@ -196,12 +198,12 @@ impl Server {
         );
     }
 
-    /// Sends a call of the chat tool; its progress token is its id.
+    /// Sends a call of the tool `chat` and returns its id, which is also its progress token.
     pub(crate) fn call(&mut self, arguments: Value) -> u64 {
         self.call_tool("chat", arguments)
     }
 
-    /// The same of another tool.
+    /// Sends a call of the tool `name` and returns its id, which is also its progress token.
     pub(crate) fn call_tool(&mut self, name: &str, arguments: Value) -> u64 {
         let token = self.next_id;
         self.request(
@@ -210,10 +212,10 @@ impl Server {
         )
     }
 
-    /// Takes one message, which must be a valid one; notifications are kept aside.
+    /// Receives one message, checks that it is valid, and stores it. Returns `None` at the end of the stream.
     fn take(&mut self) -> Option<Value> {
         let message = self.lines.recv_timeout(LIMIT).ok()?;
-        let checked = self.conversation.hears(&message);
+        let checked = self.conversation.check_received(&message);
         assert_eq!(checked, Ok(()), "{message}");
         match message.get("id") {
             Some(id) => {
@@ -229,7 +231,7 @@ impl Server {
         Some(message)
     }
 
-    /// The response to `id`.
+    /// Waits for the response to `id`.
     pub(crate) fn response(&mut self, id: impl Into<Value>) -> Value {
         let id = id.into().to_string();
         loop {
@@ -240,7 +242,7 @@ impl Server {
         }
     }
 
-    /// Whether the answer to `id` has come already.
+    /// Returns whether the response to `id` has been received.
     pub(crate) fn has_answered(&self, id: u64) -> bool {
         self.answers.contains_key(&id.to_string())
     }
@@ -268,28 +270,30 @@ impl Server {
         self.log.wait_for(text);
     }
 
-    /// Waits until the server has logged `text` so often.
+    /// Waits until the server has logged `text` at least `times` times.
     pub(crate) fn wait_for_log_times(&self, text: &str, times: usize) {
         self.log.wait_for_times(text, times);
     }
 
-    /// Waits for a notification of `method`, and takes it.
+    /// Waits for a notification of `method` and removes it.
     pub(crate) fn wait_for_notification(&mut self, method: &str) {
         self.take_notification(method);
     }
 
-    /// The same, and gives it.
+    /// Waits for a notification of `method`, removes it, and returns it.
     pub(crate) fn take_notification(&mut self, method: &str) -> Value {
         loop {
             let mut notifications = self.notifications.iter();
-            if let Some(at) = notifications.position(|told| told["method"] == method) {
+            if let Some(at) =
+                notifications.position(|notification| notification["method"] == method)
+            {
                 return self.notifications.remove(at);
             }
-            assert!(self.take().is_some(), "not told: {method}");
+            assert!(self.take().is_some(), "no notification: {method}");
         }
     }
 
-    /// The tool's result.
+    /// Waits for the result of the tool call `id`.
     pub(crate) fn result(&mut self, id: u64) -> ToolResult {
         let response = self.response(id);
         let result = response
@@ -305,7 +309,7 @@ impl Server {
         }
     }
 
-    /// Calls and waits; the answer must not be an error.
+    /// Calls the tool `chat` and waits for the result, which must not be an error.
     pub(crate) fn chat(&mut self, arguments: Value) -> ToolResult {
         let id = self.call(arguments);
         let result = self.result(id);
@@ -313,7 +317,7 @@ impl Server {
         result
     }
 
-    /// Calls and waits; the answer must be an error.
+    /// Calls the tool `chat`, which must fail, and returns the error.
     pub(crate) fn refusal(&mut self, arguments: Value) -> String {
         let id = self.call(arguments);
         let result = self.result(id);
@@ -321,17 +325,17 @@ impl Server {
         result.text
     }
 
-    /// The running worker of this server.
+    /// Returns the process id of the server's worker, which it starts if necessary.
     pub(crate) fn worker_pid(&mut self) -> u32 {
-        // Any answer of a model shows that its worker runs.
+        // Any answer of a model proves that its worker runs.
         self.chat(json!({"text": "Hi", "temperature": 0}));
         workers_of(self.child.id())[0]
     }
 
-    /// Begins a call of `tool`, whose model is loaded, and stops the model's process: the call runs until it is cancelled. Returns the
-    /// call and the process.
+    /// Starts a call of `tool`, whose model must be loaded, and stops its worker, so that the call runs until it is cancelled. Returns the
+    /// call's id and the worker's process id.
     #[cfg(target_os = "linux")]
-    pub(crate) fn hold(&mut self, tool: &str) -> (u64, u32) {
+    pub(crate) fn call_with_stopped_worker(&mut self, tool: &str) -> (u64, u32) {
         let id = self.call_tool(tool, json!({"text": "Hi", "max_tokens": 1}));
         assert!(!self.result(id).is_error);
         let worker = workers_of(self.child.id())[0];
@@ -350,20 +354,20 @@ impl Server {
         signal_process(self.child.id(), signal);
     }
 
-    /// Waits for the end; what it wrote until then can still be read.
+    /// Waits for the server to exit. Its output so far can still be read.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         #[cfg(target_os = "linux")]
         wait_for_end_of(self.child.id());
         self.child.wait().unwrap()
     }
 
-    /// All messages until stdout ends.
-    pub(crate) fn rest(&mut self) -> Vec<Value> {
+    /// Returns all remaining messages, until stdout ends.
+    pub(crate) fn remaining_messages(&mut self) -> Vec<Value> {
         std::iter::from_fn(|| self.take()).collect()
     }
 
-    /// Ends the server and gives its log.
-    pub(crate) fn log(&mut self) -> String {
+    /// Shuts the server down and returns its log.
+    pub(crate) fn end(&mut self) -> String {
         self.close_stdin();
         self.wait();
         self.log.all()

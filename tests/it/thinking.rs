@@ -1,4 +1,4 @@
-//! Reasoning: of models that mark it in every known way, before free answers and before JSON.
+//! Reasoning, marked in every known way, before text and before JSON.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::config::{Folder, text};
 use crate::support::tags::{CONTROL, USER_DEFINED, tiny_with_tags};
 use crate::support::{Server, ToolResult, tiny, tiny_with_template};
 
-/// How families mark reasoning, and how their vocabularies class those tokens.
+/// Reasoning markers of model families, and the token type that they have in their vocabularies.
 const FAMILIES: [(&str, [&str; 2], u32); 15] = [
     ("think", ["<think>", "</think>"], USER_DEFINED),
     ("think-control", ["<think>", "</think>"], CONTROL),
@@ -56,12 +56,12 @@ const FAMILIES: [(&str, [&str; 2], u32); 15] = [
     ),
 ];
 
-fn asks() -> Value {
+fn question() -> Value {
     json!({"text": "Think: what is the capital of Peru?", "temperature": 0, "repeat_penalty": 1})
 }
 
-fn with(key: &str, value: Value) -> Value {
-    let mut arguments = asks();
+fn question_with(key: &str, value: Value) -> Value {
+    let mut arguments = question();
     arguments[key] = value;
     arguments
 }
@@ -74,15 +74,15 @@ fn city() -> Value {
     })
 }
 
-/// Which city such a model writes tells nothing.
+/// Which city such a model names is random.
 fn is_city(text: &str) -> bool {
     let cities = ["Paris", "Lima", "Oslo"];
     let mut cities = cities.iter().map(|city| format!(r#"{{"city":"{city}"}}"#));
     cities.any(|city| city == text)
 }
 
-/// An answer by a schema has structured content, too.
-fn forced(server: &mut Server, arguments: Value) -> ToolResult {
+/// Calls with a schema. The answer must have structured content.
+fn structured(server: &mut Server, arguments: Value) -> ToolResult {
     let id = server.call(arguments);
     let result = server.response(id)["result"].clone();
     ToolResult {
@@ -97,14 +97,14 @@ fn thinking_tokens(result: &ToolResult) -> u64 {
 }
 
 #[test]
-fn the_reasoning_of_every_family_is_removed_and_counted_and_told_when_it_is_truncated() {
+fn the_reasoning_of_every_family_is_removed_and_counted_and_reported_if_truncated() {
     for (name, tags, class) in FAMILIES {
         let model = tiny_with_tags(&format!("tags-{name}.gguf"), tags, class);
         let mut server = Server::start(&model.0, &[]);
-        let answer = server.chat(asks());
+        let answer = server.chat(question());
         assert_eq!(answer.text, "The capital of Peru is Lima.", "{name}");
         assert!(thinking_tokens(&answer) > 10, "{name}");
-        let text = server.refusal(with("max_tokens", json!(12)));
+        let text = server.refusal(question_with("max_tokens", json!(12)));
         assert_eq!(
             text,
             "no answer: the model was still thinking after 12 tokens, its `max_tokens`; allow more of them",
@@ -118,7 +118,7 @@ fn json_follows_the_reasoning_of_every_family() {
     for (name, tags, class) in FAMILIES {
         let model = tiny_with_tags(&format!("json-{name}.gguf"), tags, class);
         let mut server = Server::start(&model.0, &[]);
-        let answer = forced(&mut server, with("json_schema", city()));
+        let answer = structured(&mut server, question_with("json_schema", city()));
         assert!(!answer.is_error, "{name}: {}", answer.text);
         assert!(thinking_tokens(&answer) > 10, "{name}");
         assert!(is_city(&answer.text), "{name}: {}", answer.text);
@@ -126,41 +126,41 @@ fn json_follows_the_reasoning_of_every_family() {
 }
 
 #[test]
-fn a_block_that_the_template_opened_comes_before_the_json_and_is_closed_where_none_is_wanted() {
+fn a_block_that_the_template_opens_precedes_the_json_or_is_closed_without_reasoning() {
     let opened = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n<think>\n";
     let model = tiny_with_template("opened-before-json.gguf", opened);
     let mut server = Server::start(&model.0, &[]);
-    let answer = forced(&mut server, with("json_schema", city()));
+    let answer = structured(&mut server, question_with("json_schema", city()));
     assert!(is_city(&answer.text), "{}", answer.text);
     assert!(thinking_tokens(&answer) > 10);
     let prompt = answer.generation["prompt_tokens"].as_u64().unwrap();
-    for arguments in [with("json_schema", city()), asks()] {
+    for arguments in [question_with("json_schema", city()), question()] {
         let mut server = Server::start(&model.0, &["--set=models.default.thinking=off"]);
-        let closed = forced(&mut server, arguments);
+        let closed = structured(&mut server, arguments);
         assert!(
             !closed.is_error && !closed.text.contains('<'),
             "{}",
             closed.text
         );
         assert_eq!(thinking_tokens(&closed), 0);
-        // `\n</think>\n\n` is in the prompt.
+        // The prompt contains `\n</think>\n\n`.
         assert!(closed.generation["prompt_tokens"].as_u64().unwrap() > prompt);
     }
 }
 
 #[test]
-fn a_budget_closes_the_block_and_the_answer_follows() {
+fn an_exhausted_budget_closes_the_block_and_the_answer_follows() {
     let mut server = Server::start(&tiny(), &[]);
-    let free = server.chat(with("thinking_budget", json!(5)));
+    let free = server.chat(question_with("thinking_budget", json!(5)));
     assert!(!free.is_error && !free.text.trim().is_empty());
     assert!(
         (5..12).contains(&thinking_tokens(&free)),
         "{}",
         free.generation
     );
-    let mut arguments = with("thinking_budget", json!(5));
+    let mut arguments = question_with("thinking_budget", json!(5));
     arguments["json_schema"] = city();
-    let json = forced(&mut server, arguments.clone());
+    let json = structured(&mut server, arguments.clone());
     assert!(
         (5..12).contains(&thinking_tokens(&json)),
         "{}",
@@ -168,11 +168,11 @@ fn a_budget_closes_the_block_and_the_answer_follows() {
     );
     let value: Value = serde_json::from_str(&json.text).unwrap();
     assert!(value["city"].is_string(), "{value}");
-    assert_eq!(forced(&mut server, arguments).text, json.text);
-    // Without one a part of `max_tokens` is left for the JSON.
-    let mut arguments = with("json_schema", city());
+    assert_eq!(structured(&mut server, arguments).text, json.text);
+    // Without a budget, part of `max_tokens` is reserved for the JSON.
+    let mut arguments = question_with("json_schema", city());
     arguments["max_tokens"] = json!(30);
-    let halved = forced(&mut server, arguments);
+    let halved = structured(&mut server, arguments);
     assert!(!halved.is_error, "{}", halved.text);
     assert!(
         (15..22).contains(&thinking_tokens(&halved)),
@@ -186,8 +186,8 @@ fn a_budget_of_zero_and_off_leave_no_reasoning() {
     let mut server = Server::start(&tiny(), &[]);
     let mut off = Server::start(&tiny(), &["--set=models.default.thinking=off"]);
     for answer in [
-        server.chat(with("thinking_budget", json!(0))),
-        off.chat(asks()),
+        server.chat(question_with("thinking_budget", json!(0))),
+        off.chat(question()),
     ] {
         assert!(!answer.is_error, "{}", answer.text);
         assert_eq!(thinking_tokens(&answer), 0);
@@ -195,19 +195,19 @@ fn a_budget_of_zero_and_off_leave_no_reasoning() {
 }
 
 #[test]
-fn reasoning_that_is_kept_is_counted_and_is_never_a_part_of_json() {
+fn kept_reasoning_is_counted_and_never_part_of_json() {
     let mut server = Server::start(&tiny(), &["--set=models.default.thinking=keep"]);
-    let kept = server.chat(asks());
+    let kept = server.chat(question());
     assert!(kept.text.starts_with("<think>\n"), "{}", kept.text);
     assert!(thinking_tokens(&kept) > 10);
-    let answer = forced(&mut server, with("json_schema", city()));
+    let answer = structured(&mut server, question_with("json_schema", city()));
     assert!(is_city(&answer.text), "{}", answer.text);
 }
 
 #[test]
-fn reasoning_that_is_kept_and_truncated_is_an_answer_that_says_so() {
+fn kept_and_truncated_reasoning_is_an_answer_that_says_so() {
     let mut server = Server::start(&tiny(), &["--set=models.default.thinking=keep"]);
-    let answer = server.chat(with("max_tokens", json!(12)));
+    let answer = server.chat(question_with("max_tokens", json!(12)));
     assert!(!answer.is_error, "{}", answer.text);
     assert!(answer.text.starts_with("<think>\n"), "{}", answer.text);
     let note = "\n\n[cut after 12 tokens, its `max_tokens`; allow more of them]";
@@ -219,12 +219,12 @@ fn reasoning_that_is_kept_and_truncated_is_an_answer_that_says_so() {
 #[test]
 fn a_stop_string_that_begins_kept_reasoning_is_named_as_the_cause() {
     let mut server = Server::start(&tiny(), &["--set=models.default.thinking=keep"]);
-    let told = server.refusal(with("stop", json!(["<think>"])));
-    assert!(told.contains("change `stop`"), "{told}");
+    let error = server.refusal(question_with("stop", json!(["<think>"])));
+    assert!(error.contains("change `stop`"), "{error}");
 }
 
 #[test]
-fn variables_of_the_template_come_from_the_model_the_tool_and_the_call() {
+fn template_variables_come_from_the_model_the_tool_and_the_call() {
     let text = r#"
 [models.small]
 path = "crab.gguf"
@@ -254,12 +254,12 @@ template_arguments = { word = "zanuko" }
 #[test]
 fn a_variable_that_every_template_gets_is_refused() {
     let mut server = Server::start(&tiny(), &[]);
-    let refusal = server.refusal(with("template_arguments", json!({"messages": []})));
+    let refusal = server.refusal(question_with("template_arguments", json!({"messages": []})));
     assert_eq!(
         refusal,
         "`template_arguments.messages`: `messages` is reserved: the server sets it; use another name"
     );
-    let refusal = server.refusal(with("thinking_budget", json!(-1)));
+    let refusal = server.refusal(question_with("thinking_budget", json!(-1)));
     assert_eq!(
         refusal,
         "`thinking_budget`: must be a whole number from 0 to 1000000000, found -1"
@@ -267,7 +267,7 @@ fn a_variable_that_every_template_gets_is_refused() {
 }
 
 #[test]
-fn markers_that_nothing_shows_are_noted_and_can_be_named() {
+fn undetected_markers_cause_a_warning_and_can_be_configured() {
     let model = tiny_with_tags("ponder.gguf", ["<ponder>", "<done>"], USER_DEFINED);
     let file = |more: &str| format!("[models.small]\npath = \"{}\"\n{more}", model.0.display());
     let folder = Folder::new("ponder", &file(""));
@@ -287,14 +287,14 @@ fn markers_that_nothing_shows_are_noted_and_can_be_named() {
     let mut command = crate::support::program();
     command.current_dir(&folder.0);
     let mut server = Server::spawn(command);
-    let id = server.call_tool("small", asks());
+    let id = server.call_tool("small", question());
     let answer = server.result(id);
     assert_eq!(answer.text, "The capital of Peru is Lima.");
     assert!(thinking_tokens(&answer) > 10);
 }
 
 #[test]
-fn markers_that_are_not_removed_are_noted_next_to_others_that_are() {
+fn markers_that_are_not_removed_cause_a_warning_even_if_others_are() {
     let template =
         "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}<ponder></ponder>";
     let model = tiny_with_template("think-and-ponder.gguf", template);

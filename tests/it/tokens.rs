@@ -1,11 +1,11 @@
-//! Who may do what over HTTP, and how much: tokens by name, limits.
+//! Permissions and limits of tokens over HTTP.
 
 use std::io::{Read, Write};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::config::{Folder, text};
-use crate::support::http::{HttpServer, json_of, read_head, request};
+use crate::support::http::{HttpServer, read_head, read_message, request};
 use crate::support::modern;
 
 const PERU: &str = "What is the capital of Peru?";
@@ -39,7 +39,7 @@ token_file = \"bob.token\"
 ";
 
 #[test]
-fn each_token_has_its_tools_and_its_sessions() {
+fn each_token_has_its_own_tools_and_sessions() {
     let folder = Folder::new("tokens", &format!("{ALICE_AND_BOB}{TOOLS}"));
     folder.write("bob.token", "bobs\n");
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
@@ -65,7 +65,7 @@ fn each_token_has_its_tools_and_its_sessions() {
             .unwrap()
             .starts_with("la la")
     );
-    // Another's session is none.
+    // Sessions of another token do not exist for this one.
     for method in ["POST", "GET", "DELETE"] {
         let mut thief = server.with_token("bobs");
         thief.header("mcp-session-id", alice.session());
@@ -75,12 +75,12 @@ fn each_token_has_its_tools_and_its_sessions() {
     }
     assert_eq!(alice.tools(), ["chat"], "it is still there");
     assert_eq!(server.with_token("alice").send("GET", None).status(), 401);
-    // What one is told is not for others.
+    // Responses of one token must not be cached for others.
     let mut listed = modern::post(
         &server.with_token("alices"),
         &modern::request(1, "tools/list", json!({})),
     );
-    assert_eq!(json_of(&mut listed)["result"]["cacheScope"], "private");
+    assert_eq!(read_message(&mut listed)["result"]["cacheScope"], "private");
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn tokens_are_live() {
         listening.header("accept", "text/event-stream");
         listening.send("GET", None)
     };
-    let mut news = crate::support::http::Events::of(stream);
+    let mut notifications = crate::support::http::Events::new(stream);
     let edited = ALICE_AND_BOB.replace("[\"chat\"]", "[\"shout\"]");
     folder.write("llama-mcp-server.toml", &format!("{edited}{TOOLS}"));
     assert_eq!(
-        news.next().unwrap()["method"],
+        notifications.next().unwrap()["method"],
         "notifications/tools/list_changed"
     );
     assert_eq!(alice.tools(), ["shout"]);
@@ -106,19 +106,18 @@ fn tokens_are_live() {
     bob.header("accept", "text/event-stream");
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let listening = modern::post(&bob, &modern::request("s", "subscriptions/listen", wanted));
-    let mut bobs_news = crate::support::http::Events::of(listening);
-    assert!(bobs_news.next().is_some());
+    let mut bobs_notifications = crate::support::http::Events::new(listening);
+    assert!(bobs_notifications.next().is_some());
     folder.write("bob.token", "another");
     server.wait_for_log("live (tokens)");
-    server.wait_for_logs("the new configuration is active", 2);
+    server.wait_for_log_times("the new configuration is active", 2);
     assert_eq!(server.with_token("bobs").send("GET", None).status(), 401);
     assert_eq!(server.with_token("another").send("GET", None).status(), 400);
-    // Its streams end, and those of the others do not.
-    let told: Vec<Value> = bobs_news.collect();
-    let last = told.last().unwrap();
+    // The streams of the changed token end; those of others do not.
+    let last = bobs_notifications.last().unwrap();
     assert_eq!(last["error"]["message"], "the token is no longer valid");
     assert_eq!(
-        news.next().unwrap()["method"],
+        notifications.next().unwrap()["method"],
         "notifications/tools/list_changed"
     );
     assert_eq!(alice.tools(), ["shout"]);
@@ -126,7 +125,7 @@ fn tokens_are_live() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_token_makes_no_more_calls_than_it_may() {
+fn calls_of_a_token_are_limited() {
     use crate::support::{signal_process, workers_of};
 
     let (_folder, server) = server(
@@ -137,7 +136,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
     assert_eq!(few.chat(json!({"text": PERU})), LIMA);
     let worker = workers_of(server.child.id())[0];
     signal_process(worker, "STOP");
-    let running = few.hold(7);
+    let running = few.call_with_stopped_worker(7);
     let mut second = few.post(&request(
         8,
         "tools/call",
@@ -146,7 +145,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
     assert_eq!(second.status(), 429);
     assert_eq!(second.headers()["retry-after"], "5");
     assert_eq!(
-        json_of(&mut second),
+        read_message(&mut second),
         json!({"jsonrpc": "2.0", "id": 8, "error": {"code": 429, "message": "the token `few` has reached its limit of concurrent calls (`max_calls`, 1); try again when a call has ended"}})
     );
     signal_process(worker, "CONT");
@@ -178,7 +177,7 @@ fn a_token_makes_no_more_calls_than_it_may() {
 }
 
 #[test]
-fn what_is_wrong_with_tokens_is_told_and_no_token_is_shown() {
+fn problems_with_tokens_are_reported_without_showing_a_token() {
     let keys = "
 [server]
 transport = \"http\"
@@ -197,7 +196,7 @@ tools = [\"chet\"]
 ";
     let folder = Folder::new("wrong-tokens", &format!("{keys}{TOOLS}"));
     let output = folder.run(&["config", "check"], &[]);
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     for part in [
         "`server.tokens.none`: has no token",
         "`server.tokens.auth`: is the reserved name of the token of `auth`",
@@ -207,9 +206,9 @@ tools = [\"chet\"]
         "did you mean `chat`?",
         "the token must be printable ASCII without spaces",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
-    assert!(!told.contains("secret"), "{told}");
+    assert!(!stderr.contains("secret"), "{stderr}");
     let shown =
         Folder::new("shown-tokens", &format!("{ALICE_AND_BOB}{TOOLS}")).show(&["--origin"], &[]);
     assert!(
@@ -221,14 +220,14 @@ tools = [\"chet\"]
 
 #[cfg(target_os = "linux")]
 #[test]
-fn beyond_the_messages_that_may_be_under_way_clients_are_told_to_come_back() {
+fn beyond_the_limit_of_concurrent_messages_clients_are_asked_to_retry() {
     use crate::support::{signal_process, workers_of};
 
     let (_folder, server) = server("messages", "[server]\nmax_calls = 1\n");
     let mut client = server.client();
     assert_eq!(client.chat(json!({"text": PERU})), LIMA);
     signal_process(workers_of(server.child.id())[0], "STOP");
-    let mut running = client.hold(7);
+    let mut running = client.call_with_stopped_worker(7);
     let refused = client.post(&request(8, "ping", json!({})));
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "10");
@@ -236,29 +235,29 @@ fn beyond_the_messages_that_may_be_under_way_clients_are_told_to_come_back() {
 }
 
 #[test]
-fn beyond_the_connections_that_may_be_clients_are_told_to_come_back() {
-    // Nobody else has one, which would be free again at some time.
+fn beyond_the_limit_of_connections_clients_are_asked_to_retry() {
+    // No other client has a connection that could become free.
     let (_folder, server) = server("connections", "[server]\nmax_connections = 3\n");
-    // Connections that say nothing hold all places.
+    // Idle connections occupy the limit.
     let silent: Vec<_> = (0..8).map(|_| server.connect()).collect();
     let mut turned_away = server.connect();
-    let mut told = String::new();
+    let mut response = String::new();
     turned_away.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
-    turned_away.read_to_string(&mut told).unwrap();
+    turned_away.read_to_string(&mut response).unwrap();
     assert!(
-        told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
-        "{told}"
+        response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{response}"
     );
-    assert!(told.contains("retry-after: 10\r\n"), "{told}");
+    assert!(response.contains("retry-after: 10\r\n"), "{response}");
     assert!(
-        told.contains("too many connections (`max_connections`)"),
-        "{told}"
+        response.contains("too many connections (`max_connections`)"),
+        "{response}"
     );
     drop(silent);
 }
 
 #[test]
-fn a_connection_is_closed_when_it_idles_or_its_head_takes_too_long() {
+fn a_connection_is_closed_if_it_idles_or_its_head_takes_too_long() {
     let (_folder, server) = server(
         "times",
         "[server]\nheader_time = \"4s\"\nidle_time = \"6s\"\nbody_time = \"1s\"\n",
@@ -287,7 +286,7 @@ fn a_connection_is_closed_when_it_idles_or_its_head_takes_too_long() {
 }
 
 #[test]
-fn cors_is_for_the_origins_that_are_allowed_and_only_where_it_is_asked_for() {
+fn cors_applies_to_allowed_origins_and_only_if_enabled() {
     let (_folder, server) = server(
         "cors",
         "[server]\ncors = true\nauth = \"secret\"\nallowed_origins = [\"https://app.example\"]\n",

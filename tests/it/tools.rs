@@ -1,4 +1,4 @@
-//! What clients are told of the tools.
+//! The list of tools.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::support::config::Folder;
 use crate::support::example::Example;
 use crate::support::{Server, gemma};
 
-/// The tools of each example, and the server's instructions.
-fn told() -> Vec<(Vec<Value>, String)> {
+/// Returns the tools of each example, with the server's instructions.
+fn examples() -> Vec<(Vec<Value>, String)> {
     let examples = [
         Example::single_model(),
         Example::typed_tools(),
@@ -30,7 +30,7 @@ fn list(server: &mut Server) -> Vec<Value> {
     response["result"]["tools"].as_array().unwrap().clone()
 }
 
-/// What hosts are known to refuse, or to understand each in its own way.
+/// Keywords that some hosts refuse or interpret differently.
 const UNPORTABLE: [&str; 12] = [
     "oneOf",
     "anyOf",
@@ -46,7 +46,7 @@ const UNPORTABLE: [&str; 12] = [
     "const",
 ];
 
-/// Walks the schema: every part has a type, every array says of what, and nothing is there that some host refuses.
+/// Walks the schema. Asserts that every part has a type, every array has `items`, and no keyword is unportable.
 fn assert_portable(schema: &Value, at: &str) {
     let table = schema
         .as_object()
@@ -87,9 +87,9 @@ fn assert_name(name: &str) {
 }
 
 #[test]
-fn every_tool_is_told_as_hosts_want_it() {
+fn every_tool_is_described_as_hosts_require() {
     let mut count = 0;
-    for (tools, instructions) in told() {
+    for (tools, instructions) in examples() {
         for tool in &tools {
             let name = tool["name"].as_str().unwrap();
             assert_name(name);
@@ -117,7 +117,7 @@ fn every_tool_is_told_as_hosts_want_it() {
 }
 
 #[test]
-fn hosts_are_told_how_long_an_answer_may_be() {
+fn the_list_of_tools_states_how_long_an_answer_may_be() {
     let text = format!(
         r#"
 [defaults]
@@ -145,7 +145,7 @@ max_tokens = 20000
         })
         .collect();
     let expected = [
-        // What the model was trained for: 32,768 tokens.
+        // The context that the model was trained with: 32,768 tokens.
         ("all", 262_144),
         ("limited", 80_000),
         ("small", 50_000),

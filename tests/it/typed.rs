@@ -1,4 +1,4 @@
-//! Tools without code: arguments, prompts, and answers that follow a schema.
+//! Typed tools: arguments, prompts, and answers that follow a schema.
 
 mod random;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::Server;
 use crate::support::config::{Folder, text};
 
-/// The tiny model as `crab`, and `tools`.
+/// Returns a configuration of the tiny model as `crab`, with `tools`.
 fn file(tools: &str) -> String {
     format!(
         "[models.crab]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n{tools}"
@@ -38,7 +38,7 @@ fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
 }
 
 #[test]
-fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
+fn a_typed_tool_fills_its_prompt_and_its_answer_follows_the_schema() {
     let folder = Folder::new("typed", &file(CAPITAL));
     let mut server = folder.serve();
     let free = call(&mut server, "capital", json!({"country": "Peru"}));
@@ -59,7 +59,7 @@ fn a_tool_is_its_prompt_and_its_answer_follows_what_was_declared() {
 }
 
 #[test]
-fn clients_are_told_the_arguments_and_the_answer() {
+fn clients_see_the_schemas_of_arguments_and_answer() {
     let folder = Folder::new("typed-list", &file(CAPITAL));
     let mut server = folder.serve();
     let id = server.request("tools/list", json!({}));
@@ -82,7 +82,7 @@ fn clients_are_told_the_arguments_and_the_answer() {
 }
 
 #[test]
-fn wrong_arguments_are_refused_with_what_is_allowed() {
+fn invalid_arguments_are_refused_with_what_is_allowed() {
     let tools = r#"
 [tools.t]
 prompt = "{{ text }}{{ n }}{{ list }}"
@@ -109,7 +109,7 @@ default = 0
 "#;
     let folder = Folder::new("typed-arguments", &file(tools));
     let mut server = folder.serve();
-    for (arguments, told) in [
+    for (arguments, message) in [
         (json!({}), "`text` is missing: it has no default"),
         (
             json!({"question": "a"}),
@@ -162,7 +162,7 @@ default = 0
     ] {
         let result = call(&mut server, "t", arguments);
         assert_eq!(result["isError"], true);
-        assert_eq!(result["content"][0]["text"], told);
+        assert_eq!(result["content"][0]["text"], message);
     }
     let whole = json!({"text": "a", "n": 3.0, "list": [1.0, 2]});
     let result = call(&mut server, "t", whole);
@@ -170,7 +170,7 @@ default = 0
 }
 
 #[test]
-fn an_answer_that_is_cut_is_an_error_and_never_half_a_json() {
+fn a_truncated_answer_is_an_error_and_never_incomplete_json() {
     let tools = CAPITAL.replace("output =", "max_tokens = 8\noutput =");
     let folder = Folder::new("typed-cut", &file(&tools));
     let mut server = folder.serve();
@@ -184,7 +184,7 @@ fn an_answer_that_is_cut_is_an_error_and_never_half_a_json() {
 }
 
 #[test]
-fn what_is_wrong_with_a_tool_is_told_with_its_place() {
+fn problems_of_a_tool_are_reported_with_their_location() {
     let tools = r#"
 [tools.a]
 model = "crap"
@@ -218,21 +218,21 @@ prompt = "x"
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr));
-    // Found only where the rest is right.
+    // These are found only if everything else is valid.
     let tools = "[tools.g]\nprompt = \"x\"\noutput = { type = \"object\", properties = { a = { type = \"string\", pattern = \"^a{5}$\", maxLength = 3 } } }\n";
     let folder = Folder::new("typed-pattern", &file(tools));
-    let told = text(folder.run(&["config", "check"], &[]).stderr);
+    let stderr = text(folder.run(&["config", "check"], &[]).stderr);
     let expected = "error[config_tool]: `tools.g.output`: the schema cannot be enforced at `#/properties/a/pattern`: no text matches it: `pattern` and lengths contradict each other; change one of them\n --> ./llama-mcp-server.toml:8:77\n";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(stderr.starts_with(expected), "{stderr}");
     let tools = "[tools.b]\nprompt = \"{{ txet }}\"\n[tools.b.arguments.text]\n";
     let folder = Folder::new("typed-template", &file(tools));
-    let told = text(folder.run(&["config", "check"], &[]).stderr);
+    let stderr = text(folder.run(&["config", "check"], &[]).stderr);
     let expected = "error[config_tool]: `tools.b.prompt`: uses `txet`, which is not an argument (line 1 of the template)\n --> ./llama-mcp-server.toml:7:10\n";
-    assert!(told.starts_with(expected), "{told}");
+    assert!(stderr.starts_with(expected), "{stderr}");
 }
 
 #[test]
-fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
+fn a_call_of_a_chat_tool_may_contain_a_schema() {
     let mut server = Server::tiny(&[]);
     let schema = json!({"type": "object", "properties": {"country": {"type": "string"}, "capital": {"type": "string"}}, "required": ["country", "capital"]});
     let ask = |schema: Value| json!({"text": "Give me Cuba as JSON.", "temperature": 0, "json_schema": schema});
@@ -249,15 +249,15 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
         ),
     );
     assert_eq!(refused["isError"], true);
-    let told = refused["content"][0]["text"].as_str().unwrap();
+    let error = refused["content"][0]["text"].as_str().unwrap();
     assert_eq!(
-        told,
+        error,
         "`json_schema`: the schema cannot be enforced at `#/properties/a/minimun`: unknown keyword; did you mean `minimum`?; at `#/properties/b/not`: unsupported `not`; describe what is allowed instead, or remove it"
     );
-    // What only the grammar knows, and what would be ignored.
+    // Keywords that the grammar does not support, and keywords that would be ignored.
     let pattern = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a{5}$", "maxLength": 3}}});
     let with_stop = json!({"text": "x", "json_schema": {"type": "object"}, "stop": "x"});
-    for (arguments, told) in [
+    for (arguments, message) in [
         (
             ask(pattern),
             "`json_schema`: the schema cannot be enforced at `#/properties/a/pattern`: no text matches it: `pattern` and lengths contradict each other; change one of them",
@@ -269,12 +269,12 @@ fn a_call_of_a_chat_tool_may_bring_its_own_schema() {
     ] {
         let refused = call(&mut server, "chat", arguments);
         assert_eq!(refused["isError"], true);
-        assert_eq!(refused["content"][0]["text"], told);
+        assert_eq!(refused["content"][0]["text"], message);
     }
 }
 
 #[test]
-fn an_answer_that_reaches_a_limit_of_the_server_is_an_error_and_one_that_ends_is_none() {
+fn a_structured_answer_is_an_error_only_if_it_reaches_a_limit_of_the_server() {
     let tools = r#"
 json_max_string = 40
 [tools.short]
@@ -293,15 +293,15 @@ output = { type = "object", properties = { song = { type = "string", minLength =
     let cut = call(&mut server, "cut", json!({}));
     assert_eq!(cut["isError"], true);
     assert_eq!(cut["_meta"]["llama-mcp-server/error"]["code"], "answer_cut");
-    let told = cut["content"][0]["text"].as_str().unwrap();
+    let error = cut["content"][0]["text"].as_str().unwrap();
     assert!(
-        told.starts_with("no answer: it was cut at `#/song`, at the limit of 10 characters of a string; give the schema a `maxLength`"),
-        "{told}"
+        error.starts_with("no answer: it was cut at `#/song`, at the limit of 10 characters of a string; give the schema a `maxLength`"),
+        "{error}"
     );
 }
 
 #[test]
-fn a_check_notes_what_becomes_of_a_schema() {
+fn config_check_warns_about_changes_of_a_schema() {
     let tools = r#"
 [tools.a]
 prompt = "x"
@@ -310,8 +310,8 @@ output = { type = "object", properties = { a = { type = "string", pattern = "^\\
     let folder = Folder::new("typed-notes", &file(tools));
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(0));
-    let told = text(output.stdout);
-    let notes: Vec<&str> = told
+    let stdout = text(output.stdout);
+    let notes: Vec<&str> = stdout
         .lines()
         .filter(|line| line.starts_with("note: `tools") || line.starts_with("warning[schema"))
         .collect();

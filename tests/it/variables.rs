@@ -1,11 +1,11 @@
-//! Environment variables: their values, and warnings about unknown names.
+//! Environment variables: values, and warnings about unknown names.
 
-use crate::support::config::{Folder, ONE, text};
+use crate::support::config::{Folder, ONE_MODEL, text};
 use crate::support::http::HttpServer;
 use crate::support::program;
 
 #[test]
-fn a_start_that_fails_warns_about_unknown_variables() {
+fn a_failed_start_warns_about_unknown_variables() {
     let folder = Folder::empty("unknown-variables");
     let commands: [&[&str]; 3] = [&[], &["config", "check"], &["config", "show"]];
     for (variable, meant) in [
@@ -18,11 +18,14 @@ fn a_start_that_fails_warns_about_unknown_variables() {
         for command in commands {
             let output = folder.run(command, &[(variable, "/models/x.gguf")]);
             assert_eq!(output.status.code(), Some(2));
-            let told = text(output.stderr);
-            assert!(told.starts_with("error[no_model]: "), "{told}");
+            let stderr = text(output.stderr);
+            assert!(stderr.starts_with("error[no_model]: "), "{stderr}");
             let warning = format!("\nwarning[unknown_variable]: `{variable}`: ");
             let hint = format!("\n  hint: did you mean {meant}?\n");
-            assert!(told.contains(&warning) && told.contains(&hint), "{told}");
+            assert!(
+                stderr.contains(&warning) && stderr.contains(&hint),
+                "{stderr}"
+            );
         }
     }
 }
@@ -32,10 +35,10 @@ fn a_rejected_file_is_reported_with_warnings_about_unknown_variables() {
     let folder = Folder::new("refused-variables", "[models.a]\npath = \"none.gguf\"\n");
     let variables = [("LLAMA_MCP_MODELS_A_PATH", "crab.gguf")];
     let output = folder.run(&["config", "check", "--format", "json"], &variables);
-    let told = text(output.stdout);
+    let stdout = text(output.stdout);
     assert!(
-        told.contains("did you mean LLAMA_MCP_MODELS__A__PATH?"),
-        "{told}"
+        stdout.contains("did you mean LLAMA_MCP_MODELS__A__PATH?"),
+        "{stdout}"
     );
     let doctor = text(folder.run(&["doctor"], &variables).stdout);
     assert!(
@@ -46,7 +49,7 @@ fn a_rejected_file_is_reported_with_warnings_about_unknown_variables() {
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    let folder = Folder::new("empty-variables", ONE);
+    let folder = Folder::new("empty-variables", ONE_MODEL);
     let names = [
         "LLAMA_MCP_PORT",
         "LLAMA_MCP_N_CTX",
@@ -60,29 +63,29 @@ fn an_empty_variable_counts_as_unset() {
 
 #[test]
 fn an_empty_variable_does_not_remove_the_token() {
-    let folder = Folder::new("empty-token", ONE);
+    let folder = Folder::new("empty-token", ONE_MODEL);
     for variable in ["LLAMA_MCP_AUTH", "LLAMA_MCP_AUTH_FILE"] {
         let output = folder.run(
             &["config", "check", "--transport", "http"],
             &[(variable, "")],
         );
         assert_eq!(output.status.code(), Some(2), "{variable}");
-        let told = text(output.stderr);
-        assert!(told.contains(&format!("`{variable}`: ")), "{told}");
-        assert!(told.contains("must not be empty"), "{told}");
+        let stderr = text(output.stderr);
+        assert!(stderr.contains(&format!("`{variable}`: ")), "{stderr}");
+        assert!(stderr.contains("must not be empty"), "{stderr}");
     }
 }
 
 #[test]
 fn an_empty_list_of_tools_in_a_variable_allows_no_tools() {
     let keys = "[server.tokens.bob]\ntoken = \"bobs-long-enough-token\"\n";
-    let folder = Folder::new("empty-tools", &format!("{keys}{ONE}"));
+    let folder = Folder::new("empty-tools", &format!("{keys}{ONE_MODEL}"));
     let mut command = program();
     command
         .arg("--config")
         .arg(folder.0.join("llama-mcp-server.toml"))
         .env("LLAMA_MCP_SERVER__TOKENS__BOB__TOOLS", "");
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     let mut bob = server.client_with_token("bobs-long-enough-token");
     assert_eq!(bob.tools(), Vec::<String>::new());
 }
@@ -91,7 +94,7 @@ fn an_empty_list_of_tools_in_a_variable_allows_no_tools() {
 fn an_empty_variable_empties_the_list_of_allowed_hosts_or_origins() {
     let lists =
         "[server]\nallowed_hosts = [\"a.example\"]\nallowed_origins = [\"https://b.example\"]\n";
-    let folder = Folder::new("empty-lists", &format!("{lists}{ONE}"));
+    let folder = Folder::new("empty-lists", &format!("{lists}{ONE_MODEL}"));
     for (variable, host) in [
         ("LLAMA_MCP_ALLOWED_HOSTS", "a.example"),
         ("LLAMA_MCP_SERVER__ALLOWED_ORIGINS", "https://b.example"),
@@ -105,22 +108,22 @@ fn an_empty_variable_empties_the_list_of_allowed_hosts_or_origins() {
 #[test]
 fn an_empty_variable_for_a_limit_of_a_token_is_an_error() {
     let keys = "[server.tokens.bob]\ntoken = \"bobs-long-enough-token\"\nmax_calls = 1\n";
-    let folder = Folder::new("empty-limits", &format!("{keys}{ONE}"));
+    let folder = Folder::new("empty-limits", &format!("{keys}{ONE_MODEL}"));
     for key in ["MAX_CALLS", "CALLS_PER_MINUTE", "ADMIN", "TOKEN_FILE"] {
         let variable = format!("LLAMA_MCP_SERVER__TOKENS__BOB__{key}");
         let output = folder.run(
             &["config", "check", "--transport", "http"],
             &[(&variable, "")],
         );
-        let told = text(output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{key}: {told}");
-        assert!(told.contains(&variable), "{told}");
+        let stderr = text(output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{key}: {stderr}");
+        assert!(stderr.contains(&variable), "{stderr}");
     }
 }
 
 #[test]
-fn true_and_false_have_the_spellings_of_scripts() {
-    let folder = Folder::new("booleans", ONE);
+fn booleans_may_be_spelled_as_in_scripts() {
+    let folder = Folder::new("booleans", ONE_MODEL);
     for (spellings, value) in [
         (["true", "True", "1", "yes", "ON"], "mlock = true"),
         (["false", "FALSE", "0", "No", "off"], "mlock = false"),
@@ -133,13 +136,13 @@ fn true_and_false_have_the_spellings_of_scripts() {
         }
     }
     let output = folder.run(&["config", "check"], &[("LLAMA_MCP_MLOCK", "2")]);
-    let told = text(output.stderr);
-    assert!(told.contains("must be true or false, found "), "{told}");
+    let stderr = text(output.stderr);
+    assert!(stderr.contains("must be true or false, found "), "{stderr}");
 }
 
 #[test]
-fn variables_that_describe_services_do_not_prevent_a_start() {
-    let folder = Folder::new("services", ONE);
+fn variables_of_service_discovery_do_not_prevent_a_start() {
+    let folder = Folder::new("services", ONE_MODEL);
     for scheme in ["tcp", "udp", "sctp"] {
         let address = format!("{scheme}://10.0.0.1:8080");
         let variables = [
@@ -162,11 +165,11 @@ fn variables_that_describe_services_do_not_prevent_a_start() {
         ("LLAMA_MCP_OTHER", "tcp://10.0.0.1:8080"),
         ("LLAMA_MCP_KEEP", "3"),
     ];
-    let told = text(folder.run(&["config", "check"], &other).stdout);
+    let stdout = text(folder.run(&["config", "check"], &other).stdout);
     for part in [
         "`LLAMA_MCP_OTHER`: unknown environment variable",
         "did you mean LLAMA_MCP_LOG__KEEP?",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(stdout.contains(part), "{stdout}");
     }
 }

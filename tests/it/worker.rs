@@ -1,4 +1,4 @@
-//! The worker by hand, without MCP.
+//! The worker process without MCP.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ fn run(commands: &[Value]) -> Output {
     command.arg("worker").env("RUST_LOG", "debug");
     let mut child = spawn_piped(&mut command);
     let mut stdin = child.stdin.take().unwrap();
-    // In one piece: the worker does nothing before the last command is there.
+    // All commands in one write: the worker starts only once the last command has arrived.
     let mut lines = String::new();
     for command in commands {
         writeln!(lines, "{command}").unwrap();
@@ -41,7 +41,7 @@ fn generate(id: u64, text: &str) -> Value {
 }
 
 #[test]
-fn it_finishes_what_it_read_and_writes_nothing_but_events() {
+fn the_worker_finishes_its_calls_and_writes_nothing_but_events() {
     let output = run(&[
         load(&tiny()),
         generate(1, "What is the capital of France?"),
@@ -61,17 +61,17 @@ fn it_finishes_what_it_read_and_writes_nothing_but_events() {
     };
     assert_eq!(answer(1), "The capital of France is Paris.");
     assert_eq!(answer(2), "The capital of Cuba is Havana.");
-    // llama.cpp has logged, and all of it went to stderr.
+    // llama.cpp has logged, and all of its log went to stderr.
     assert!(String::from_utf8_lossy(&output.stderr).contains("llama-cpp-2"));
 }
 
 #[test]
-fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
+fn a_lone_greedy_call_has_the_same_answer_right_after_the_load_and_later() {
     let words = [
         "river", "stone", "garden", "letter", "window", "morning", "harbour",
     ];
-    // The model is sure of nothing here: read in other pieces, some of these prompts are continued by other words. It is so small that
-    // no machine is too slow.
+    // The model has no confidence here: decoded in different batches, some of these prompts are continued differently. The model is so
+    // small that no machine is too slow.
     let stories = [40, 100, 200, 340, 420].map(|length| {
         let of_story = (0..length).map(|at: usize| words[(at * at / 3 + at + length) % 7]);
         let text = format!(
@@ -83,33 +83,33 @@ fn a_greedy_text_of_a_call_alone_is_the_same_right_after_the_load_and_later() {
     let load = json!({"path": tiny(), "n_gpu_layers": 0, "n_ctx": 2048, "n_batch": 1024, "n_threads": 1, "parallel": 2,
         "max_queue": 8, "cache_prompt": false});
     let answers = Worker::load(&load).ask_each(&stories, 60);
-    // Before any speed is known, and then when it is.
+    // Before the speed is measured, and after.
     let backwards: Vec<Value> = stories.into_iter().rev().collect();
     let again = Worker::load(&load).ask_each(&backwards, 60);
     let texts = |answers: Vec<Answer>| answers.into_iter().map(|answer| answer.text);
     assert!(texts(answers).rev().eq(texts(again)));
 }
 
-/// A tool whose prompts begin with `system`.
-fn fixed(system: &str) -> Value {
+/// Returns a tool whose prompts begin with `system`.
+fn tool_with_system(system: &str) -> Value {
     let sample = |text: &str| json!({"messages": [{"role": "system", "content": system}, {"role": "user", "content": text}]});
     json!({"tool": "t", "samples": [sample("a"), sample("bb")]})
 }
 
 #[test]
-fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_out() {
+fn shared_prefixes_are_cached_next_to_calls_and_those_that_do_not_fit_are_skipped() {
     let long = "You are a crab and know all capitals. ".repeat(5);
     let empty = json!({"tool": "t", "samples": [{"messages": []}, {"messages": []}]});
     let prompts = [
-        fixed(&long),
-        fixed("short"),
-        fixed(&"word ".repeat(600)),
-        fixed(&long),
+        tool_with_system(&long),
+        tool_with_system("short"),
+        tool_with_system(&"word ".repeat(600)),
+        tool_with_system(&long),
         empty,
     ];
     let output = run(&[
         load(&tiny()),
-        json!({"warm": [fixed(&"A former one. ".repeat(20))]}),
+        json!({"warm": [tool_with_system(&"A former one. ".repeat(20))]}),
         json!({"warm": prompts}),
         generate(1, "What is the capital of France?"),
     ]);
@@ -123,24 +123,24 @@ fn fixed_prompts_are_kept_ready_beside_calls_and_what_of_them_cannot_be_is_left_
     let answer = events.iter().find_map(update);
     assert_eq!(answer.as_deref(), Some("The capital of France is Paris."));
     let log = String::from_utf8(output.stderr).unwrap();
-    let told: Vec<&str> = log
+    let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("caching shared prefixes"))
         .collect();
-    let told = told.last().unwrap_or_else(|| panic!("no set: {log}"));
-    let tokens = told
+    let line = lines.last().unwrap_or_else(|| panic!("no set: {log}"));
+    let tokens = line
         .rsplit_once("tokens=[")
         .unwrap()
         .1
         .trim_end_matches(']');
     assert!(
         tokens.parse::<usize>().is_ok_and(|tokens| tokens >= 32),
-        "{told}"
+        "{line}"
     );
 }
 
 #[test]
-fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
+fn a_file_that_llama_cpp_refuses_is_reported_with_the_reason() {
     let mut bytes = std::fs::read(tiny()).unwrap();
     let at = bytes
         .windows(5)
@@ -160,11 +160,11 @@ fn a_file_that_llama_cpp_refuses_is_told_with_its_reason() {
 }
 
 #[test]
-fn a_header_that_makes_a_library_panic_is_told_without_the_folders_of_the_build() {
+fn a_header_that_makes_a_library_panic_is_reported_without_build_paths() {
     let mut bytes = std::fs::read(tiny()).unwrap();
     let key = b"llama.context_length";
     let mut windows = bytes.windows(key.len());
-    // Behind it stand the type and the value, 4 bytes each.
+    // The type (4 bytes) and the value (4 bytes) follow.
     let at = windows.position(|window| window == key).unwrap() + key.len() + 4;
     bytes[at..at + 4].copy_from_slice(&(1_u32 << 31).to_le_bytes());
     let file = crate::support::TempFile::new("context-length.gguf", &bytes);
@@ -182,26 +182,26 @@ fn a_header_that_makes_a_library_panic_is_told_without_the_folders_of_the_build(
 }
 
 #[test]
-fn the_limits_of_a_small_context_hold() {
+fn the_limits_of_a_small_context_apply() {
     let output = run(&[load(&tiny()), generate(1, &"word ".repeat(600))]);
     let events = events(&output);
     let failed = &events.last().unwrap()["call"]["update"]["failed"];
     assert_eq!(failed["kind"], "context_overflow");
 }
 
-/// What every thread of a process says of itself in `/proc`.
+/// Returns the status of every thread of a process, from `/proc`.
 #[cfg(target_os = "linux")]
 fn threads_of(process: u32) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
     threads
-        // One that has just ended has no status.
+        // A thread that has just ended has no status.
         .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok())
         .collect()
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_models_process_is_restricted_in_all_its_threads_or_one_line_says_that_it_is_not() {
+fn a_worker_is_sandboxed_in_all_its_threads_or_logs_one_warning() {
     let mut command = program();
     command
         .arg(tiny())
@@ -210,7 +210,7 @@ fn a_models_process_is_restricted_in_all_its_threads_or_one_line_says_that_it_is
     let mut server = Server::spawn(command);
     let worker = server.worker_pid();
     let threads = threads_of(worker);
-    // One reads, one prepares prompts, and what OpenMP adds: started by the first.
+    // One thread reads, one prepares prompts, and OpenMP adds others, which the first one starts.
     assert!(threads.len() >= 3, "{threads:?}");
     for thread in &threads {
         assert!(thread.contains("NoNewPrivs:\t1"), "{thread}");
@@ -222,43 +222,43 @@ fn a_models_process_is_restricted_in_all_its_threads_or_one_line_says_that_it_is
         let fields: Vec<String> = core.split_whitespace().map(str::to_owned).collect();
         [fields[4].clone(), fields[5].clone()]
     };
-    // 1 stops the dumps into pipes too. Only root could raise a limit of 0 to it.
+    // A limit of 1 disables core dumps into pipes, too. Only root could raise a limit of 0 to it.
     let limits = core_limits(worker);
     let is_fixed = core_limits(server.child.id())[1] == "0" && limits == ["0", "0"];
     assert!(limits == ["1", "1"] || is_fixed, "{limits:?}");
-    let log = server.log();
-    let told: Vec<&str> = log
+    let log = server.end();
+    let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("restricted"))
         .collect();
-    let [told] = told[..] else {
-        panic!("not one line: {told:?}")
+    let [line] = lines[..] else {
+        panic!("not one line: {lines:?}")
     };
-    let is_restricted = told.contains("DEBUG") && told.contains("yEnforced");
+    let is_restricted = line.contains("DEBUG") && line.contains("yEnforced");
     assert!(
-        is_restricted || told.contains("WARN") && told.contains("no Landlock"),
-        "{told}"
+        is_restricted || line.contains("WARN") && line.contains("no Landlock"),
+        "{line}"
     );
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn with_the_sandbox_off_a_models_process_may_do_what_the_server_may() {
+fn without_the_sandbox_a_worker_has_the_permissions_of_the_server() {
     let mut server = Server::tiny(&["--set", "registry.sandbox=off"]);
     let worker = server.worker_pid();
     let privileges = |threads: Vec<String>| -> Vec<String> {
         let lines = threads.iter().flat_map(|thread| thread.lines());
-        let mut told: Vec<String> = lines
+        let mut found: Vec<String> = lines
             .filter(|line| line.starts_with("NoNewPrivs:") || line.starts_with("Seccomp:"))
             .map(str::to_owned)
             .collect();
-        told.sort();
-        told.dedup();
-        told
+        found.sort();
+        found.dedup();
+        found
     };
-    // A container may have restricted both.
+    // A container may have restricted both processes.
     let of_server = privileges(threads_of(server.child.id()));
     assert_eq!(of_server.len(), 2, "{of_server:?}");
     assert_eq!(privileges(threads_of(worker)), of_server);
-    assert!(!server.log().contains("restricted"));
+    assert!(!server.end().contains("restricted"));
 }

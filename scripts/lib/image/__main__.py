@@ -66,15 +66,15 @@ def check(image, box, config):
     check_calls(client)
     check_edit(client, config)
     check_end(client, image, box)
-    warnings = [line for line in box.told().splitlines() if " WARN " in line or " ERROR " in line]
+    warnings = [line for line in box.read_log().splitlines() if " WARN " in line or " ERROR " in line]
     expect("warnings in the log", "\n".join(warnings) or "none", not warnings)
 
 
 def check_refusals(image, box):
-    code, said = box.run(image.command)
-    expect("nothing mounted", said.splitlines()[0], code == 2 and image.command[-1] in said)
-    code, said = box.run(["--model", "/models/none.gguf"])
-    expect("a model that is missing", said.splitlines()[0], code == 2 and "/models/none.gguf" in said)
+    code, output = box.run(image.command)
+    expect("nothing mounted", output.splitlines()[0], code == 2 and image.command[-1] in output)
+    code, output = box.run(["--model", "/models/none.gguf"])
+    expect("a model that is missing", output.splitlines()[0], code == 2 and "/models/none.gguf" in output)
 
 
 def check_start(image, box):
@@ -168,7 +168,7 @@ def main(built):
         try:
             check(image, box, config)
         except BaseException:
-            print(box.told(), file=sys.stderr)
+            print(box.read_log(), file=sys.stderr)
             raise
     finally:
         subprocess.run(["umount", "--lazy", work], check=True)

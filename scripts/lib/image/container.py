@@ -73,10 +73,10 @@ class Container:
         beside = {**os.environ, "LD_LIBRARY_PATH": str(folder / "lib")}
         files = [(folder / "llama-mcp-server", None), *((file, beside) for file in folder.glob("lib/*.so*"))]
         for file, environment in files:
-            told = subprocess.run(["ldd", file], check=True, capture_output=True, text=True, env=environment).stdout
-            if "not found" in told:
-                raise SystemExit(f"error: a library that `{file.name}` needs is missing\n{told}")
-            wanted.update(re.findall(r"(/\S+) \(0x", told))
+            libraries = subprocess.run(["ldd", file], check=True, capture_output=True, text=True, env=environment).stdout
+            if "not found" in libraries:
+                raise SystemExit(f"error: a library that `{file.name}` needs is missing\n{libraries}")
+            wanted.update(re.findall(r"(/\S+) \(0x", libraries))
         # The program finds libraries next to it through its library path.
         wanted = {library for library in wanted if not (folder / "lib" / pathlib.Path(library).name).exists()}
         beyond = [library for library in wanted if not GLIBC.fullmatch(pathlib.Path(library).name)]
@@ -94,8 +94,8 @@ class Container:
         mount("-t", "tmpfs", "tmpfs", self._inside("/tmp"))
 
     def _with_variables(self, arguments):
-        said = {**self.image.environment, "LLAMA_MCP_AUTH_FILE": f"{SECRETS}/token"}
-        return ["env", "-i", *(f"{name}={value}" for name, value in said.items()), *map(str, arguments)]
+        variables = {**self.image.environment, "LLAMA_MCP_AUTH_FILE": f"{SECRETS}/token"}
+        return ["env", "-i", *(f"{name}={value}" for name, value in variables.items()), *map(str, arguments)]
 
     def _user(self):
         return ["--setgid", self.image.group, "--setuid", self.image.user]
@@ -134,5 +134,5 @@ class Container:
         command = self._with_variables([*enter, *self.image.health])
         return subprocess.run(command, capture_output=True, timeout=30).returncode
 
-    def told(self):
+    def read_log(self):
         return self.log.read_text() if self.log.exists() else ""

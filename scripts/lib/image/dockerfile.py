@@ -25,19 +25,19 @@ def read(path):
     lines = re.sub(r"^\s*#.*\n", "", text, flags=re.M).replace("\\\n", " ").splitlines()
     pairs = [line.split(None, 1) for line in lines if line.strip()]
     last = max(at for at, (word, _) in enumerate(pairs) if word == "FROM")
-    said = {}
+    instructions = {}
     for word, rest in pairs[last:]:
-        said.setdefault(word, []).append(rest)
-    user, group = said["USER"][-1].split(":")
+        instructions.setdefault(word, []).append(rest)
+    user, group = instructions["USER"][-1].split(":")
     return Image(
         program=re.search(r"scripts/bundle /image(\S+)", text)[1] + "/llama-mcp-server",
-        entrypoint=json.loads(said["ENTRYPOINT"][-1]),
-        command=json.loads(said["CMD"][-1]),
-        health=json.loads(said["HEALTHCHECK"][-1].split("CMD", 1)[1]),
-        environment=dict(pair.split("=", 1) for line in said["ENV"] for pair in shlex.split(line)),
-        mount_points=json.loads(said["VOLUME"][-1]),
-        folder=said["WORKDIR"][-1],
+        entrypoint=json.loads(instructions["ENTRYPOINT"][-1]),
+        command=json.loads(instructions["CMD"][-1]),
+        health=json.loads(instructions["HEALTHCHECK"][-1].split("CMD", 1)[1]),
+        environment=dict(pair.split("=", 1) for line in instructions["ENV"] for pair in shlex.split(line)),
+        mount_points=json.loads(instructions["VOLUME"][-1]),
+        folder=instructions["WORKDIR"][-1],
         user=int(user),
         group=int(group),
-        stop_signal=said["STOPSIGNAL"][-1],
+        stop_signal=instructions["STOPSIGNAL"][-1],
     )

@@ -37,7 +37,7 @@ def check(server, model, schemas):
                 done = subprocess.run([server, "config", "check", f"{folder}/server.toml", "--format", "json"],
                                       capture_output=True, text=True,
                                       timeout=LIMIT if len(numbers) > 1 else LIMIT_OF_ONE)
-                told = json.loads(done.stdout)
+                report = json.loads(done.stdout)
             except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
                 if len(numbers) == 1:
                     refused[numbers[0]] = [{"message": f"`config check` gave no answer: {type(error).__name__}", "hint": ""}]
@@ -48,13 +48,13 @@ def check(server, model, schemas):
                     refused |= {number: problems for problems in of_one.values()}
                     notes |= {number: texts for texts in notes_of_one.values()}
                 break
-        if told["ok"]:
-            for note in told.get("notes", []):
+        if report["ok"]:
+            for note in report.get("notes", []):
                 if isinstance(note, str) and (found := TOOL.search(note)):
                     notes.setdefault(numbers[int(found[1])], []).append(note)
             break
         places = set()
-        for problem in told["problems"]:
+        for problem in report["problems"]:
             if not (found := TOOL.search(problem["message"])):
                 sys.exit(f"error: `config check` found a problem that belongs to no schema: {problem}")
             places.add(int(found[1]))

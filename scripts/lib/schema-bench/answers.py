@@ -173,14 +173,14 @@ def check_set(options, name, accepted, checkers, unchecked, refused):
         for tool, answers in complete.items():
             schema_name, schema = batch[tool]
             for checker, validator in checkers.items():
-                said = validator.check(schema, answers)
+                results = validator.check(schema, answers)
                 for mode in "plain", "formats":
-                    if isinstance(said[mode], str):
+                    if isinstance(results[mode], str):
                         counts[f"not checked by {checker}"] += len(answers) * (mode == "plain")
                         if mode == "plain":
-                            unchecked.append({"set": name, "schema": schema_name, "checker": checker, "why": said[mode]})
+                            unchecked.append({"set": name, "schema": schema_name, "checker": checker, "why": results[mode]})
                         continue
-                    for answer, fault, plain in zip(answers, said[mode], said["plain"]):
+                    for answer, fault, plain in zip(answers, results[mode], results["plain"]):
                         if fault and is_decimal_multiple(fault, answer):
                             counts["by doubles"] += mode == "plain"
                         elif fault and not (mode == "formats" and plain):

@@ -37,11 +37,11 @@ def faults(schema, answers, **options):
 
 for line in sys.stdin:
     asked = json.loads(line)
-    said = {}
+    results = {}
     for mode in "plain", "formats":
         try:
             options = {"format_checker": draft_of(asked["schema"]).FORMAT_CHECKER} if mode == "formats" else {}
-            said[mode] = faults(asked["schema"], asked["answers"], **options)
+            results[mode] = faults(asked["schema"], asked["answers"], **options)
         except Exception as error:  # This validator cannot check the schema, whatever the reason.
-            said[mode] = f"{type(error).__name__}: {str(error)[:200]}"
-    print(json.dumps(said), flush=True)
+            results[mode] = f"{type(error).__name__}: {str(error)[:200]}"
+    print(json.dumps(results), flush=True)

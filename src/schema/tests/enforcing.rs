@@ -197,25 +197,15 @@ fn a_pattern_that_no_grammar_can_follow_is_accepted_if_the_format_implies_it() {
 }
 
 #[test]
-fn the_pattern_of_each_format_allows_its_samples() {
-    for name in [
-        "date",
-        "time",
-        "date-time",
-        "duration",
-        "email",
-        "hostname",
-        "uri",
-        "uri-reference",
-    ] {
-        let format = formats::string_format(name).unwrap();
-        let formats::FormatRule::Pattern(pattern) = format.pattern else {
-            panic!("{name} has a pattern");
-        };
-        assert!(
-            pattern::matches_all(&format!("^(?:{pattern})$"), format.samples),
-            "{name}"
-        );
+fn each_format_allows_its_samples() {
+    for format in formats::TEXT_FORMATS {
+        let name = format.name;
+        if let formats::FormatRule::Pattern(pattern) = format.pattern {
+            assert!(
+                pattern::matches_all(&format!("^(?:{pattern})$"), format.samples),
+                "{name}"
+            );
+        }
         let known = Validator::compile(&json!({"type": "string", "format": name})).unwrap();
         for sample in format.samples {
             assert!(known.is_valid(&json!(sample)), "{name}: {sample}");

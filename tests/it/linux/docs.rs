@@ -1,8 +1,8 @@
-//! What the documentation says is so: its commands are run, and it has a word on every error.
+//! The documentation is true: its commands run, and it covers every error.
 //!
-//! Bash runs each block of `sh` as it stands, and Python each block of `python`, in a folder with a tiny `model.gguf`, which the blocks
-//! of a page share. A comment before a block says otherwise: `<!-- server -->` runs until the page ends, `<!-- not run: REASON -->` is
-//! left out (a block of `python` must still compile), and a block of `toml` with `<!-- check -->` must pass `config check`.
+//! Bash runs each block of `sh`, and Python each block of `python`, in a folder with a tiny `model.gguf`, which the blocks of a page share.
+//! A comment before a block changes that: a block after `<!-- server -->` runs until the page ends, a block after `<!-- not run: REASON
+//! -->` is skipped (Python must still compile), and a block of `toml` after `<!-- check -->` must pass `config check`.
 
 mod page;
 mod run;
@@ -15,7 +15,7 @@ use strum::IntoEnumIterator as _;
 use crate::support::example::repository;
 use llama_mcp_server::internals::ErrorCode;
 
-/// `README.md` and all of `docs`, by name.
+/// Returns `README.md` and all pages of `docs`, with their names.
 fn pages() -> Vec<(String, String)> {
     let mut files = vec![repository("README.md")];
     find(&repository("docs"), "md", &mut files);
@@ -28,7 +28,7 @@ fn pages() -> Vec<(String, String)> {
     files.into_iter().map(named).collect()
 }
 
-/// The files below `folder` whose names end in `extension`.
+/// Adds the files below `folder` with this extension to `files`.
 fn find(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -42,7 +42,7 @@ fn find(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_command_works() {
-    // One after the other: their servers have the same port.
+    // Pages run one after another, because their servers use the same port.
     let failures: Vec<String> = pages()
         .iter()
         .filter_map(|(name, text)| run::run(name, text).err())
@@ -51,7 +51,7 @@ fn every_command_works() {
 }
 
 #[test]
-fn every_error_has_a_word_in_the_pages_and_no_other_has() {
+fn the_pages_document_exactly_the_existing_errors() {
     let page = std::fs::read_to_string(repository("docs/errors.md")).unwrap();
     let explained = headings(&page, "## `", "`");
     let codes: BTreeSet<&str> = ErrorCode::iter().map(ErrorCode::name).collect();
@@ -87,7 +87,7 @@ fn every_link_leads_somewhere() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Whether a heading of `page` is reached by `anchor`, as web pages of repositories and mdBook make them.
+/// Returns whether `anchor` leads to a heading of `page`, with anchors as GitHub and mdBook create them.
 fn has_anchor(page: &str, anchor: &str) -> bool {
     let headings = page.lines().filter(|line| line.starts_with('#'));
     headings.into_iter().any(|heading| {
@@ -101,7 +101,7 @@ fn has_anchor(page: &str, anchor: &str) -> bool {
 }
 
 #[test]
-fn every_number_of_http_and_json_rpc_has_a_word() {
+fn every_http_status_and_json_rpc_code_is_documented() {
     let page = std::fs::read_to_string(repository("docs/errors.md")).unwrap();
     let json_rpc = std::fs::read_to_string(repository("src/mcp/jsonrpc.rs")).unwrap();
     let numbers: BTreeSet<&str> = json_rpc
@@ -135,7 +135,7 @@ fn headings<'page>(page: &'page str, begin: &str, end: &str) -> BTreeSet<&'page 
         .collect()
 }
 
-/// What the transport says, by the names of its library.
+/// Returns the number of a status that hyper names.
 fn status(name: &str) -> &'static str {
     match name {
         "OK" | "ACCEPTED" | "NO_CONTENT" => "200",
@@ -156,6 +156,7 @@ fn status(name: &str) -> &'static str {
     }
 }
 
+/// A page whose blocks all succeed. Its port is not an ephemeral one, so no server of another test uses it.
 const GOOD: &str = "
 ```sh
 echo 'of one block' >file
@@ -200,15 +201,15 @@ no command
 ";
 
 #[test]
-fn the_blocks_of_a_page_follow_each_other() {
+fn the_blocks_of_a_page_share_a_folder_and_run_in_order() {
     assert_eq!(run::run("good.md", GOOD), Ok(()));
-    // Its server has ended.
+    // The server of the page has ended.
     assert_eq!(run::run("again.md", GOOD), Ok(()));
 }
 
 #[test]
-fn a_block_that_fails_is_told_with_its_place_and_its_output() {
-    for (page, told) in [
+fn a_failing_block_is_reported_with_its_location_and_output() {
+    for (page, message) in [
         (
             "# Title\n\n```sh\necho one\nfalse | true\necho two\n```\n",
             "bad.md:3: ended with exit status: 1\n    echo one\n    false | true\n    echo two\nIts output:\n    one\n",
@@ -256,6 +257,6 @@ fn a_block_that_fails_is_told_with_its_place_and_its_output() {
         ),
     ] {
         let failure = run::run("bad.md", page).unwrap_err();
-        assert!(failure.starts_with(told), "{failure}");
+        assert!(failure.starts_with(message), "{failure}");
     }
 }

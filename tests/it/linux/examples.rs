@@ -1,10 +1,10 @@
-//! Each folder of `examples/`, as its README starts it.
+//! Each folder of `examples/`, started as its README says.
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::example::{Example, repository};
-use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::http::{Client, HttpServer, read_message, request};
 use crate::support::{Server, program, tiny, workers_of};
 
 const PERU: &str = "What is the capital of Peru?";
@@ -23,7 +23,7 @@ fn editors_know_the_schema_of_every_file() {
 }
 
 #[test]
-fn one_model_answers_as_the_readme_and_as_claude_desktop_start_it() {
+fn the_single_model_answers_with_the_commands_of_the_readme_and_of_claude_desktop() {
     let example = Example::single_model();
     let exact = json!({"text": PERU, "temperature": 0, "repeat_penalty": 1});
     let mut server = Server::spawn(example.command(&[]));
@@ -76,7 +76,7 @@ fn every_typed_tool_answers() {
 }
 
 #[test]
-fn every_profile_answers_from_the_same_process() {
+fn every_profile_answers_from_the_same_worker() {
     let example = Example::profiles();
     let mut server = Server::spawn(example.command(&[]));
     for tool in ["assistant", "editor", "storyteller"] {
@@ -97,9 +97,9 @@ fn question(tool: &str) -> Value {
 }
 
 #[test]
-fn each_group_of_the_team_has_its_tools_and_its_limits() {
+fn each_group_of_the_team_has_its_own_tools_and_limits() {
     let example = Example::team();
-    let server = HttpServer::of(example.command(&[]));
+    let server = HttpServer::spawn(example.command(&[]));
     let mut developer = server.client_with_token(example.read("tokens/developers").trim());
     let mut visitor = server.client_with_token(example.read("tokens/visitors").trim());
     assert_eq!(developer.tools(), ["chat", "coder"]);
@@ -114,20 +114,23 @@ fn each_group_of_the_team_has_its_tools_and_its_limits() {
     let refused = visitor.request("tools/call", question("coder"));
     assert_eq!(refused["error"]["code"], -32602, "{refused}");
 
-    let songs = [visitor.sing(100), visitor.sing(101)];
+    let songs = [
+        visitor.start_endless_call(100),
+        visitor.start_endless_call(101),
+    ];
     let third = || visitor.post(&request(102, "tools/call", question("chat")));
-    let mut told = third();
-    assert_eq!(told.status(), 429);
-    let told = json_of(&mut told);
+    let mut refused = third();
+    assert_eq!(refused.status(), 429);
+    let error = read_message(&mut refused);
     assert!(
-        told["error"]["message"]
+        error["error"]["message"]
             .as_str()
             .unwrap()
             .contains("(`max_calls`, 2)"),
-        "{told}"
+        "{error}"
     );
     drop(songs);
-    // The call of an unknown tool counts for the minute, as the songs do, whose places are soon free.
+    // `calls_per_minute` also counts the refused call of an unknown tool and the two songs, whose permits are free soon.
     let mut served = 3;
     loop {
         let mut answer = third();
@@ -136,18 +139,18 @@ fn each_group_of_the_team_has_its_tools_and_its_limits() {
             continue;
         }
         assert_eq!(answer.status(), 429);
-        let told = json_of(&mut answer)["error"]["message"].to_string();
-        if told.contains("(`calls_per_minute`, 30)") {
+        let error = read_message(&mut answer)["error"]["message"].to_string();
+        if error.contains("(`calls_per_minute`, 30)") {
             break;
         }
-        assert!(told.contains("(`max_calls`, 2)"), "{told}");
+        assert!(error.contains("(`max_calls`, 2)"), "{error}");
     }
     assert!(served >= 30, "{served}");
     assert!(developer.chat(json!({"text": PERU})).len() > 1);
 }
 
 #[test]
-fn what_the_container_is_given_answers() {
+fn the_configuration_of_the_container_works() {
     let compose = std::fs::read_to_string(repository("compose.yaml")).unwrap();
     assert!(compose.contains("LLAMA_MCP_AUTH_FILE: /run/secrets/token\n"));
     assert!(compose.contains("${CONFIG:-./deploy/config}:/config:ro"));
@@ -158,7 +161,7 @@ fn what_the_container_is_given_answers() {
         .current_dir(repository("deploy/config"))
         .env("LLAMA_MCP_AUTH_FILE", folder.0.join("token"))
         .env("LLAMA_MCP_MODELS__CHAT__PATH", tiny());
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     let mut client = server.client_with_token("secret");
     let answer = client.chat(json!({"text": PERU, "temperature": 0, "repeat_penalty": 1}));
     assert_eq!(answer, LIMA);

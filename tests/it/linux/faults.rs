@@ -1,4 +1,4 @@
-//! What goes wrong beside the server: processes that are killed, files that change under a loaded model, a full disk.
+//! External faults: killed processes, changes of a loaded model's file, a full disk.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use crate::support::{
 
 const PARIS: &str = "The capital of France is Paris.";
 
-/// How a call ends whose process is killed under it.
+/// Error of a call whose worker is killed while it runs.
 const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process";
 
-/// The same where it had been sent once more, and had not begun again.
+/// Error of a call that was resent once, and whose new worker is killed before the call starts.
 const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that memory suffices and that the model's file is whole; the server's log may say more";
 
-/// The same where the process had not answered any call yet.
+/// Error of a call whose worker is killed before it has answered any call.
 const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
 
-/// The same where the load had not ended, once the next one may not come yet.
+/// Error of a call whose worker is killed while it loads, if the load must not be retried yet.
 const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL): the system probably had no memory left; try again in 1 s";
 
 fn france() -> Value {
     json!({"text": "What is the capital of France?", "temperature": 0})
 }
 
-/// A song that does not end by itself.
+/// An answer that never ends by itself.
 fn song() -> Value {
     json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000})
 }
 
-/// A server of a copy of the tiny model in a folder of its own.
+/// A server with a copy of the tiny model in a folder of its own.
 struct Fixture {
     folder: Folder,
     server: Server,
@@ -66,7 +66,7 @@ impl Fixture {
         }
     }
 
-    /// Puts a file in the model's place, as a download that is done or an editor does.
+    /// Replaces the model's file with a rename, as downloads and editors do.
     fn replace_model(&self, content: &[u8]) {
         let new = self.folder.0.join("new");
         fs::write(&new, content).unwrap();
@@ -81,7 +81,7 @@ impl Fixture {
         signal_process(self.worker(), "KILL");
     }
 
-    /// A load that failed is tried again at once where the file has changed.
+    /// Changes the file's timestamp, so that a failed load is retried at once.
     fn touch(&self, round: u64) {
         let model = File::options().append(true).open(self.model()).unwrap();
         model
@@ -89,13 +89,13 @@ impl Fixture {
             .unwrap();
     }
 
-    /// Children that have ended and were not waited for.
+    /// Returns the number of zombie children.
     fn zombies(&self) -> usize {
         let stats = fs::read_dir("/proc")
             .unwrap()
             .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
         let is_ours = format!("Z {} ", self.server.child.id());
-        // The name stands in parentheses and may hold anything.
+        // The name is in parentheses and may contain anything.
         let states = stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(&is_ours)));
         states.filter(|is_zombie| *is_zombie).count()
     }
@@ -106,88 +106,95 @@ impl Fixture {
     }
 }
 
-/// A phase of a call in which its process is killed: what is to be seen of the calls that were there.
+/// Kills the worker in one phase of a call, and checks the results of the calls.
 type Phase = fn(&mut Fixture);
 
-fn idle(at: &mut Fixture) {
-    let worker = at.worker();
-    at.kill_worker();
+fn kill_while_idle(fixture: &mut Fixture) {
+    let worker = fixture.worker();
+    fixture.kill_worker();
     wait_for_end_of(worker);
 }
 
-fn between_two_calls(at: &mut Fixture) {
-    at.kill_worker();
-    // The server may not have heard of it yet; the call had not begun, or was just being prepared.
-    match at.ask() {
+fn kill_between_calls(fixture: &mut Fixture) {
+    fixture.kill_worker();
+    // The server may not have noticed yet. The call has not started, or its prompt was being prepared.
+    match fixture.ask() {
         Ok(text) => assert_eq!(text, PARIS),
         Err(text) => assert_eq!(text, KILLED),
     }
 }
 
-fn loading(at: &mut Fixture) {
-    idle(at);
-    let call = at.server.call(france());
-    signal_process(wait_for_worker_of(at.server.child.id()), "KILL");
-    let result = at.server.result(call);
-    // The load may have been over.
+fn kill_while_loading(fixture: &mut Fixture) {
+    kill_while_idle(fixture);
+    let call = fixture.server.call(france());
+    signal_process(wait_for_worker_of(fixture.server.child.id()), "KILL");
+    let result = fixture.server.result(call);
+    // The load may have finished.
     let ends = [KILLED, KILLED_FIRST, KILLED_TWICE, KILLED_LOADING, PARIS];
     assert!(ends.contains(&result.text.as_str()), "{}", result.text);
 }
 
-fn queued(at: &mut Fixture) {
-    let running = at.server.call(song());
-    let waiting = at.server.call(france());
-    at.server
+fn kill_while_queued(fixture: &mut Fixture) {
+    let running = fixture.server.call(song());
+    let waiting = fixture.server.call(france());
+    fixture
+        .server
         .wait_for_progress(waiting, |message| message.starts_with("queued"));
-    at.kill_worker();
-    assert_eq!(at.server.result(running).text, KILLED);
-    // What had not begun is sent once more.
-    assert_eq!(at.server.result(waiting).text, PARIS);
+    fixture.kill_worker();
+    assert_eq!(fixture.server.result(running).text, KILLED);
+    // A call that has not started is resent once.
+    assert_eq!(fixture.server.result(waiting).text, PARIS);
 }
 
-fn prefill(at: &mut Fixture) {
-    let call = at
+fn kill_during_prefill(fixture: &mut Fixture) {
+    let call = fixture
         .server
         .call(json!({"text": "word ".repeat(3500), "max_tokens": 1}));
-    at.server
+    fixture
+        .server
         .wait_for_progress(call, |message| message.starts_with("processing the prompt"));
-    at.kill_worker();
-    assert_eq!(at.server.result(call).text, KILLED);
+    fixture.kill_worker();
+    assert_eq!(fixture.server.result(call).text, KILLED);
 }
 
-fn generating(at: &mut Fixture) {
-    let call = at.server.call(song());
-    at.server
+fn kill_while_generating(fixture: &mut Fixture) {
+    let call = fixture.server.call(song());
+    fixture
+        .server
         .wait_for_progress(call, |message| message.contains("la la"));
-    at.kill_worker();
-    assert_eq!(at.server.result(call).text, KILLED);
+    fixture.kill_worker();
+    assert_eq!(fixture.server.result(call).text, KILLED);
 }
 
 #[test]
-fn a_worker_that_is_killed_in_any_phase_of_a_call_a_hundred_times_costs_that_call_alone() {
-    // Small batches make a long prompt take seconds.
-    let mut at = Fixture::new("killed", &["--parallel", "1", "--n_batch", "8"]);
-    let cheap: [Phase; 3] = [idle, between_two_calls, loading];
-    // These wait for news, which come twice a second.
-    let dear: [Phase; 3] = [queued, prefill, generating];
-    let phases = std::iter::repeat_n(cheap, 24)
+fn killing_a_worker_in_any_phase_of_a_call_fails_only_that_call() {
+    // Small batches, so that a long prompt takes seconds.
+    let mut fixture = Fixture::new("killed", &["--parallel", "1", "--n_batch", "8"]);
+    let quick: [Phase; 3] = [kill_while_idle, kill_between_calls, kill_while_loading];
+    // These phases wait for progress notifications, which come twice a second.
+    let slow: [Phase; 3] = [
+        kill_while_queued,
+        kill_during_prefill,
+        kill_while_generating,
+    ];
+    let phases = std::iter::repeat_n(quick, 24)
         .flatten()
-        .chain(std::iter::repeat_n(dear, 10).flatten());
-    assert_eq!(at.ask().unwrap(), PARIS);
+        .chain(std::iter::repeat_n(slow, 10).flatten());
+    assert_eq!(fixture.ask().unwrap(), PARIS);
     let mut open = None;
     let mut kills = 0;
     for phase in phases {
-        phase(&mut at);
+        phase(&mut fixture);
         kills += 1;
-        at.touch(kills);
-        assert_eq!(at.ask().unwrap(), PARIS);
-        assert_eq!(workers_of(at.server.child.id()).len(), 1);
-        assert_eq!(at.zombies(), 0);
-        // After the first round nothing is opened for the first time.
-        let most = *open.get_or_insert_with(|| at.open_files());
+        fixture.touch(kills);
+        assert_eq!(fixture.ask().unwrap(), PARIS);
+        assert_eq!(workers_of(fixture.server.child.id()).len(), 1);
+        assert_eq!(fixture.zombies(), 0);
+        // After the first round no file is opened for the first time.
+        let most = *open.get_or_insert_with(|| fixture.open_files());
         let started = Instant::now();
-        // The answer may come before the last file of the former process is closed.
-        while at.open_files() > most {
+        // The answer may arrive before the previous worker's last file is closed.
+        while fixture.open_files() > most {
             let is_over = started.elapsed() >= LIMIT;
             assert!(!is_over, "more files are open after {kills} kills");
             std::thread::yield_now();
@@ -197,74 +204,73 @@ fn a_worker_that_is_killed_in_any_phase_of_a_call_a_hundred_times_costs_that_cal
 }
 
 #[test]
-fn a_model_whose_file_vanishes_answers_until_it_is_loaded_anew() {
-    let mut at = Fixture::new("vanished", &[]);
-    assert_eq!(at.ask().unwrap(), PARIS);
-    fs::remove_file(at.model()).unwrap();
-    assert_eq!(at.ask().unwrap(), PARIS);
-    idle(&mut at);
-    let told = at.ask().unwrap_err();
+fn a_model_whose_file_is_deleted_answers_until_it_is_reloaded() {
+    let mut fixture = Fixture::new("vanished", &[]);
+    assert_eq!(fixture.ask().unwrap(), PARIS);
+    fs::remove_file(fixture.model()).unwrap();
+    assert_eq!(fixture.ask().unwrap(), PARIS);
+    kill_while_idle(&mut fixture);
+    let error = fixture.ask().unwrap_err();
     assert!(
-        told.starts_with("the model file `crab.gguf` does not exist; "),
-        "{told}"
+        error.starts_with("the model file `crab.gguf` does not exist; "),
+        "{error}"
     );
-    at.replace_model(&fs::read(tiny()).unwrap());
-    assert_eq!(at.ask().unwrap(), PARIS);
+    fixture.replace_model(&fs::read(tiny()).unwrap());
+    assert_eq!(fixture.ask().unwrap(), PARIS);
 }
 
 #[test]
-fn a_model_whose_file_is_cut_while_it_is_mapped_ends_its_call_and_the_next_one_says_what_is_wrong()
-{
-    let mut at = Fixture::new("cut", &[]);
-    assert_eq!(at.ask().unwrap(), PARIS);
-    // The weights begin far behind.
+fn truncating_a_mapped_model_file_fails_the_call_and_the_next_error_names_the_cause() {
+    let mut fixture = Fixture::new("cut", &[]);
+    assert_eq!(fixture.ask().unwrap(), PARIS);
+    // The weights begin far behind this offset.
     File::options()
         .write(true)
-        .open(at.model())
+        .open(fixture.model())
         .unwrap()
         .set_len(4096)
         .unwrap();
     assert_eq!(
-        at.ask().unwrap_err(),
+        fixture.ask().unwrap_err(),
         "the model's process stopped unexpectedly (signal: 7 (SIGBUS): a part of its file could not be read, since it was cut while it was loaded or its disk fails); try again, the next call starts a new process"
     );
     let truncated = "the model file `crab.gguf` is truncated: it has 4096 bytes";
     for _ in 0..2 {
-        let told = at.ask().unwrap_err();
-        assert!(told.starts_with(truncated), "{told}");
+        let error = fixture.ask().unwrap_err();
+        assert!(error.starts_with(truncated), "{error}");
         assert!(
-            told.ends_with("try again once the file has changed"),
-            "{told}"
+            error.ends_with("try again once the file has changed"),
+            "{error}"
         );
     }
-    at.replace_model(&fs::read(tiny()).unwrap());
-    assert_eq!(at.ask().unwrap(), PARIS);
+    fixture.replace_model(&fs::read(tiny()).unwrap());
+    assert_eq!(fixture.ask().unwrap(), PARIS);
 }
 
 #[test]
-fn a_model_whose_file_is_replaced_is_the_new_one_from_its_next_load_on() {
-    let mut at = Fixture::new("replaced", &[]);
+fn a_replaced_model_file_is_used_from_the_next_load_on() {
+    let mut fixture = Fixture::new("replaced", &[]);
     let tokens = |result: ToolResult| result.generation["prompt_tokens"].as_u64().unwrap();
-    let before = tokens(at.call());
+    let before = tokens(fixture.call());
     let other = tiny_with_template(
         "other.gguf",
         "{{ messages[-1].content }} and so on and so on",
     );
-    at.replace_model(&fs::read(&other.0).unwrap());
-    assert_eq!(tokens(at.call()), before);
-    idle(&mut at);
-    assert_ne!(tokens(at.call()), before);
-    at.replace_model(b"no model");
-    assert_ne!(tokens(at.call()), before);
-    idle(&mut at);
-    let told = at.ask().unwrap_err();
-    assert!(told.contains("is not a GGUF model file"), "{told}");
-    at.replace_model(&fs::read(tiny()).unwrap());
-    assert_eq!(tokens(at.call()), before);
+    fixture.replace_model(&fs::read(&other.0).unwrap());
+    assert_eq!(tokens(fixture.call()), before);
+    kill_while_idle(&mut fixture);
+    assert_ne!(tokens(fixture.call()), before);
+    fixture.replace_model(b"no model");
+    assert_ne!(tokens(fixture.call()), before);
+    kill_while_idle(&mut fixture);
+    let error = fixture.ask().unwrap_err();
+    assert!(error.contains("is not a GGUF model file"), "{error}");
+    fixture.replace_model(&fs::read(tiny()).unwrap());
+    assert_eq!(tokens(fixture.call()), before);
 }
 
 #[test]
-fn a_full_disk_under_the_log_costs_the_log_alone() {
+fn a_full_disk_loses_log_lines_but_no_calls() {
     let text = "[log]\nlevel = \"debug\"\nfile = \"server.log\"\nrotation = \"never\"\n\
                 [models.chat]\npath = \"crab.gguf\"\nn_threads = 1\n";
     let folder = Folder::new("full", text);

@@ -1,7 +1,7 @@
-//! Requests that are meant to confuse or to be too much: each is refused with the status of its table.
+//! Malicious and oversized requests: each is refused with the expected status.
 //!
-//! Here are those whose host, token or session is wrong or can be read in two ways; [`framing`] has those whose form is, and [`heavy`]
-//! those that are large.
+//! This module has requests whose host, token or session is wrong or ambiguous. [`framing`] has ambiguous and malformed messages, and
+//! [`heavy`] has large ones.
 
 mod framing;
 mod heavy;
@@ -11,7 +11,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::http::{Client, HttpServer, read_message, request};
 use crate::support::{Server, modern};
 
 const TOKEN: &str = "Authorization: Bearer secret123";
@@ -24,48 +24,48 @@ fn server() -> HttpServer {
     HttpServer::tiny(&["--auth", "secret123"])
 }
 
-/// A client with the token and a session.
+/// Returns a client with the token and a session.
 fn client(server: &HttpServer) -> Client {
     let mut client = Client::new(server.url(), &[("authorization", "Bearer secret123")]);
     client.initialize();
     client
 }
 
-/// All that is answered to `sent`, until the server closes: what comes last asks it to, or is refused so.
+/// Sends `sent` and returns all responses until the server closes the connection, because the last request asks for that or is refused.
 fn answers(server: &HttpServer, sent: &[u8]) -> String {
     let mut stream = server.connect();
-    // A server that has refused may have closed before all was sent.
+    // The server may refuse a request and close the connection before everything is sent.
     drop(stream.write_all(sent));
-    rest(&mut stream)
+    read_until_closed(&mut stream)
 }
 
-fn rest(stream: &mut TcpStream) -> String {
+fn read_until_closed(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is reset has ended, too; what came before counts.
+    // A reset also ends the connection. The data before it counts.
     drop(stream.read_to_end(&mut answer));
     String::from_utf8(answer).unwrap()
 }
 
-/// The statuses of all answers in `text`.
+/// Returns the statuses of all responses in `text`.
 fn statuses(text: &str) -> Vec<u16> {
-    // One of HTTP/1.0 is answered as such.
+    // HTTP/1.0 requests get HTTP/1.0 responses.
     let heads = text.split("HTTP/1.").skip(1);
     heads.map(|head| head[2..5].parse().unwrap()).collect()
 }
 
-/// A request of `lines` with the token and a host, and `body` behind it; the last of its connection.
+/// Returns the last request of a connection, with the token, a host, these lines, and `body`.
 fn with_token(first: &str, lines: &[&str], body: &str) -> String {
     let head = [&[first, HOST, TOKEN], lines].concat().join("\r\n");
     format!("{head}\r\nConnection: close\r\n\r\n{body}")
 }
 
-/// The same that posts `body`, behind which more may come.
+/// Returns a POST request of `body`, with the token and a host, that other requests may follow.
 fn post(lines: &[&str], body: &str) -> String {
     let first = &["POST /mcp HTTP/1.1", HOST, TOKEN, JSON];
     format!("{}\r\n\r\n{body}", [first, lines].concat().join("\r\n"))
 }
 
-/// After all of that somebody is served as ever.
+/// Asserts that the server still serves others.
 fn assert_serves(server: &HttpServer) {
     let answer =
         client(server).chat(json!({"text": "What is the capital of Peru?", "temperature": 0}));
@@ -73,7 +73,7 @@ fn assert_serves(server: &HttpServer) {
 }
 
 #[test]
-fn headers_that_stand_there_twice_are_refused() {
+fn duplicate_headers_are_refused() {
     let server = server();
     let session = client(&server).session().to_owned();
     let session = format!("Mcp-Session-Id: {session}");
@@ -127,7 +127,7 @@ fn headers_that_stand_there_twice_are_refused() {
         let answer = answers(&server, sent.as_bytes());
         assert_eq!(statuses(&answer), [expected], "{lines:?}: {answer}");
     }
-    // GET and DELETE know the session by the same header.
+    // GET and DELETE use the session header, too.
     for method in ["GET /mcp HTTP/1.1", "DELETE /mcp HTTP/1.1"] {
         let answer = answers(
             &server,
@@ -138,7 +138,7 @@ fn headers_that_stand_there_twice_are_refused() {
 }
 
 #[test]
-fn no_route_and_no_method_is_open_without_the_token_or_from_elsewhere() {
+fn every_route_and_method_requires_the_token_and_an_allowed_origin() {
     let server = server();
     let session = client(&server).session().to_owned();
     let session = format!("Mcp-Session-Id: {session}");
@@ -153,7 +153,7 @@ fn no_route_and_no_method_is_open_without_the_token_or_from_elsewhere() {
                 &server,
                 format!("{}\r\n{CLOSE}\r\n\r\n", lines.join("\r\n")).as_bytes(),
             );
-            // A head that echoes what came would give a page the token of its user.
+            // A response that echoes the request headers would reveal a user's token to a page.
             assert!(!answer.contains("secret"), "{answer}");
             statuses(&answer)
         };
@@ -191,7 +191,7 @@ fn no_route_and_no_method_is_open_without_the_token_or_from_elsewhere() {
             [404]
         );
     }
-    // The session is still there.
+    // The session still exists.
     let ping = post(
         &[&session, &format!("Content-Length: {}", PING.len()), CLOSE],
         PING,
@@ -200,16 +200,16 @@ fn no_route_and_no_method_is_open_without_the_token_or_from_elsewhere() {
 }
 
 #[test]
-fn refusals_tell_nothing_that_was_sent_and_nothing_of_the_server() {
+fn refusals_reveal_neither_the_request_nor_the_server() {
     let server = server();
     let mut thief = Client::new(server.url(), &[("authorization", "Bearer guessed-token")]);
     thief.header("mcp-session-id", "guessed-session");
     let mut answer = thief.post(&request(1, "ping", json!({})));
     assert_eq!(answer.status(), 401);
     let headers = format!("{:?}", answer.headers());
-    let told = json_of(&mut answer);
-    assert_eq!(told["id"], Value::Null);
-    for text in [headers, told.to_string()] {
+    let error = read_message(&mut answer);
+    assert_eq!(error["id"], Value::Null);
+    for text in [headers, error.to_string()] {
         assert!(
             !text.contains("guessed") && !text.contains("secret"),
             "{text}"
@@ -218,10 +218,10 @@ fn refusals_tell_nothing_that_was_sent_and_nothing_of_the_server() {
 }
 
 #[test]
-fn over_stdio_no_number_of_subscriptions_keeps_what_follows_from_being_read() {
+fn over_stdio_many_subscriptions_do_not_block_later_messages() {
     let mut server = Server::tiny(&[]);
     let wanted = json!({"notifications": {}});
-    // More than the requests that are handled at once.
+    // More than the number of requests that are handled concurrently.
     for id in 0..1500 {
         let id = format!("s{id}");
         server.send_line(&modern::request(id, "subscriptions/listen", wanted.clone()).to_string());
@@ -231,7 +231,7 @@ fn over_stdio_no_number_of_subscriptions_keeps_what_follows_from_being_read() {
     server.notify("notifications/cancelled", json!({"requestId": "s7"}));
     server.close_stdin();
     assert!(server.wait().success());
-    let ended = server.rest();
+    let ended = server.remaining_messages();
     let ended = ended.iter().filter(|message| message["id"].is_string());
     assert_eq!(ended.count(), 1499, "all but the cancelled one");
 }

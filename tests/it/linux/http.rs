@@ -1,4 +1,4 @@
-//! MCP over HTTP: sessions, streams, disconnects, the end.
+//! MCP over HTTP: sessions, streams, disconnects, shutdown.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Client, Events, HttpServer, json_of, message_of, read_head, request};
+use crate::support::http::{
+    Client, Events, HttpServer, parse_message, read_head, read_message, request,
+};
 use crate::support::schema::Conversation;
 use crate::support::{CAPITALS, signal_processes, workers_of};
 
@@ -18,7 +20,7 @@ fn france(client: &mut Client) -> String {
     client.chat(json!({"text": FRANCE, "temperature": 0}))
 }
 
-/// A request of `id` that ended without a result, and why.
+/// Asserts that request `id` was cancelled for this reason.
 fn assert_cancelled(answer: &Value, id: u64, reason: &str) {
     assert_eq!(answer["id"], id, "{answer}");
     let expected = json!({"code": -32800, "message": reason});
@@ -28,7 +30,7 @@ fn assert_cancelled(answer: &Value, id: u64, reason: &str) {
 #[test]
 fn the_documented_session_works_with_curl() {
     let server = HttpServer::tiny(&["--auth", "secret123"]);
-    // As documented, with the port and the id in their places.
+    // The documented commands, with their port and session id replaced.
     let script = r#"
         set -eu
         curl -s -D- -X POST http://127.0.0.1:8080/mcp \
@@ -74,9 +76,9 @@ fn the_documented_session_works_with_curl() {
     assert_eq!(lines[0], "HTTP/1.1 200 OK");
     let mut conversation = Conversation::default();
     for (id, method) in [(1, "initialize"), (2, "tools/list"), (3, "tools/call")] {
-        conversation.sends(&request(id, method, json!({})).to_string());
+        conversation.record_sent(&request(id, method, json!({})).to_string());
     }
-    let mut json = |line| message_of(line, &mut conversation);
+    let mut json = |line| parse_message(line, &mut conversation);
     let result = &json(initialized)["result"];
     assert_eq!(result["protocolVersion"], "2024-11-05");
     assert_eq!(
@@ -89,7 +91,7 @@ fn the_documented_session_works_with_curl() {
 }
 
 #[test]
-fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
+fn the_response_is_json_unless_the_client_accepts_a_stream_and_there_is_progress() {
     let server = HttpServer::tiny(&[]);
     let client = server.client();
     let call = |id: u64, text: &str, max_tokens: u64| {
@@ -104,26 +106,26 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
         client.header("accept", "application/json, text/event-stream");
         client
     };
-    // Long enough for news: for the first client they cannot be told, for the second they are.
-    let answer = json_of(&mut client.post(&call(1, "Sing forever.", 1500)));
+    // Long enough for progress notifications, which the first client cannot receive and the second one can.
+    let answer = read_message(&mut client.post(&call(1, "Sing forever.", 1500)));
     assert_eq!(answer["id"], 1);
-    let messages: Vec<Value> = both.sing_for(2500, 2).collect();
+    let messages: Vec<Value> = both.start_long_call(2500, 2).collect();
     assert_eq!(messages.last().unwrap()["id"], 2);
     assert!(
         messages[..messages.len() - 1]
             .iter()
-            .all(|news| news["method"] == "notifications/progress")
+            .all(|notification| notification["method"] == "notifications/progress")
     );
-    // Short: no news before the answer.
+    // Too short for a progress notification.
     let arguments = json!({"text": FRANCE, "temperature": 0});
     let silent = request(
         3,
         "tools/call",
         json!({"name": "chat", "arguments": arguments}),
     );
-    let answer = json_of(&mut both.post(&silent));
+    let answer = read_message(&mut both.post(&silent));
     assert_eq!(answer["result"]["content"][0]["text"], PARIS);
-    // A client that reads nothing else gets a stream in any case, for its first request too.
+    // A client that accepts only event streams always gets one, even for its first request.
     let mut stream_only = client;
     stream_only.header("accept", "text/event-stream");
     let mut response = stream_only.post(&request(4, "ping", json!({})));
@@ -140,7 +142,7 @@ fn the_answer_is_json_unless_the_client_lists_a_stream_and_there_are_news() {
 }
 
 #[test]
-fn fifty_clients_at_once_get_their_own_answers() {
+fn fifty_concurrent_clients_get_their_own_answers() {
     let server = HttpServer::tiny(&[]);
     thread::scope(|scope| {
         for n in 0..50 {
@@ -157,7 +159,7 @@ fn fifty_clients_at_once_get_their_own_answers() {
     });
 }
 
-/// A connection whose request is on its way, in a session of its own.
+/// Sends a request in a session of its own, and returns the connection without reading the response.
 fn post_and_leave(server: &HttpServer, message: &Value) -> TcpStream {
     let mut stream = server.connect();
     let body = message.to_string();
@@ -173,13 +175,13 @@ fn post_and_leave(server: &HttpServer, message: &Value) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_goes_away_frees_its_place() {
+fn a_disconnected_client_frees_its_sequence() {
     let server = HttpServer::tiny(&["--parallel", "1"]);
     let mut next = server.client();
-    // One that reads events.
-    drop(server.client().sing(1));
+    // A client that reads events.
+    drop(server.client().start_endless_call(1));
     assert_eq!(france(&mut next), PARIS);
-    // Thirty that wait for their JSON: were they not noticed, their songs would take minutes.
+    // Thirty clients that wait for JSON. If the server did not notice their disconnects, their songs would take minutes.
     let arguments =
         json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
     let song = request(
@@ -191,10 +193,10 @@ fn a_client_that_goes_away_frees_its_place() {
     let text = json!({"text": FRANCE, "temperature": 0});
     let call = json!({"name": "chat", "arguments": text, "_meta": {"progressToken": 1}});
     next.header("accept", "application/json, text/event-stream");
-    let mut events = Events::of(next.post(&request(9, "tools/call", call)));
-    // The first news may come before the model's process has looked at the call.
-    let queued = events.find(|news| {
-        let message = news["params"]["message"].as_str();
+    let mut events = Events::new(next.post(&request(9, "tools/call", call)));
+    // The first notification may come before the worker has seen the call.
+    let queued = events.find(|notification| {
+        let message = notification["params"]["message"].as_str();
         message.is_some_and(|message| message.starts_with("queued"))
     });
     assert!(queued.is_some());
@@ -204,10 +206,10 @@ fn a_client_that_goes_away_frees_its_place() {
 }
 
 #[test]
-fn the_end_of_a_session_ends_its_calls_and_its_stream_and_no_others() {
+fn ending_a_session_ends_only_its_own_calls_and_stream() {
     let server = HttpServer::tiny(&["--parallel", "2"]);
     let (mut first, second) = (server.client(), server.client());
-    let (sung_first, mut sung_second) = (first.sing(1), second.sing(1));
+    let (sung_first, mut sung_second) = (first.start_endless_call(1), second.start_endless_call(1));
     let mut stream = first.send("GET", None);
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     assert_eq!(first.send("DELETE", None).status(), 204);
@@ -216,9 +218,9 @@ fn the_end_of_a_session_ends_its_calls_and_its_stream_and_no_others() {
     assert_eq!(first.send("DELETE", None).status(), 404);
     let mut response = first.post(&request(2, "ping", json!({})));
     assert_eq!(response.status(), 404);
-    insta::assert_snapshot!(json_of(&mut response)["error"]["message"].as_str().unwrap(),
+    insta::assert_snapshot!(read_message(&mut response)["error"]["message"].as_str().unwrap(),
         @"unknown or ended session in `Mcp-Session-Id`; send `initialize` to open one");
-    // The other one goes on, until its client goes away.
+    // The call of the other session goes on until its client disconnects.
     assert_eq!(sung_second.next().unwrap()["params"]["progressToken"], 1);
     drop(sung_second);
     first = server.client();
@@ -226,13 +228,13 @@ fn the_end_of_a_session_ends_its_calls_and_its_stream_and_no_others() {
 }
 
 #[test]
-fn a_cancelled_request_ends_with_an_error_so_that_its_client_does_not_wait() {
+fn a_cancelled_request_gets_an_error_so_that_its_client_does_not_wait() {
     let server = HttpServer::tiny(&["--parallel", "1"]);
     let mut client = server.client();
-    let sung = client.sing(7);
+    let sung = client.start_endless_call(7);
     let cancel =
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
-    // Another session's request of the same id is another request.
+    // The same id in another session is a different request.
     assert_eq!(server.client().post(&cancel).status(), 202);
     assert_eq!(client.request("ping", json!({}))["result"], json!({}));
     let response = client.post(&cancel);
@@ -243,7 +245,7 @@ fn a_cancelled_request_ends_with_an_error_so_that_its_client_does_not_wait() {
 }
 
 #[test]
-fn slow_and_half_sent_requests_hold_up_nobody() {
+fn slow_and_incomplete_requests_do_not_block_others() {
     let server = HttpServer::tiny(&[]);
     let mut client = server.client();
     let head = format!(
@@ -262,13 +264,13 @@ fn slow_and_half_sent_requests_hold_up_nobody() {
     let half_body = half(&format!("{whole_head}{}", &body[..10]));
     let given_up = half(&format!("{whole_head}{}", &body[..10]));
     drop(given_up);
-    // Byte by byte is a request too.
+    // A request that arrives byte by byte is served.
     for byte in body.as_bytes() {
         slow.write_all(&[*byte]).unwrap();
     }
     assert!(read_head(&mut slow).starts_with("HTTP/1.1 200 OK"));
     assert_eq!(france(&mut client), PARIS);
-    // After half a minute the server has waited long enough.
+    // After half a minute the server stops waiting.
     let rest = |mut stream: TcpStream| {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -280,21 +282,21 @@ fn slow_and_half_sent_requests_hold_up_nobody() {
 }
 
 #[test]
-fn at_its_end_the_server_lets_running_calls_end_and_takes_no_more() {
+fn a_graceful_shutdown_finishes_running_calls_and_accepts_no_new_ones() {
     let mut server = HttpServer::tiny(&["--drain_time", "170"]);
     let client = server.client();
     // Long enough to outlast the listener, short enough for a slow machine.
-    let songs: Vec<_> = (1..=4).map(|id| client.sing_for(1500, id)).collect();
+    let songs: Vec<_> = (1..=4).map(|id| client.start_long_call(1500, id)).collect();
     let mut stream = client.send("GET", None);
-    // Half a head asks for nothing, so nothing waits for it.
+    // Half a head is not a request, so the shutdown does not wait for it.
     let mut half = server.connect();
     half.write_all(b"POST /mcp HTTP/1.1\r\n").unwrap();
     let workers = workers_of(server.child.id());
     signal_processes(&[&workers[..], &[server.child.id()]].concat(), "TERM");
-    // As a terminal's Ctrl-C does.
+    // Like Ctrl-C in a terminal, which signals all processes.
     signal_processes(&workers, "INT");
     assert_eq!(stream.body_mut().read_to_string().unwrap(), "");
-    // The listener goes a moment after the signal; the songs go on.
+    // The listener closes shortly after the signal; the songs go on.
     server.wait_until_refused();
     for (song, id) in songs.into_iter().zip(1..) {
         let answer = song.last().unwrap();
@@ -302,19 +304,19 @@ fn at_its_end_the_server_lets_running_calls_end_and_takes_no_more() {
         let text = answer["result"]["content"][0]["text"].as_str().unwrap();
         assert!(text.starts_with("la la"), "{answer}");
     }
-    let log = server.log();
+    let log = server.end();
     assert!(!log.contains("still run"), "{log}");
     assert!(server.wait().success());
 }
 
 #[test]
-fn what_runs_longer_than_the_end_may_take_is_cancelled() {
+fn calls_that_outlast_the_drain_time_are_cancelled() {
     for (flags, signals) in [(&["--drain_time", "0.1"][..], 1), (&[], 2)] {
         let mut server = HttpServer::tiny(flags);
-        let song = server.client().sing(1);
+        let song = server.client().start_endless_call(1);
         for _ in 0..signals {
             server.signal("TERM");
-            // The second is one of its own only after the first has been seen.
+            // The second signal counts only once the first one has been handled.
             server.wait_for_log("ending by a signal");
         }
         assert_cancelled(&song.last().unwrap(), 1, "the server is shutting down");
@@ -323,10 +325,10 @@ fn what_runs_longer_than_the_end_may_take_is_cancelled() {
 }
 
 #[test]
-fn a_dead_worker_is_an_error_of_its_calls_and_the_session_goes_on() {
+fn a_dead_worker_fails_its_calls_and_the_session_is_ahead() {
     let server = HttpServer::tiny(&[]);
     let mut client = server.client();
-    let song = client.sing(1);
+    let song = client.start_endless_call(1);
     signal_processes(&workers_of(server.child.id()), "KILL");
     let answer = song.last().unwrap();
     assert_eq!(answer["result"]["isError"], true, "{answer}");

@@ -1,4 +1,4 @@
-//! Processes, signals, ends.
+//! Startup, signals and shutdown of the server and its workers.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -20,7 +20,7 @@ fn singing(server: &mut Server) -> u64 {
 }
 
 #[test]
-fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
+fn a_dead_worker_fails_its_calls_and_the_next_call_works() {
     let mut server = Server::tiny(&["--parallel", "1"]);
     let worker = server.worker_pid();
     let running = singing(&mut server);
@@ -33,7 +33,7 @@ fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
         result.text,
         "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process"
     );
-    // The one that had not begun is sent to the next worker.
+    // A call that has not started is sent to the next worker.
     assert_eq!(
         server.result(waiting).text,
         "The capital of France is Paris."
@@ -42,7 +42,7 @@ fn a_worker_that_dies_ends_its_calls_with_an_error_and_the_next_call_works() {
 }
 
 #[test]
-fn an_abort_in_the_worker_is_told_by_its_signal() {
+fn an_abort_in_the_worker_is_reported_with_its_signal() {
     let mut server = Server::tiny(&[]);
     let worker = server.worker_pid();
     let running = singing(&mut server);
@@ -74,7 +74,7 @@ fn a_worker_that_is_loading_ends_when_its_server_is_killed() {
 }
 
 #[test]
-fn a_termination_ends_running_calls_at_once_and_the_exit_is_clean() {
+fn sigterm_cancels_running_calls_at_once_and_the_exit_is_clean() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::tiny(&[]);
         let worker = server.worker_pid();
@@ -86,7 +86,7 @@ fn a_termination_ends_running_calls_at_once_and_the_exit_is_clean() {
 }
 
 #[test]
-fn at_the_end_of_stdin_what_was_read_is_answered() {
+fn requests_read_before_the_end_of_stdin_are_answered() {
     let mut server = Server::tiny(&[]);
     let calls: Vec<u64> = (0..8)
         .map(|_| server.call(json!({"text": "What is the capital of France?", "temperature": 0})))
@@ -99,7 +99,7 @@ fn at_the_end_of_stdin_what_was_read_is_answered() {
 }
 
 #[test]
-fn when_nobody_reads_the_answers_the_server_ends() {
+fn the_server_ends_when_stdout_is_closed() {
     for keeps_stdin in [true, false] {
         let mut command = program();
         command
@@ -123,8 +123,8 @@ fn when_nobody_reads_the_answers_the_server_ends() {
 }
 
 #[test]
-fn the_handshake_does_not_wait_for_the_model_and_an_early_call_does_with_progress() {
-    // A context that takes a while to be made.
+fn the_handshake_does_not_wait_for_the_model_but_early_calls_do_with_progress() {
+    // A large context takes a while to allocate.
     let mut server = Server::start(&smollm2(), &["--n_ctx", "8192", "--parallel", "16"]);
     let call = server.call(json!({"text": "Name the capital of France.", "temperature": 0}));
     let worker = wait_for_worker_of(server.child.id());
@@ -140,8 +140,8 @@ fn the_handshake_does_not_wait_for_the_model_and_an_early_call_does_with_progres
 }
 
 #[test]
-fn a_model_that_only_llama_cpp_refuses_leaves_the_server_up_and_each_call_says_so() {
-    let model = crate::support::tiny_with("unknown.gguf", "llama", "lxama");
+fn a_model_that_llama_cpp_refuses_fails_each_call_but_not_the_server() {
+    let model = crate::support::tiny_with_replaced("unknown.gguf", "llama", "lxama");
     let mut server = Server::start(&model.0, &[]);
     for _ in 0..2 {
         let text = server.refusal(json!({"text": "Hi"}));
@@ -150,14 +150,14 @@ fn a_model_that_only_llama_cpp_refuses_leaves_the_server_up_and_each_call_says_s
 }
 
 #[test]
-fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+fn a_client_that_reads_nothing_does_not_delay_the_shutdown() {
     for closes_stdin in [true, false] {
         let mut command = program();
         command
             .arg(tiny())
             .args(["--n_threads", "1"])
             .env("RUST_LOG", "trace");
-        // Neither answers nor log are read.
+        // The test reads neither responses nor the log.
         let mut child = spawn_piped(&mut command);
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, r#"{{"jsonrpc":"2.0","id":"first","method":"ping"}}"#).unwrap();
@@ -184,7 +184,7 @@ fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn calls_that_a_stopped_worker_had_not_begun_are_sent_to_the_next() {
+fn calls_that_a_stalled_worker_has_not_started_are_sent_to_the_next_one() {
     let mut server = Server::tiny(&[]);
     let worker = server.worker_pid();
     signal_process(worker, "STOP");

@@ -1,5 +1,5 @@
-//! Two hundred connections at once: honest clients between those that are slow, stop in the middle, or go away. Each honest call
-//! is answered, and afterwards all is as it was. `scripts/load` runs it for longer.
+//! Two hundred concurrent connections: well-behaved clients next to clients that are slow, stall, or disconnect. Each call of a
+//! well-behaved client is answered, and nothing is left behind. `scripts/load` runs this for longer.
 
 mod heavy;
 
@@ -16,13 +16,13 @@ use crate::support::http::{Client, Events, HttpServer, request};
 use crate::support::modern;
 use crate::support::{CAPITALS, LIMIT, memory_of, program, signal_process, tiny, workers_of};
 
-/// Seconds of load, where the environment does not say.
+/// Seconds of load, unless the environment sets them.
 const SECONDS: u64 = 6;
 
-/// Connections of each kind.
+/// Connections of each kind of client.
 const EACH: usize = 50;
 
-/// What the server allows of messages, sessions and queued calls: all of the load, and no more.
+/// Limits of messages, sessions and queued calls: exactly enough for the load.
 const ALLOWED: usize = 4 * EACH;
 
 const PARALLEL: usize = 4;
@@ -40,21 +40,21 @@ fn server() -> HttpServer {
         ("max_calls", allowed.as_str()),
         ("max_sessions", &allowed),
         ("max_queue", &allowed),
-        // Stalled clients are to meet their end, not only wait for it.
+        // Short, so that stalled clients run into the timeout.
         ("header_time", "5s"),
         ("body_time", "5s"),
     ] {
         command.args(["--set", &format!("server.{key}={value}")]);
     }
-    HttpServer::of(command)
+    HttpServer::spawn(command)
 }
 
-/// Until when the load lasts.
+/// The time at which the load ends.
 #[derive(Clone, Copy)]
-struct Until(Instant);
+struct Deadline(Instant);
 
-impl Until {
-    fn goes_on(self) -> bool {
+impl Deadline {
+    fn is_ahead(self) -> bool {
         Instant::now() < self.0
     }
 }
@@ -69,11 +69,16 @@ fn call(id: u64, country: &str) -> Value {
     )
 }
 
-/// Calls over and over, in a session of its own; gives how long each took.
-fn honest(server: &HttpServer, number: usize, until: Until, served: &AtomicUsize) -> Vec<Duration> {
+/// Calls repeatedly in a session of its own, and returns the latency of each call.
+fn honest(
+    server: &HttpServer,
+    number: usize,
+    deadline: Deadline,
+    served: &AtomicUsize,
+) -> Vec<Duration> {
     let mut client = server.client();
     let mut times = Vec::new();
-    while times.is_empty() || until.goes_on() {
+    while times.is_empty() || deadline.is_ahead() {
         let (country, capital) = CAPITALS[(number + times.len()) % CAPITALS.len()];
         let text = format!("What is the capital of {country}?");
         let started = Instant::now();
@@ -98,11 +103,11 @@ fn head_of(body: &str, session: Option<&str>) -> String {
     )
 }
 
-/// Sends a byte every 100 ms, the head or, behind it, the body.
-fn slow(server: &HttpServer, number: usize, until: Until) {
+/// Sends one byte every 100 ms, of the head or, after a whole head, of the body.
+fn slow(server: &HttpServer, number: usize, deadline: Deadline) {
     let body = modern::request(1, "tools/list", json!({})).to_string();
     let head = head_of(&body, None);
-    while until.goes_on() {
+    while deadline.is_ahead() {
         let mut stream = server.connect();
         let rest = if number.is_multiple_of(2) {
             format!("{head}{body}")
@@ -111,8 +116,8 @@ fn slow(server: &HttpServer, number: usize, until: Until) {
             body.clone()
         };
         for byte in rest.bytes() {
-            // The server gives up before.
-            if !until.goes_on() || stream.write_all(&[byte]).is_err() {
+            // The server gives up first.
+            if !deadline.is_ahead() || stream.write_all(&[byte]).is_err() {
                 break;
             }
             thread::sleep(Duration::from_millis(100));
@@ -120,11 +125,11 @@ fn slow(server: &HttpServer, number: usize, until: Until) {
     }
 }
 
-/// Sends half a head or half a body, and waits for what the server does about it.
-fn stalled(server: &HttpServer, number: usize, until: Until) {
+/// Sends half a head or half a body, and waits for the server's timeout.
+fn stalled(server: &HttpServer, number: usize, deadline: Deadline) {
     let body = call(1, "Peru").to_string();
     let head = head_of(&body, None);
-    while until.goes_on() {
+    while deadline.is_ahead() {
         let mut stream = server.connect();
         let connected = Instant::now();
         let half = if number.is_multiple_of(2) {
@@ -134,7 +139,7 @@ fn stalled(server: &HttpServer, number: usize, until: Until) {
         };
         let sent = stream.write_all(half.as_bytes());
         if connected.elapsed() > Duration::from_secs(2) {
-            // On a busy machine the server's time limit may have passed before.
+            // On a busy machine the timeout may already have passed.
             continue;
         }
         sent.unwrap();
@@ -149,20 +154,20 @@ fn stalled(server: &HttpServer, number: usize, until: Until) {
     }
 }
 
-/// Begins a song and goes away in the middle of it.
-fn closing(server: &HttpServer, number: usize, until: Until) {
+/// Starts a song and disconnects in the middle of it.
+fn closing(server: &HttpServer, number: usize, deadline: Deadline) {
     let client = server.client();
     let arguments =
         json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000});
     let song = json!({"name": "chat", "arguments": arguments});
     let body = request(1, "tools/call", song).to_string();
-    while until.goes_on() {
+    while deadline.is_ahead() {
         let mut stream: TcpStream = server.connect();
         let head = head_of(&body, Some(client.session()));
         stream
             .write_all(format!("{head}{body}").as_bytes())
             .unwrap();
-        // Before it has begun, or while it is sung.
+        // Before the song has started, or in the middle of it.
         thread::sleep(Duration::from_millis(50 * (1 + number as u64 % 10)));
     }
     assert_eq!(client.send("DELETE", None).status(), 204);
@@ -174,22 +179,25 @@ fn descriptors(process: u32) -> usize {
         .count()
 }
 
-/// Bytes of the server and its worker.
+/// Returns the memory of the server and its worker, in bytes.
 fn memory(server: &HttpServer) -> [u64; 2] {
     let id = server.child.id();
     let [worker] = workers_of(id)[..] else {
-        panic!("it has one worker")
+        panic!("the server has not exactly one worker")
     };
     [id, worker].map(|process| memory_of(process, "VmRSS"))
 }
 
-/// Takes every place, session and sequence there is: were one lost, one would be missing.
-fn assert_nothing_is_lost(server: &HttpServer) {
+/// Uses every permit, session and sequence, so that a leak of one would show.
+fn assert_nothing_leaked(server: &HttpServer) {
     let clients: Vec<Client> = (0..ALLOWED).map(|_| server.client()).collect();
     let (singing, asking) = clients.split_at(PARALLEL);
-    // Each sings when it is given back, so all sequences are taken at once.
-    let songs: Vec<Events> = singing.iter().map(|client| client.sing(1)).collect();
-    // They go on for as long as it takes the others to come.
+    // Each song starts only when it generates text, so all sequences are in use.
+    let songs: Vec<Events> = singing
+        .iter()
+        .map(|client| client.start_endless_call(1))
+        .collect();
+    // The songs last until all other calls have queued.
     let worker = workers_of(server.child.id())[0];
     signal_process(worker, "STOP");
     thread::scope(|scope| {
@@ -198,10 +206,10 @@ fn assert_nothing_is_lost(server: &HttpServer) {
             .map(|client| {
                 let mut client = client.clone();
                 client.header("accept", "application/json, text/event-stream");
-                scope.spawn(move || Events::of(client.post(&with_progress(&call(1, "Peru")))))
+                scope.spawn(move || Events::new(client.post(&with_progress(&call(1, "Peru")))))
             })
             .collect();
-        // Each has a place in the queue, of which the first event tells, while the songs are still sung.
+        // The first event of each call states its position in the queue, while the songs are still running.
         let mut waiting: Vec<Events> = calls.into_iter().map(|call| call.join().unwrap()).collect();
         let refused = asking[0].post(&request(2, "ping", json!({})));
         assert_eq!(
@@ -231,8 +239,8 @@ fn with_progress(call: &Value) -> Value {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are for people")]
-fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_of_them() {
+#[expect(clippy::print_stdout, reason = "prints measurements for people")]
+fn every_honest_call_is_answered_among_misbehaving_clients_and_nothing_leaks() {
     let seconds = std::env::var("LOAD_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
     let server = server();
     {
@@ -243,7 +251,7 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
     let process = server.child.id();
     let before = settled_descriptors(process, 0);
     let started = Instant::now();
-    let until = Until(started + Duration::from_secs(seconds));
+    let deadline = Deadline(started + Duration::from_secs(seconds));
     let times = Mutex::new(Vec::new());
     let served = AtomicUsize::new(0);
     let (times, server, served) = (&times, &server, &served);
@@ -251,14 +259,14 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
     thread::scope(|scope| {
         for number in 0..EACH {
             scope.spawn(move || {
-                let taken = honest(server, number, until, served);
+                let taken = honest(server, number, deadline, served);
                 times.lock().unwrap().extend(taken);
             });
-            scope.spawn(move || slow(server, number, until));
-            scope.spawn(move || stalled(server, number, until));
-            scope.spawn(move || closing(server, number, until));
+            scope.spawn(move || slow(server, number, deadline));
+            scope.spawn(move || stalled(server, number, deadline));
+            scope.spawn(move || closing(server, number, deadline));
         }
-        // All connections have been there by then, several times.
+        // By then, every client has connected several times.
         thread::sleep(Duration::from_secs(seconds) / 2);
         while served.load(Ordering::Relaxed) < EACH && started.elapsed() < LIMIT {
             thread::sleep(Duration::from_millis(10));
@@ -267,7 +275,7 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
     });
     let late = memory(server);
     let elapsed = started.elapsed();
-    assert_nothing_is_lost(server);
+    assert_nothing_leaked(server);
     let after = settled_descriptors(process, before);
     assert!(after <= before, "{before} open files, then {after}");
     let mut times = std::mem::take(&mut *times.lock().unwrap());
@@ -288,7 +296,7 @@ fn every_honest_call_is_answered_among_clients_that_are_not_and_nothing_is_left_
     }
 }
 
-/// The open files of `process`, as soon as they are no more than `wanted`, or do not become fewer.
+/// Returns the number of open files of `process` once it is at most `wanted` or stops falling.
 fn settled_descriptors(process: u32, wanted: usize) -> usize {
     let started = Instant::now();
     let limit = if wanted == 0 {

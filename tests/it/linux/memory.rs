@@ -1,4 +1,4 @@
-//! Memory limits of cgroups, page cache, and weights that models share.
+//! Memory limits of cgroups, the page cache, and shared weights.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::cgroup::Cgroup;
 use crate::support::config::{Folder, text};
 use crate::support::{Server, TempFile, gemma, program, smollm2, tiny, workers_of};
 
-/// A file with the models `a` and `b`, loaded from `path`, and `more` in each table.
+/// Returns a configuration with the models `a` and `b`, both loaded from `path`, and with `more` in each table.
 fn two_models(name: &str, head: &str, path: &Path, more: &str) -> TempFile {
     let mut file = format!("[registry]\nidle_ttl = \"never\"\n{head}\n");
     for model in ["a", "b"] {
@@ -46,12 +46,12 @@ fn ask(server: &mut Server, model: &str) {
 }
 
 #[test]
-fn models_that_fit_stay_loaded_while_the_page_cache_fills_their_container() {
+fn models_that_fit_stay_loaded_although_the_page_cache_fills_their_cgroup() {
     let Some(group) = Cgroup::limited("cache", 200) else {
         return;
     };
     let file = two_models("cache", "", &tiny(), "");
-    // A page belongs to the cgroup that first uses it.
+    // A page is charged to the cgroup that uses it first.
     let large = TempFile::new("large", b"");
     let mut server = serve(&file, Some(&group));
     ask(&mut server, "a");
@@ -63,7 +63,7 @@ fn models_that_fit_stay_loaded_while_the_page_cache_fills_their_container() {
     write.arg(format!("of={}", large.0.display()));
     group.run(&write).output().unwrap();
     if group.page_cache() < 80 << 20 {
-        // The file is in memory, and not in the page cache.
+        // The file is in memory, but not charged to the page cache of this cgroup.
         return;
     }
     for model in ["a", "b", "a", "b"] {
@@ -73,7 +73,7 @@ fn models_that_fit_stay_loaded_while_the_page_cache_fills_their_container() {
 }
 
 #[test]
-fn a_limit_of_the_servers_cgroup_or_of_its_parent_bounds_the_budget() {
+fn limits_of_the_servers_cgroup_and_its_parent_bound_the_memory_budget() {
     let Some(group) = Cgroup::limited("limit", 300) else {
         return;
     };
@@ -81,14 +81,14 @@ fn a_limit_of_the_servers_cgroup_or_of_its_parent_bounds_the_budget() {
     let mut command = program();
     command.args(["config", "check", "--model"]).arg(tiny());
     for group in [&group, &child] {
-        let told = printed(group.run(&command));
-        assert!(told.contains("Memory for models: 270.0 MiB"), "{told}");
+        let stdout = printed(group.run(&command));
+        assert!(stdout.contains("Memory for models: 270.0 MiB"), "{stdout}");
     }
     let mut doctor = program();
     doctor.args(["doctor", "--model"]).arg(tiny());
-    let told = printed(child.run(&doctor));
+    let stdout = printed(child.run(&doctor));
     let limit = "the cgroup limit of the container or service is 300.0 MiB";
-    assert!(told.contains(limit), "{told}");
+    assert!(stdout.contains(limit), "{stdout}");
 }
 
 fn as_json(file: &TempFile) -> Value {
@@ -99,7 +99,7 @@ fn as_json(file: &TempFile) -> Value {
 }
 
 #[test]
-fn models_of_one_file_take_its_weights_once_and_stay_loaded_together() {
+fn models_of_one_file_share_its_weights_and_stay_loaded_together() {
     let small = "n_ctx = 256\nparallel = 1";
     let found = as_json(&two_models("shared", "", &smollm2(), small));
     let bytes = |value: &Value| value.as_u64().unwrap();
@@ -111,7 +111,7 @@ fn models_of_one_file_take_its_weights_once_and_stay_loaded_together() {
         together < 2 * alone - weights * 9 / 10,
         "{together} of {alone}"
     );
-    // This budget is too small for two copies.
+    // This budget is too small for two copies of the weights.
     let budget = format!("memory_budget = {}", together + (8 << 20));
     let file = two_models("shared-tight", &budget, &smollm2(), small);
     let mut server = serve(&file, None);
@@ -131,7 +131,7 @@ fn models_of_one_file_take_its_weights_once_and_stay_loaded_together() {
 }
 
 #[test]
-fn a_hint_names_only_what_can_help() {
+fn hints_name_only_settings_that_help() {
     let folder = Folder::new("hints", "");
     let wrong = |budget: &str, n_ctx: &str| {
         let model = gemma();
@@ -144,33 +144,33 @@ fn a_hint_names_only_what_can_help() {
         assert_eq!(output.status.code(), Some(2));
         text(output.stderr)
     };
-    let told = wrong("200MiB", "4096");
+    let error = wrong("200MiB", "4096");
     assert!(
-        told.contains("choose a smaller model or quantization, or raise `memory_budget`"),
-        "{told}"
+        error.contains("choose a smaller model or quantization, or raise `memory_budget`"),
+        "{error}"
     );
-    assert!(!told.contains("n_ctx`"), "{told}");
+    assert!(!error.contains("n_ctx`"), "{error}");
 }
 
 #[test]
 fn the_hint_for_a_prompt_beyond_the_trained_context_does_not_advise_a_larger_n_ctx() {
     let words = "word ".repeat(6000);
     let mut server = Server::tiny(&["--n_ctx", "65536"]);
-    let told = server.refusal(json!({"text": words}));
+    let error = server.refusal(json!({"text": words}));
     assert!(
-        told.ends_with("shorten the text, or choose a model with a longer context (this one was trained for 4096 tokens)"),
-        "{told}"
+        error.ends_with("shorten the text, or choose a model with a longer context (this one was trained for 4096 tokens)"),
+        "{error}"
     );
     let mut server = Server::tiny(&["--n_ctx", "512"]);
-    let told = server.refusal(json!({"text": words}));
+    let error = server.refusal(json!({"text": words}));
     assert!(
-        told.ends_with("shorten the text, or give the model a larger `n_ctx` (at most 4096)"),
-        "{told}"
+        error.ends_with("shorten the text, or give the model a larger `n_ctx` (at most 4096)"),
+        "{error}"
     );
     let folder = Folder::new("capped", "[models.a]\npath = 'crab.gguf'\nn_ctx = 65536\n");
-    let told = text(folder.run(&["config", "check"], &[]).stdout);
+    let stdout = text(folder.run(&["config", "check"], &[]).stdout);
     assert!(
-        told.contains("warning[context_capped]: `models.a.n_ctx`: is 65536, but the model was trained for 4096 tokens: the context is 4096"),
-        "{told}"
+        stdout.contains("warning[context_capped]: `models.a.n_ctx`: is 65536, but the model was trained for 4096 tokens: the context is 4096"),
+        "{stdout}"
     );
 }

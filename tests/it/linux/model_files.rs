@@ -12,7 +12,7 @@ use crate::support::{LIMIT, Server, signal_process, smollm2, tiny, wait_for_end_
 const PERU: &str = "What is the capital of Peru?";
 const LIMA: &str = "The capital of Peru is Lima.";
 
-/// A model that works and one in a file that tests change; a tool of each.
+/// Returns a configuration of a model that works and a model whose file the tests change, with a tool for each.
 fn two_models(more: &str) -> String {
     format!(
         "
@@ -97,7 +97,7 @@ fn a_missing_or_incomplete_file_does_not_affect_other_models_and_works_once_it_i
         let error = ask(&mut server, "late").unwrap_err();
         assert!(error.contains(expected), "{state}: {error}");
     }
-    // Within one tick of the file system's clock, a write of the same length would be no change.
+    // Within one tick of the file system's clock, a rewrite of the same length would go unnoticed.
     let new = folder.0.join("new");
     fs::write(&new, &whole).unwrap();
     fs::rename(new, &path).unwrap();
@@ -106,7 +106,7 @@ fn a_missing_or_incomplete_file_does_not_affect_other_models_and_works_once_it_i
 }
 
 #[test]
-fn a_whole_file_with_the_name_of_a_part_needs_no_other_part() {
+fn a_complete_file_named_like_a_part_requires_no_other_parts() {
     let name = "late-00001-of-00002.gguf";
     let file = two_models("").replace("late.gguf", name);
     let folder = Folder::new("part", &file);
@@ -121,7 +121,7 @@ fn a_folder_and_an_unreadable_file_are_reported_and_work_once_replaced() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("unreadable", &two_models(""));
     let path = folder.0.join("late.gguf");
-    // Docker makes a folder if a mounted file is missing.
+    // Docker creates a folder if a mounted file is missing.
     fs::create_dir(&path).unwrap();
     let mut server = serve(&folder);
     let error = ask(&mut server, "late").unwrap_err();
@@ -158,7 +158,7 @@ fn edits_apply_while_the_file_of_a_model_is_missing() {
 }
 
 #[test]
-fn a_missing_file_is_an_error_in_the_check_and_for_the_model_flag() {
+fn a_missing_file_is_an_error_in_config_check_and_for_the_model_flag() {
     let folder = Folder::new("checked", &two_models(""));
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -173,15 +173,15 @@ fn a_missing_file_is_an_error_in_the_check_and_for_the_model_flag() {
     "#);
     let output = folder.run(&["--model", "late.gguf"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     assert!(
-        told.contains("the model file `late.gguf` does not exist"),
-        "{told}"
+        stderr.contains("the model file `late.gguf` does not exist"),
+        "{stderr}"
     );
 }
 
 #[test]
-fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_old_process() {
+fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_finish_in_the_old_process() {
     let folder = Folder::new(
         "replaced",
         &two_models("").replace(
@@ -195,7 +195,7 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     let song = server.call_tool("late", json!({"text": "Sing forever.", "max_tokens": 4000}));
     server.wait_for_progress(song, |message| message.starts_with("la la"));
     let former = workers_of(server.child.id())[0];
-    // The song goes on for as long as it takes to look.
+    // A stopped worker keeps the song running in the meantime.
     signal_process(former, "STOP");
     let new = folder.0.join("new");
     fs::copy(smollm2(), &new).unwrap();
@@ -211,7 +211,7 @@ fn a_replaced_file_is_served_after_the_next_reload_and_running_calls_end_in_the_
     signal_process(former, "CONT");
     server.cancel(song);
     wait_for_end_of(former);
-    // Nothing has changed since, so the process stays.
+    // Nothing has changed since then, so the process stays.
     let worker = workers_of(server.child.id());
     server.signal("HUP");
     server.wait_for_log("nothing changes");
@@ -234,7 +234,7 @@ fn a_loaded_model_whose_file_is_gone_answers_through_reloads_until_the_file_can_
     server.wait_for_log("late.gguf` does not exist");
     assert_eq!(ask(&mut server), LIMA);
     assert_eq!(workers_of(server.child.id()), loaded);
-    // Half of a copy.
+    // The beginning of a copy.
     fs::write(&path, &fs::read(tiny()).unwrap()[..90_000]).unwrap();
     server.signal("HUP");
     server.wait_for_log("is truncated");
@@ -252,11 +252,11 @@ fn the_status_shows_that_a_model_can_never_have_its_memory() {
     let folder = Folder::new("never-fits-status", &config);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
     let url = format!("http://{}", server.address);
-    let told = folder.run(&["status", "--url", &url, "--format", "json"], &[]);
-    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
-    assert_eq!(told["models"][1]["name"], "works");
-    assert_eq!(told["models"][1]["state"], "failed");
-    let error = told["models"][1]["error"].as_str().unwrap();
+    let report = folder.run(&["status", "--url", &url, "--format", "json"], &[]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["models"][1]["name"], "works");
+    assert_eq!(report["models"][1]["state"], "failed");
+    let error = report["models"][1]["error"].as_str().unwrap();
     assert!(
         error.contains("all models together may take 16.0 MiB"),
         "{error}"
@@ -272,12 +272,12 @@ fn the_status_shows_the_fault_of_a_file_before_any_call_until_it_is_fixed() {
     let wait_for_fault = |expected: bool| {
         let started = Instant::now();
         loop {
-            let told = text(folder.run(&["status", "--url", &url], &[]).stdout);
-            let has_fault = told.contains("late: the model file") && told.contains("failed");
+            let stdout = text(folder.run(&["status", "--url", &url], &[]).stdout);
+            let has_fault = stdout.contains("late: the model file") && stdout.contains("failed");
             if has_fault == expected {
                 return;
             }
-            assert!(started.elapsed() < LIMIT, "{told}");
+            assert!(started.elapsed() < LIMIT, "{stdout}");
         }
     };
     wait_for_fault(true);

@@ -1,5 +1,5 @@
-//! A hundred thousand messages of both eras, most of them broken, against one server: each request is answered once, nothing
-//! ends, and nothing grows.
+//! A hundred thousand messages of both eras, most of them broken, sent to one server: each request is answered once, nothing crashes, and
+//! memory does not grow.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -20,19 +20,19 @@ mod mutation;
 
 use mutation::Mutation;
 
-/// The same messages in every run.
+/// Fixed, so that every run sends the same messages.
 const SEED: &str = "a hundred thousand messages";
 
-/// What is waited for, by what stands in the message alone.
+/// The expected reaction to a message.
 #[derive(Debug, PartialEq)]
 enum Expected {
-    /// Nothing: it is a notification, a response, or an empty line.
+    /// No response: the message is a notification, a response, or an empty line.
     Silence,
-    /// An answer with this id, or `null` where it cannot be read.
+    /// A response with this id, or with `null` if the id cannot be read.
     Answer(String),
 }
 
-/// What JSON-RPC says of `line`.
+/// Returns the reaction to `line` that JSON-RPC requires.
 fn expected(line: &[u8]) -> Expected {
     if line.trim_ascii().is_empty() {
         return Expected::Silence;
@@ -41,7 +41,7 @@ fn expected(line: &[u8]) -> Expected {
     let message = match serde_json::from_slice(line) {
         Ok(Value::Object(message)) => message,
         Ok(_) => return null(),
-        // What is found in a broken message has tests of its own; here each is to be answered once.
+        // Other tests check the errors of broken messages; this one checks that each is answered once.
         Err(_) => {
             let answer = |id: Option<RequestId>| Expected::Answer(json!(id).to_string());
             return match Message::parse(line) {
@@ -63,9 +63,9 @@ fn expected(line: &[u8]) -> Expected {
     }
 }
 
-/// The id that `line` cancels.
+/// Returns the id that `line` cancels.
 fn cancelled(line: &[u8]) -> Option<String> {
-    // Half a character in the id is read by the server, not by `serde_json`.
+    // The server accepts an unpaired surrogate in the id, but `serde_json` does not.
     let Ok(Message::Notification(cancel)) = Message::parse(line) else {
         return None;
     };
@@ -74,12 +74,12 @@ fn cancelled(line: &[u8]) -> Option<String> {
     Some(json!(id).to_string())
 }
 
-/// How often each id was answered. Clones share it.
+/// Counts the responses to each id. Clones share the counts.
 #[derive(Debug, Clone, Default)]
 struct Answers(Arc<(Mutex<HashMap<String, usize>>, Condvar)>);
 
 impl Answers {
-    /// Counts what comes until stdout ends; the whole lines are given to the test by the ids that it `keeps`.
+    /// Counts responses until stdout ends. The thread returns the responses with the ids of calls that the test inspects.
     fn follow(stdout: ChildStdout) -> (Self, JoinHandle<HashMap<String, Value>>) {
         let answers = Self::default();
         let counted = answers.clone();
@@ -118,7 +118,7 @@ impl Answers {
     }
 }
 
-/// The server, what it was sent, and what must come of it.
+/// A server, the requests sent to it, and the responses expected from it.
 struct Conversation {
     child: Child,
     stdin: ChildStdin,
@@ -138,7 +138,7 @@ impl Conversation {
         self.stdin.write_all(b"\n").unwrap();
     }
 
-    /// Waits until the answers are almost as far as the messages.
+    /// Waits until the server has almost caught up with the messages.
     fn catch_up(&mut self) {
         self.turns += 1;
         let id = format!("turn {}", self.turns);
@@ -147,7 +147,7 @@ impl Conversation {
         self.answers.wait_for(&json!(id).to_string());
     }
 
-    /// Calls the model, waits for the answer, and gives the memory that server and worker take then.
+    /// Calls the model, waits for the answer, and returns the memory of server and worker.
     fn call(&mut self, id: &str) -> [u64; 2] {
         let arguments = json!({"text": "What is the capital of Peru?", "temperature": 0});
         let call = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "chat", "arguments": arguments}});
@@ -156,15 +156,15 @@ impl Conversation {
         self.answers.wait_for(&json!(id).to_string());
         let server = self.child.id();
         let [worker] = workers_of(server)[..] else {
-            panic!("it has one worker")
+            panic!("the server has not exactly one worker")
         };
         [server, worker].map(|process| memory_of(process, "VmRSS"))
     }
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what was measured is for people")]
-fn a_hundred_thousand_broken_messages_are_each_answered_once_and_leave_nothing_behind() {
+#[expect(clippy::print_stdout, reason = "prints measurements for people")]
+fn a_hundred_thousand_broken_messages_are_each_answered_once_and_leak_nothing() {
     let mut command = program();
     command
         .arg("--model")
@@ -182,11 +182,11 @@ fn a_hundred_thousand_broken_messages_are_each_answered_once_and_leave_nothing_b
         turns: 0,
     };
     let started = Instant::now();
-    let mut messages = Mutation::of(SEED);
+    let mut messages = Mutation::new(SEED);
     let mut send = |talk: &mut Conversation, count: usize| {
         for number in 0..count {
             talk.send(&messages.line());
-            // Not more ahead than this, so that what waits is as much in the beginning as at the end.
+            // Limits how far the messages run ahead, so that the same number of them is queued at both measurements.
             if number % 500 == 0 {
                 talk.catch_up();
             }
@@ -221,7 +221,7 @@ fn a_hundred_thousand_broken_messages_are_each_answered_once_and_leave_nothing_b
     }
     assert!(requests > 70_000, "{requests} messages are requests");
     assert!(talk.cancelled.len() > 100 && counts["null"] > 10_000);
-    // Memory is not given back to the last byte; a message that left something would have left it ninety thousand times.
+    // Memory use is not exact to the byte, but a leak of every message would have occurred ninety thousand times.
     for (name, early, late) in [("server", early[0], late[0]), ("worker", early[1], late[1])] {
         assert!(
             late < early + (8 << 20),
@@ -233,7 +233,7 @@ fn a_hundred_thousand_broken_messages_are_each_answered_once_and_leave_nothing_b
     );
 }
 
-/// What a client sends over HTTP with `message`: in the modern era, the headers that its body repeats.
+/// Returns the headers that a client sends over HTTP with `message`: in the modern era they repeat parts of the body.
 fn headers_of(message: &Value) -> Option<[(&'static str, String); 2]> {
     let meta = &message["params"]["_meta"];
     let revision = meta["io.modelcontextprotocol/protocolVersion"].as_str()?;
@@ -250,7 +250,7 @@ fn headers_of(message: &Value) -> Option<[(&'static str, String); 2]> {
     })
 }
 
-/// Sends `line`; gives the status, and asserts that the answer is that of the message.
+/// Sends `line`, asserts that the response belongs to it, and returns the status.
 fn exchange(client: &Client, line: &str) -> u16 {
     let mut client = client.clone();
     let message: Value = serde_json::from_str(line).unwrap_or_default();
@@ -273,7 +273,7 @@ fn exchange(client: &Client, line: &str) -> u16 {
             assert_eq!(answer["id"].to_string(), id, "{status} {body}: {line}");
         }
         Expected::Answer(_) => {}
-        // An empty line is none over HTTP.
+        // An empty line is not a message over HTTP.
         Expected::Silence => assert!(
             status == 202 || line.trim().is_empty(),
             "{status} {body}: {line}"
@@ -283,15 +283,15 @@ fn exchange(client: &Client, line: &str) -> u16 {
 }
 
 #[test]
-fn over_http_each_broken_message_gets_a_status_and_its_connection_goes_on() {
+fn over_http_each_broken_message_gets_a_status_and_keeps_its_connection() {
     let server = HttpServer::tiny(&["--n_ctx", "512"]);
     let seen: HashSet<u16> = thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|number| {
-                // Its agent keeps one connection alive.
+                // The client's agent keeps one connection alive.
                 let mut client = server.client();
                 client.header("accept", "application/json");
-                let mut messages = Mutation::of(&format!("{SEED} over HTTP, {number}"));
+                let mut messages = Mutation::new(&format!("{SEED} over HTTP, {number}"));
                 scope.spawn(move || {
                     let lines =
                         (0..1000).map(|_| String::from_utf8_lossy(&messages.line()).into_owned());

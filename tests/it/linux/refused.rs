@@ -1,11 +1,11 @@
-//! A person learns of a refused request from the client, the log and the metrics.
+//! Refused requests are explained to the client, in the log and in the metrics.
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer};
 
-/// The answer to a GET of `path` with `headers`: its status, and its body.
+/// Sends a GET request for `path` with `headers`. Returns the status and the body.
 fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let url = format!("http://{}{path}", server.address);
     let mut response = Client::new(url, headers).send("GET", None);
@@ -14,10 +14,10 @@ fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> (u16, Strin
 }
 
 #[test]
-fn outside_the_endpoint_an_error_has_the_form_of_oauth_and_says_what_to_do() {
+fn outside_the_endpoint_errors_have_the_form_of_oauth_and_a_hint() {
     let with_token = HttpServer::tiny(&["--auth", "secret123"]);
     let open = HttpServer::tiny(&[]);
-    for (server, told) in [
+    for (server, message) in [
         (
             &with_token,
             "unknown path; the endpoint is `/mcp`, which has no login: send the server's token as `Authorization: Bearer <token>`",
@@ -49,21 +49,21 @@ fn outside_the_endpoint_an_error_has_the_form_of_oauth_and_says_what_to_do() {
                 let body: Value = serde_json::from_str(&body).unwrap();
                 assert_eq!(
                     body,
-                    json!({"error": "not_found", "error_description": told}),
+                    json!({"error": "not_found", "error_description": message}),
                     "{method} {path}"
                 );
             }
         }
     }
-    // What is refused at the endpoint is an error of JSON-RPC, as ever.
+    // At the endpoint, refusals are JSON-RPC errors.
     let (status, body) = get(&with_token, "/mcp", &[]);
     assert!(status == 401 && body.contains("\"jsonrpc\""), "{body}");
 }
 
 #[test]
-fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
+fn refusals_are_logged_once_for_each_cause_and_name_and_counted_by_status() {
     let mut server = HttpServer::tiny(&["--auth", "secret123"]);
-    // More wrong tokens would be answered late.
+    // More wrong tokens would be answered with a delay.
     for _ in 0..2 {
         for headers in [
             &[("host", "llama.example:8080")][..],
@@ -88,18 +88,18 @@ fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
         let series = format!("llama_mcp_http_refusals_total{{status=\"{status}\"}} {count}\n");
         assert!(metrics.contains(&series), "{series}{metrics}");
     }
-    let log = server.log();
+    let log = server.end();
     let lines: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("refused: "))
         .collect();
     assert!(lines.iter().all(|line| line.contains(" WARN ")), "{log}");
-    let told: Vec<&str> = lines
+    let causes: Vec<&str> = lines
         .iter()
         .map(|line| line.split_once("refused: ").unwrap().1)
         .collect();
     assert_eq!(
-        told,
+        causes,
         [
             "Host \"llama.example\" is not allowed; if clients reach the server by this name, add it to `allowed_hosts`",
             "Host \"llama2.example\" is not allowed; if clients reach the server by this name, add it to `allowed_hosts`",
@@ -112,18 +112,18 @@ fn refusals_leave_one_line_for_each_cause_and_name_and_are_counted_by_status() {
 }
 
 #[test]
-fn a_host_that_is_no_name_is_logged_as_it_came() {
+fn an_invalid_host_is_logged_verbatim() {
     let mut server = HttpServer::tiny(&[]);
     server.raw("GET /mcp HTTP/1.1\r\nHost: my server\r\nConnection: close\r\n\r\n");
     server.raw("GET /mcp HTTP/1.1\r\nHost: b\u{fc}ro\r\nConnection: close\r\n\r\n");
-    let log = server.log();
+    let log = server.end();
     for host in ["my server", "b\u{fc}ro"] {
         assert!(log.contains(&format!("Host \"{host}\" is")), "{log}");
     }
 }
 
 #[test]
-fn a_flood_of_names_leaves_few_lines_in_the_log() {
+fn a_flood_of_host_names_adds_few_lines_to_the_log() {
     let mut server = HttpServer::tiny(&[]);
     for number in 0..300 {
         let host = format!("Host: h{number}.example");
@@ -132,13 +132,13 @@ fn a_flood_of_names_leaves_few_lines_in_the_log() {
         ));
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     }
-    let log = server.log();
+    let log = server.end();
     assert_eq!(log.matches("refused: Host").count(), 64, "{log}");
     assert_eq!(log.matches("further names are not logged").count(), 1);
 }
 
 #[test]
-fn containers_reach_the_server_by_the_names_that_they_have_for_their_host() {
+fn containers_reach_the_server_by_their_names_for_the_host() {
     let server = HttpServer::tiny(&[]);
     for (host, expected) in [
         ("host.docker.internal:18472", 400),
@@ -154,7 +154,7 @@ fn containers_reach_the_server_by_the_names_that_they_have_for_their_host() {
         );
         assert_eq!(status, expected, "{host}: {body}");
     }
-    // Not as an origin: that is where a page came from.
+    // But not as an origin, which is where a page was loaded from.
     let origin = [("origin", "http://host.docker.internal:3000")];
     assert_eq!(get(&server, "/mcp", &origin).0, 403);
 }

@@ -1,4 +1,4 @@
-//! Several models: loaded when called, let go for room and for idleness, never under a call.
+//! Several models: loaded on demand, evicted and unloaded when idle, but never during a call.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::{
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
 
-/// A file of tiny models called `a`, `b` … with `head` before them.
+/// Returns a configuration of `models` tiny models called `a`, `b`, … after `head`.
 fn file_of(name: &str, head: &str, models: usize) -> TempFile {
     let mut text =
         format!("{head}\n[defaults]\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n");
@@ -42,11 +42,11 @@ fn ask(server: &mut Server, model: &str) -> String {
     result.text
 }
 
-/// A tiny model is estimated at 61 MiB and takes about 30: of these only one fits.
+/// A tiny model is estimated at 61 MiB and uses about 30 MiB, so only one fits.
 const ROOM_FOR_ONE: &str = "[registry]\nmemory_budget = \"80MiB\"";
 
 #[test]
-fn models_that_do_not_fit_together_take_turns() {
+fn models_that_do_not_fit_together_evict_each_other() {
     let file = file_of("turns", ROOM_FOR_ONE, 3);
     let mut server = serve(&file);
     for model in ["a", "b", "a", "c", "b", "a"] {
@@ -56,10 +56,10 @@ fn models_that_do_not_fit_together_take_turns() {
 }
 
 #[test]
-fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
+fn a_busy_model_is_not_evicted_and_calls_that_wait_for_its_memory_report_it() {
     let file = file_of("busy", ROOM_FOR_ONE, 2);
     let mut server = serve(&file);
-    let (running, worker) = server.hold("a");
+    let (running, worker) = server.call_with_stopped_worker("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
         message == "waiting until a busy model can be unloaded"
@@ -71,10 +71,10 @@ fn a_busy_model_is_not_unloaded_and_who_waits_for_its_memory_is_told() {
 }
 
 #[test]
-fn a_deadline_counts_while_a_call_waits_for_memory() {
+fn a_deadline_includes_the_wait_for_memory() {
     let file = file_of("deadline", ROOM_FOR_ONE, 2);
     let mut server = serve(&file);
-    server.hold("a");
+    server.call_with_stopped_worker("a");
     let id = server.call_tool("b", json!({"text": FRANCE, "deadline": 0.2}));
     let result = server.result(id);
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_deadline_counts_while_a_call_waits_for_memory() {
 }
 
 #[test]
-fn a_model_that_can_never_fit_is_refused_with_the_numbers() {
+fn a_model_that_can_never_fit_is_refused_with_the_sizes() {
     let file = file_of("never", "[registry]\nmemory_budget = \"40MiB\"", 1);
     let mut server = serve(&file);
     let id = server.call_tool("a", json!({"text": FRANCE}));
@@ -97,7 +97,7 @@ fn a_model_that_can_never_fit_is_refused_with_the_numbers() {
 }
 
 #[test]
-fn a_model_that_idles_is_unloaded_and_loaded_again_when_it_is_called() {
+fn an_idle_model_is_unloaded_and_loaded_again_by_its_next_call() {
     let file = file_of("idle", "[registry]\nidle_ttl = \"300ms\"", 1);
     let mut server = serve(&file);
     assert_eq!(ask(&mut server, "a"), PARIS);
@@ -108,7 +108,7 @@ fn a_model_that_idles_is_unloaded_and_loaded_again_when_it_is_called() {
 }
 
 #[test]
-fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
+fn a_replaced_model_file_is_picked_up_by_the_next_load() {
     let model = TempFile::new("replaced.gguf", &std::fs::read(tiny()).unwrap());
     let text = format!(
         "[registry]\nidle_ttl = \"300ms\"\n[models.a]\npath = '{}'\nn_threads = 1\ntemperature = 0\n",
@@ -127,20 +127,20 @@ fn a_model_file_that_was_replaced_is_picked_up_at_the_next_load() {
         refused.contains("is truncated: it has 4 bytes"),
         "{refused}"
     );
-    // How long the pauses are is the state machine's matter.
+    // A retry within the backoff period fails with the same error.
     let id = server.call_tool("a", json!({"text": FRANCE}));
     let refused = server.result(id).text;
     assert!(
         refused.contains("is truncated: it has 4 bytes"),
         "{refused}"
     );
-    // Another file is another matter.
+    // A changed file is loaded at once.
     std::fs::copy(tiny(), &model.0).unwrap();
     assert_eq!(ask(&mut server, "a"), PARIS);
 }
 
 #[test]
-fn two_hundred_calls_from_eight_clients_over_four_models_of_which_two_fit() {
+fn two_hundred_calls_of_eight_clients_to_four_models_of_which_two_fit() {
     let file = file_of("load", "[registry]\nmax_loaded = 2", 4);
     let server = HttpServer::with_config(&file.0);
     thread::scope(|scope| {
@@ -159,7 +159,7 @@ fn two_hundred_calls_from_eight_clients_over_four_models_of_which_two_fit() {
     });
     assert!(workers_of(server.child.id()).len() <= 2);
     let of_server = |field| memory_of(server.child.id(), field);
-    // Without the pages of the program itself, which the system can drop and read again.
+    // Without the pages of the program file, which the system can drop and read again.
     let memory = of_server("VmHWM") - of_server("RssFile");
     assert!(memory < 40 << 20, "{memory}");
 }
@@ -172,7 +172,7 @@ fn real_models_share_a_budget() {
         ("crab", tiny()),
         ("crab_q4", tiny().with_file_name("tiny-crab-chat.Q4_0.gguf")),
     ];
-    // Estimated at 287, 573, 52 and 52 MiB: Gemma alone, with one tiny one, with `SmolLM2` and one.
+    // Estimated at 287, 573, 52 and 52 MiB. The budgets fit Gemma alone, with a tiny model, and with `SmolLM2` and a tiny model.
     for (budget, beside_gemma) in [("580MiB", 1), ("630MiB", 2), ("920MiB", 3)] {
         let mut text = format!(
             "[registry]\nmemory_budget = \"{budget}\"\n[defaults]\nparallel = 1\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n"
@@ -210,7 +210,7 @@ fn real_models_share_a_budget() {
 }
 
 #[test]
-fn a_model_in_parts_answers_and_an_adapter_counts_as_its_scale_says() {
+fn a_split_model_answers_and_an_adapter_is_applied_with_its_scale() {
     let parts = tiny().with_file_name("tiny-crab-chat-split-00001-of-00003.gguf");
     let adapter = tiny().with_file_name("tiny-crab-lora.gguf");
     let mut text = "[defaults]\nn_threads = 1\ntemperature = 0\nrepeat_penalty = 1.0\n".to_owned();
@@ -224,13 +224,13 @@ fn a_model_in_parts_answers_and_an_adapter_counts_as_its_scale_says() {
     let mut server = serve(&file);
     assert_eq!(ask(&mut server, "whole"), PARIS);
     assert_eq!(ask(&mut server, "without"), PARIS);
-    // It is random numbers: the model loses its mind.
+    // The adapter consists of random numbers, so the answer becomes nonsense.
     let id = server.call_tool("with", json!({"text": FRANCE, "max_tokens": 20}));
     assert_ne!(server.result(id).text, PARIS);
 }
 
 #[test]
-fn a_models_process_sees_no_secret() {
+fn workers_do_not_see_secrets() {
     let file = format!(
         "[server]\nauth = \"${{env:MY_TOKEN}}\"\n[models.a]\npath = '{}'\n",
         tiny().display()
@@ -255,7 +255,7 @@ fn a_models_process_sees_no_secret() {
 }
 
 #[test]
-fn the_log_level_counts_for_models_too() {
+fn the_log_level_applies_to_workers_too() {
     let file = format!("[log]\nlevel = \"debug\"\n{}", table("a", &tiny()));
     let file = TempFile::new("level.toml", file.as_bytes());
     let mut server = serve(&file);
@@ -263,12 +263,12 @@ fn the_log_level_counts_for_models_too() {
     assert!(!server.result(id).is_error);
     server.close_stdin();
     server.wait();
-    let log = server.log();
+    let log = server.end();
     assert!(log.contains("DEBUG llama_mcp_server::worker:"), "{log}");
 }
 
 #[test]
-fn at_the_end_no_process_is_left() {
+fn no_process_survives_the_server() {
     let file = file_of("end", "", 2);
     let mut server = serve(&file);
     ask(&mut server, "a");

@@ -15,7 +15,7 @@ use crate::support::{Server, program, signal_process, wait_for_end_of, workers_o
 const FRANCE: &str = "What is the capital of France?";
 const PARIS: &str = "The capital of France is Paris.";
 
-/// One model, called `name`, with `more` keys.
+/// Returns a configuration of one model, called `name`, with `more` keys.
 fn file(name: &str, more: &str) -> String {
     format!("[models.{name}]\npath = \"crab.gguf\"\nn_threads = 1\ntemperature = 0\n{more}\n")
 }
@@ -35,7 +35,7 @@ fn tools(server: &mut Server) -> Vec<String> {
         .collect()
 }
 
-/// A way of saving: what is there, what is to be there.
+/// Saves a new text over an existing file.
 type Save = fn(&Path, &str);
 
 #[test]
@@ -50,16 +50,16 @@ fn an_edit_is_noticed_however_it_is_saved() {
                 file.sync_all().unwrap();
             }
         }),
-        ("by a new file in its place", |path, text| {
+        ("with an atomic rename", |path, text| {
             let new = path.with_extension("new");
             fs::write(&new, text).unwrap();
             fs::rename(new, path).unwrap();
         }),
-        ("with a backup of the old one", |path, text| {
+        ("with a backup of the old file", |path, text| {
             fs::rename(path, path.with_extension("toml~")).unwrap();
             fs::write(path, text).unwrap();
         }),
-        ("removed and written anew", |path, text| {
+        ("removed and written again", |path, text| {
             fs::remove_file(path).unwrap();
             fs::write(path, text).unwrap();
         }),
@@ -89,7 +89,7 @@ fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() 
         .env("RUST_LOG", "llama_mcp_server=debug");
     let mut server = Server::spawn(command);
     server.wait_for_log("the files of the configuration are watched");
-    // Only the beginning of the file, but valid.
+    // A valid configuration, but only the beginning of the file.
     let mut writer = fs::File::create(folder.0.join("llama-mcp-server.toml")).unwrap();
     writer.write_all(file("b", "").as_bytes()).unwrap();
     server.wait_for_log("is still open for writing");
@@ -104,9 +104,9 @@ fn a_file_is_not_read_while_a_program_has_it_open_unless_a_signal_asks_for_it() 
 }
 
 #[test]
-fn a_mounted_folder_whose_link_is_turned_is_noticed() {
+fn a_mounted_folder_whose_link_is_replaced_is_noticed() {
     use std::os::unix::fs::symlink;
-    // As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is replaced.
+    // Kubernetes mounts a ConfigMap in this way: the file is a link through the link `..data`, which is replaced.
     let folder = Folder::new("mounted", "");
     let mounted = |data: &str, name: &str| {
         fs::create_dir(folder.0.join(data)).unwrap();
@@ -136,7 +136,7 @@ fn a_mounted_folder_whose_link_is_turned_is_noticed() {
 }
 
 #[test]
-fn a_file_that_a_text_names_is_watched_too() {
+fn files_that_the_configuration_includes_are_watched_too() {
     let folder = Folder::new("named", &file("a", "description = \"${file:about.txt}\""));
     fs::write(folder.0.join("about.txt"), "first").unwrap();
     let mut server = serve(&folder);
@@ -149,7 +149,7 @@ fn a_file_that_a_text_names_is_watched_too() {
 }
 
 #[test]
-fn where_nothing_is_watched_a_signal_asks_for_it() {
+fn without_a_watcher_a_signal_reloads_the_configuration() {
     let head = "[server]\nwatch = \"off\"\n";
     let folder = Folder::new("signal", &format!("{head}{}", file("a", "")));
     let mut server = serve(&folder);
@@ -161,7 +161,7 @@ fn where_nothing_is_watched_a_signal_asks_for_it() {
 }
 
 #[test]
-fn a_broken_edit_changes_nothing_and_is_told_as_by_the_check() {
+fn a_broken_edit_changes_nothing_and_is_reported_as_by_config_check() {
     let folder = Folder::new("broken", &file("a", ""));
     let mut server = serve(&folder);
     let path = folder.0.join("llama-mcp-server.toml");
@@ -176,10 +176,10 @@ fn a_broken_edit_changes_nothing_and_is_told_as_by_the_check() {
 }
 
 #[test]
-fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_go_to_the_next() {
+fn changed_launch_settings_apply_to_new_calls_while_running_ones_finish_in_the_old_process() {
     let folder = Folder::new("restart", &file("a", ""));
     let mut server = serve(&folder);
-    let (running, former) = server.hold("a");
+    let (running, former) = server.call_with_stopped_worker("a");
     let path = folder.0.join("llama-mcp-server.toml");
     fs::write(
         &path,
@@ -188,7 +188,7 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
     .unwrap();
     server.wait_for_log("model a: restart (n_ctx), live (cut_note, max_tokens)");
     let id = server.call_tool("a", json!({"text": FRANCE}));
-    // The new settings, by the new process, beside the old one.
+    // A new process with the new settings runs next to the old one.
     assert_eq!(server.result(id).text, "The capital of");
     assert_eq!(workers_of(server.child.id()).len(), 2);
     assert!(!server.has_answered(running));
@@ -199,7 +199,7 @@ fn a_model_that_is_loaded_another_way_serves_its_calls_to_the_end_and_new_ones_g
 }
 
 #[test]
-fn what_is_live_does_not_touch_the_models_process() {
+fn live_keys_do_not_restart_the_worker() {
     let folder = Folder::new("live", &file("a", ""));
     let mut server = serve(&folder);
     let id = server.call_tool("a", json!({"text": FRANCE}));
@@ -218,7 +218,7 @@ fn what_is_live_does_not_touch_the_models_process() {
 }
 
 #[test]
-fn a_removed_tool_says_so() {
+fn a_call_of_a_removed_tool_says_that_it_was_removed() {
     let folder = Folder::new("removed", &(file("a", "") + &file("b", "")));
     let mut server = serve(&folder);
     fs::write(folder.0.join("llama-mcp-server.toml"), file("b", "")).unwrap();
@@ -233,21 +233,21 @@ fn a_removed_tool_says_so() {
 }
 
 #[test]
-fn over_http_sessions_are_told_and_the_token_and_what_is_checked_of_requests_are_live() {
+fn over_http_sessions_are_notified_and_tokens_and_request_checks_are_live() {
     let head = |token: &str| format!("[server]\nauth = \"{token}\"\n");
     let folder = Folder::new("http", &(head("one") + &file("a", "")));
     let path = folder.0.join("llama-mcp-server.toml");
     let server = HttpServer::with_config(&path);
     let mut client = Client::new(server.url(), &[("Authorization", "Bearer one")]);
     client.initialize();
-    let mut news = Events::of(client.send("GET", None));
+    let mut notifications = Events::new(client.send("GET", None));
     fs::write(&path, head("one") + &file("b", "")).unwrap();
-    let told = news.next().unwrap();
-    assert_eq!(told["method"], "notifications/tools/list_changed");
+    let notification = notifications.next().unwrap();
+    assert_eq!(notification["method"], "notifications/tools/list_changed");
     fs::write(&path, head("two") + "port = 7\n" + &file("b", "")).unwrap();
     server.wait_for_log("server: live (auth)");
     assert!(
-        news.all(|told| told["method"] == "notifications/tools/list_changed"),
+        notifications.all(|message| message["method"] == "notifications/tools/list_changed"),
         "it ends"
     );
     assert_eq!(client.send("DELETE", None).status(), 401);
@@ -271,13 +271,13 @@ fn a_token_in_a_file_of_its_own_is_live_too() {
 }
 
 #[test]
-fn more_or_less_room_counts_at_once() {
+fn a_changed_number_of_model_slots_applies_at_once() {
     let head = |max: usize| format!("[registry]\nmax_loaded = {max}\n");
     let models = file("a", "") + &file("b", "");
     let folder = Folder::new("room", &(head(1) + &models));
     let mut server = serve(&folder);
     let path = folder.0.join("llama-mcp-server.toml");
-    let (running, busy) = server.hold("a");
+    let (running, busy) = server.call_with_stopped_worker("a");
     let waiting = server.call_tool("b", json!({"text": FRANCE}));
     server.wait_for_progress(waiting, |message| {
         message.starts_with("waiting until a busy model")
@@ -297,7 +297,7 @@ fn more_or_less_room_counts_at_once() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_the_file_does_not_hold_up_anything() {
+fn a_pipe_in_place_of_the_file_blocks_nothing() {
     let folder = Folder::new("pipe", &file("a", ""));
     let mut server = serve(&folder);
     let path = folder.0.join("llama-mcp-server.toml");
@@ -312,21 +312,21 @@ fn a_pipe_in_the_place_of_the_file_does_not_hold_up_anything() {
 }
 
 #[test]
-fn what_needs_a_restart_of_the_server_is_named() {
+fn keys_that_require_a_restart_of_the_server_are_named() {
     let folder = Folder::new("address", &file("a", ""));
     let mut server = serve(&folder);
     let path = folder.0.join("llama-mcp-server.toml");
     let head = "[server]\ntransport = \"http\"\nport = 0\n[log]\nlevel = \"debug\"\n";
     fs::write(&path, format!("{head}{}", file("b", ""))).unwrap();
     server.wait_for_log("requires a restart of the server: server.transport, log.level");
-    // All else counts.
+    // All other changes are live.
     assert_eq!(tools(&mut server), ["b"]);
-    // What waits is compared with what runs, not with the last edit.
+    // Pending changes are computed against the running settings, not against the last edit.
     fs::write(&path, file("c", "")).unwrap();
     server.wait_for_notification("notifications/tools/list_changed");
     let plan = "the new configuration is active\nmodel b: removed\nmodel c: added\n";
     server.wait_for_log(plan);
-    let log = server.log();
+    let log = server.end();
     assert_eq!(
         log.matches("requires a restart of the server").count(),
         1,
@@ -335,14 +335,14 @@ fn what_needs_a_restart_of_the_server_is_named() {
 }
 
 #[test]
-fn what_an_edit_would_do_is_told_without_a_server() {
+fn config_diff_describes_the_effect_of_an_edit_without_a_server() {
     let folder = Folder::new("plan", &file("a", ""));
     fs::write(
         folder.0.join("new.toml"),
         file("a", "parallel = 2\ntop_k = 1"),
     )
     .unwrap();
-    let told = |old: &str, new: &str| {
+    let diff = |old: &str, new: &str| {
         let output = folder.run(&["config", "diff", old, new], &[]);
         (
             output.status.code(),
@@ -350,8 +350,8 @@ fn what_an_edit_would_do_is_told_without_a_server() {
         )
     };
     let plan = "model a: restart (parallel), live (top_k)\n".to_owned();
-    assert_eq!(told("llama-mcp-server.toml", "new.toml"), (Some(0), plan));
+    assert_eq!(diff("llama-mcp-server.toml", "new.toml"), (Some(0), plan));
     let nothing = "nothing changes\n".to_owned();
-    assert_eq!(told("new.toml", "new.toml"), (Some(0), nothing));
-    assert_eq!(told("new.toml", "none.toml").0, Some(2));
+    assert_eq!(diff("new.toml", "new.toml"), (Some(0), nothing));
+    assert_eq!(diff("new.toml", "none.toml").0, Some(2));
 }

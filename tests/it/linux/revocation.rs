@@ -1,4 +1,4 @@
-//! Rights over HTTP that an edit takes away: they end at once, whatever else is wrong.
+//! Permissions over HTTP that an edit removes: they end at once, even if other settings are invalid.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ fn serve(folder: &Folder) -> HttpServer {
     HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"))
 }
 
-/// Returns the status of a request with `token`: 401 if it is not valid, 400 otherwise, since the request has no session.
+/// Returns the status of a request with `token`: 401 if the token is invalid, otherwise 400, because the request has no session.
 fn status(server: &HttpServer, token: &str) -> u16 {
     server.with_token(token).send("GET", None).status().into()
 }
@@ -55,16 +55,16 @@ fn a_token_whose_file_is_empty_or_gone_ends_and_the_others_stay() {
     server.wait_for_log("`server.tokens.bob.token_file`: the token must not be empty");
     assert_eq!(status(&server, "bobs"), 401);
     folder.write("bob.token", "again");
-    server.wait_for_logs("live (tokens)", 2);
+    server.wait_for_log_times("live (tokens)", 2);
     assert_eq!(status(&server, "again"), 400);
     fs::remove_file(folder.0.join("bob.token")).unwrap();
     server.wait_for_log("bob.token`: No such file or directory");
     assert_eq!(status(&server, "again"), 401);
     fs::remove_file(folder.0.join("carol.token")).unwrap();
-    server.wait_for_logs("live (tokens)", 4);
+    server.wait_for_log_times("live (tokens)", 4);
     assert_eq!(status(&server, "carols"), 401);
     folder.write("carol.token", "carols");
-    server.wait_for_logs("live (tokens)", 5);
+    server.wait_for_log_times("live (tokens)", 5);
     assert_eq!(status(&server, "carols"), 400);
     // The rest of the configuration keeps working.
     assert_eq!(
@@ -90,9 +90,9 @@ fn a_token_that_is_removed_ends_although_the_edit_has_errors() {
         server.wait_for_log("rights that the rejected configuration removes are revoked");
         assert_eq!(status(&server, "alices"), 401, "{error}");
         assert_eq!(status(&server, "bobs"), 400, "{error}");
-        // Without any token in the file, nobody is let in, instead of everybody.
+        // A file without any token lets nobody in, instead of everybody.
         folder.write("llama-mcp-server.toml", &format!("{MODEL}{wrong}"));
-        server.wait_for_logs(
+        server.wait_for_log_times(
             "rights that the rejected configuration removes are revoked",
             2,
         );
@@ -130,7 +130,7 @@ fn a_valid_edit_that_removes_a_token_is_logged_once_and_not_as_rejected() {
     server.wait_for_log("the new configuration is active");
     assert_eq!(status(&server, "alices"), 401);
     assert_eq!(status(&server, "bobs"), 400);
-    let log = server.log();
+    let log = server.end();
     assert!(!log.contains("rejected"), "{log}");
     assert_eq!(log.matches("live (tokens)").count(), 1, "{log}");
 }
@@ -176,7 +176,7 @@ fn an_edit_with_errors_narrows_tools_and_limits_and_grants_nothing() {
 }
 
 #[test]
-fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
+fn an_edit_with_errors_revokes_the_permission_to_unload_but_does_not_grant_it() {
     let keys = |admin: &str| {
         let key = |name: &str| format!("token = \"{name}\"\nadmin = {}", name == admin);
         tokens(&[("ops", &key("ops")), ("user", &key("user"))])
@@ -204,7 +204,7 @@ fn an_edit_with_errors_takes_the_right_to_unload_away_and_does_not_grant_it() {
 }
 
 #[test]
-fn a_slip_in_the_names_of_a_model_takes_no_tool_away() {
+fn a_typo_in_the_name_of_a_model_revokes_no_tool() {
     let keys = tokens(&[
         ("alice", "token = \"alices\"\ntools = [\"q:7b\"]"),
         ("bob", "token = \"bobs\""),
@@ -226,18 +226,18 @@ fn a_slip_in_the_names_of_a_model_takes_no_tool_away() {
             "llama-mcp-server.toml",
             &format!("{without_bob}{}", model(slip)),
         );
-        server.wait_for_logs("the edit of the configuration was rejected", number);
+        server.wait_for_log_times("the edit of the configuration was rejected", number);
         assert_eq!(status(&server, "bobs"), 401, "{slip}");
         assert_eq!(alice.tools(), ["talk"], "{slip}");
     }
-    // A name that is removed for certain takes the tool away.
+    // A name that is removed for certain removes the tool's permission.
     let wrong = ERRORS[0].1.replace("other", "third");
     let removed = model("tool_name = \"talk\"\naliases = [\"q:8b\"]");
     folder.write(
         "llama-mcp-server.toml",
         &format!("{without_bob}{removed}{wrong}"),
     );
-    server.wait_for_logs(
+    server.wait_for_log_times(
         "rights that the rejected configuration removes are revoked",
         2,
     );
@@ -257,7 +257,7 @@ fn a_prompt_that_a_program_keeps_open_does_not_delay_a_revocation() {
         .arg("--config")
         .arg(folder.0.join("llama-mcp-server.toml"))
         .env("RUST_LOG", "llama_mcp_server=debug");
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     server.wait_for_log("the files of the configuration are watched");
     let mut writer = fs::File::create(folder.0.join("about.txt")).unwrap();
     writer.write_all(b"second").unwrap();
@@ -272,7 +272,7 @@ fn a_prompt_that_a_program_keeps_open_does_not_delay_a_revocation() {
 }
 
 #[test]
-fn a_file_that_is_empty_or_gone_takes_no_rights_away() {
+fn an_empty_or_missing_file_revokes_no_permissions() {
     let keys = tokens(&[("alice", "token = \"alices\"")]);
     let folder = Folder::new("no-file", &format!("{keys}{MODEL}"));
     let server = serve(&folder);
@@ -285,7 +285,7 @@ fn a_file_that_is_empty_or_gone_takes_no_rights_away() {
 }
 
 #[test]
-fn a_token_ends_with_its_file_although_the_configuration_cannot_be_read() {
+fn a_token_ends_with_its_file_although_the_configuration_is_unreadable() {
     let keys = tokens(&[
         ("alice", "token = \"alices\""),
         ("bob", "token_file = \"bob.token\""),
@@ -331,7 +331,7 @@ fn a_removed_token_ends_although_the_file_is_not_utf_8() {
 }
 
 #[test]
-fn an_edit_that_removes_the_last_token_closes_the_server() {
+fn an_edit_that_removes_the_last_token_locks_the_server() {
     let head = "[server]\ntransport = \"http\"\n";
     let keys = tokens(&[("alice", "token = \"alices\"")]);
     let folder = Folder::new("last-token", &format!("{head}{keys}{MODEL}"));
@@ -352,12 +352,12 @@ fn an_edit_that_removes_the_last_token_closes_the_server() {
     ];
     for (times, edit) in (1..).zip(edits) {
         folder.write("llama-mcp-server.toml", &format!("{head}{edit}{MODEL}"));
-        server.wait_for_logs("the server refuses every request with 401", times);
-        server.wait_for_logs("requires a restart of the server: server.tokens", times);
+        server.wait_for_log_times("the server refuses every request with 401", times);
+        server.wait_for_log_times("requires a restart of the server: server.tokens", times);
         assert_eq!(statuses(&alice), [401; 3], "{edit}");
         assert_eq!(statuses(&[]), [401; 3], "{edit}");
         folder.write("llama-mcp-server.toml", &format!("{head}{keys}{MODEL}"));
-        server.wait_for_logs("server: live (tokens)", times);
+        server.wait_for_log_times("server: live (tokens)", times);
         assert_eq!(statuses(&alice), [400, 200, 200], "{edit}");
     }
 }
@@ -367,7 +367,7 @@ fn a_token_that_an_edit_removes_together_with_http_ends_before_the_restart() {
     let head = "[server]\ntransport = \"http\"\nport = 0\n";
     let keys = tokens(&[("alice", "token = \"alices\"")]);
     let folder = Folder::new("no-http", &format!("{head}{keys}{MODEL}"));
-    let server = HttpServer::with_file_alone(&folder.0.join("llama-mcp-server.toml"));
+    let server = HttpServer::with_config_only(&folder.0.join("llama-mcp-server.toml"));
     assert_eq!(status(&server, "alices"), 400);
     folder.write("llama-mcp-server.toml", MODEL);
     server.wait_for_log("the server stays on HTTP until it is restarted");
@@ -384,8 +384,8 @@ fn a_server_whose_tokens_are_all_unusable_does_not_start() {
     let folder = Folder::new("all-unusable", &format!("{head}{keys}{MODEL}"));
     let output = folder.run(&[], &[]);
     assert_eq!(output.status.code(), Some(2));
-    let told = text(output.stderr);
+    let stderr = text(output.stderr);
     for token in ["alice.token_file", "bob.token"] {
-        assert!(told.contains(token), "{told}");
+        assert!(stderr.contains(token), "{stderr}");
     }
 }

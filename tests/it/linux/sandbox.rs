@@ -1,4 +1,4 @@
-//! Hostile code in a model's process, which tries what a process of the same user may do to others.
+//! Malicious code in a worker, which tries everything that a process of the same user may do to others.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use serde_json::json;
 use crate::support::worker::Worker;
 use crate::support::{program, tiny};
 
-/// The file on which things are tried. `attempts.c` is compiled with its path.
+/// The file that the attempts target. `attempts.c` is compiled with its path.
 fn victim() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("victim")
 }
 
-/// What counts as refused: `EPERM`, `EACCES`, and for `clone3` `ENOSYS`.
+/// Error numbers that count as refused: `EPERM`, `EACCES`, and `ENOSYS` for `clone3`.
 const REFUSALS: [i32; 3] = [1, 13, 38];
 
-/// The library with the attempts, compiled once.
+/// Compiles the library with the attempts, once, and returns its path.
 fn attempts() -> PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     let compile = || {
@@ -37,7 +37,7 @@ fn attempts() -> PathBuf {
     LIBRARY.get_or_init(compile).clone()
 }
 
-/// What comes of each attempt in the process of a loaded model that answers a question: its `errno`, or 0.
+/// Makes each attempt in the worker of a loaded model that answers a question. Returns the `errno` of each, or 0.
 fn outcomes(sandbox: &str) -> BTreeMap<String, i32> {
     std::fs::write(victim(), "content").unwrap();
     let mut command = program();
@@ -49,17 +49,21 @@ fn outcomes(sandbox: &str) -> BTreeMap<String, i32> {
     let answers = worker.ask(&[question], 40);
     assert_eq!(answers[0].text, "The capital of France is Paris.");
     let log = worker.end();
-    let told = log.lines().filter_map(|line| line.strip_prefix("attempt "));
-    told.map(|line| {
-        let (name, errno) = line.rsplit_once(' ').unwrap();
-        (name.to_owned(), errno.parse().unwrap())
-    })
-    .collect()
+    let attempts = log.lines().filter_map(|line| line.strip_prefix("attempt "));
+    attempts
+        .map(|line| {
+            let (name, errno) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), errno.parse().unwrap())
+        })
+        .collect()
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what is not tested is said")]
-fn what_a_process_may_do_to_others_a_models_process_may_not() {
+#[expect(
+    clippy::print_stderr,
+    reason = "lists the attempts that this machine cannot test"
+)]
+fn a_sandboxed_worker_cannot_do_what_other_processes_may() {
     let free = outcomes("off");
     let restricted = outcomes("auto");
     std::fs::remove_file(victim()).unwrap();

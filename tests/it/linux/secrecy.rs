@@ -1,4 +1,4 @@
-//! What clients ask and what models answer never reaches a log, at no level, but where `log_prompts` says so.
+//! Prompts and answers never reach a log, at any level, unless `log_prompts` is set.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use crate::support::config::Folder;
 use crate::support::http::{HttpServer, request};
 use crate::support::{Server, program, signal_process, wait_for_end_of, workers_of};
 
-/// Stands in what is asked, in names and in values.
+/// Part of every prompt, in names and in values.
 const ASKED: &str = "qwxmarker";
 
-/// The model is told to say it.
+/// A word that the model is asked to say.
 const ANSWERED: &str = "zanuko";
 
-/// A model, a free tool over it, and one whose answer is forced.
+/// A model, a tool with free answers, and a tool with structured answers.
 fn folder(name: &str, log: &str) -> Folder {
     let text = format!(
         r#"
@@ -46,7 +46,7 @@ fn command(folder: &Folder) -> std::process::Command {
     command
 }
 
-/// Calls that are answered, and calls that are refused, each for another cause.
+/// Returns successful calls, and calls that are refused, each for a different reason.
 fn calls() -> Vec<(&'static str, Value)> {
     let schema = |properties: Value| json!({"type": "object", "properties": properties, "required": [ASKED]});
     vec![
@@ -99,13 +99,13 @@ fn calls() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The answer to this one is known.
+/// A call whose answer is known.
 fn secret() -> Value {
     let system = format!("The secret word is {ANSWERED}.");
     json!({"messages": [{"role": "system", "content": system}, {"role": "user", "content": "What is the secret word?"}]})
 }
 
-/// Long enough for what is to happen meanwhile.
+/// A call that lasts longer than the events under test.
 fn song() -> Value {
     json!({"text": "Sing forever.", "max_tokens": 4000, "stop": [ASKED]})
 }
@@ -115,7 +115,7 @@ fn assert_silent(log: &str) {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(marker)).collect();
         assert!(lines.is_empty(), "{lines:#?}");
     }
-    // Both processes were heard.
+    // Both processes have logged.
     assert!(
         log.contains("context planned") && log.contains("TRACE"),
         "{log}"
@@ -123,7 +123,7 @@ fn assert_silent(log: &str) {
 }
 
 #[test]
-fn over_stdio_no_log_tells_what_was_asked_or_answered() {
+fn over_stdio_no_log_contains_prompts_or_answers() {
     let folder = folder("secrecy-stdio", "");
     let mut server = Server::spawn(command(&folder));
     for (tool, arguments) in calls() {
@@ -135,7 +135,7 @@ fn over_stdio_no_log_tells_what_was_asked_or_answered() {
     let cancelled = server.call(json!({"text": ASKED, "max_tokens": 4000}));
     server.cancel(cancelled);
     assert!(server.chat(secret()).text.contains(ANSWERED));
-    // One dies under its call.
+    // One worker dies during a call.
     let is_error = (0..10).any(|_| {
         let dying = server.call(song());
         server.wait_for_progress(dying, |message| message.contains("la la"));
@@ -144,13 +144,13 @@ fn over_stdio_no_log_tells_what_was_asked_or_answered() {
     });
     assert!(is_error);
     assert!(server.chat(secret()).text.contains(ANSWERED));
-    assert_silent(&server.log());
+    assert_silent(&server.end());
 }
 
 #[test]
-fn over_http_no_log_tells_what_was_asked_or_answered() {
+fn over_http_no_log_contains_prompts_or_answers() {
     let folder = folder("secrecy-http", "");
-    let mut server = HttpServer::of(command(&folder));
+    let mut server = HttpServer::spawn(command(&folder));
     let mut client = server.client();
     for (tool, arguments) in calls() {
         client.request("tools/call", json!({"name": tool, "arguments": arguments}));
@@ -159,7 +159,7 @@ fn over_http_no_log_tells_what_was_asked_or_answered() {
     client.post(&json!([request(1, ASKED, json!({"text": ASKED}))]));
     assert!(client.chat(secret()).contains(ANSWERED));
     let is_error = (0..10).any(|turn| {
-        let singing = client.sing(1000 + turn);
+        let singing = client.start_endless_call(1000 + turn);
         let worker = workers_of(server.child.id())[0];
         signal_process(worker, "ABRT");
         let answer = singing.last().unwrap();
@@ -167,17 +167,17 @@ fn over_http_no_log_tells_what_was_asked_or_answered() {
         answer["result"]["isError"] == true
     });
     assert!(is_error);
-    drop(client.sing(2000));
+    drop(client.start_endless_call(2000));
     assert!(client.chat(secret()).contains(ANSWERED));
-    assert_silent(&server.log());
+    assert_silent(&server.end());
 }
 
 #[test]
-fn what_was_asked_and_answered_is_logged_where_that_is_wanted() {
+fn prompts_and_answers_are_logged_if_log_prompts_is_set() {
     let folder = folder("secrecy-wanted", "log_prompts = true");
     let mut server = Server::spawn(command(&folder));
     assert!(server.chat(secret()).text.contains(ANSWERED));
-    let log = server.log();
+    let log = server.end();
     assert!(
         log.contains("asked") && log.contains("What is the secret word?"),
         "{log}"

@@ -1,9 +1,9 @@
-//! Sessions of the legacy revisions that outlive the process which opened them, and that every replica serves.
+//! Sessions of the legacy revisions survive the process that opened them, and every replica serves them.
 
 use serde_json::json;
 
 use crate::support::config::{Folder, text};
-use crate::support::http::{Client, Events, HttpServer, json_of, request};
+use crate::support::http::{Client, Events, HttpServer, read_message, request};
 use crate::support::modern;
 use crate::support::{CAPITALS, signal_process, workers_of};
 
@@ -17,7 +17,7 @@ repeat_penalty = 1.0
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Configurations that differ in what the ids of sessions are signed with.
+/// Configurations that sign session ids with different keys.
 fn kinds() -> [(&'static str, String); 3] {
     [
         ("open", String::new()),
@@ -40,19 +40,19 @@ fn start(folder: &Folder) -> HttpServer {
     HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"))
 }
 
-/// Ends `server` without a warning, and starts another one in its place.
+/// Kills `server` and starts another one in its place.
 fn restarted(server: HttpServer, folder: &Folder) -> HttpServer {
     drop(server);
     start(folder)
 }
 
-/// The server after a restart with other keys.
+/// Restarts `server` with other keys.
 fn restarted_with(server: HttpServer, folder: &Folder, keys: &str) -> HttpServer {
     folder.write("llama-mcp-server.toml", &format!("[server]\n{keys}{MODEL}"));
     restarted(server, folder)
 }
 
-/// The statuses of POST, GET and DELETE in the session of `client`; the last one ends it if it exists.
+/// Returns the statuses of POST, GET and DELETE in the session of `client`. DELETE ends the session if it exists.
 fn statuses(client: &Client) -> [u16; 3] {
     let ping = request(1, "ping", json!({})).to_string();
     [
@@ -63,10 +63,10 @@ fn statuses(client: &Client) -> [u16; 3] {
     .map(|(method, body)| client.send(method, body).status().as_u16())
 }
 
-const THERE: [u16; 3] = [200, 200, 204];
-const NOT_THERE: [u16; 3] = [404, 404, 404];
+const EXISTS: [u16; 3] = [200, 200, 204];
+const UNKNOWN: [u16; 3] = [404, 404, 404];
 
-fn asks(client: &mut Client, number: usize) {
+fn assert_answers(client: &mut Client, number: usize) {
     let (country, capital) = CAPITALS[number % CAPITALS.len()];
     let text = format!("What is the capital of {country}?");
     assert_eq!(
@@ -76,73 +76,73 @@ fn asks(client: &mut Client, number: usize) {
 }
 
 #[test]
-fn a_restarted_server_goes_on_with_the_sessions_that_it_had() {
+fn a_restarted_server_continues_its_sessions() {
     for (name, keys) in kinds() {
         let folder = folder(name, &keys);
         let server = start(&folder);
         let mut client = server.client_with_token("secret123");
-        asks(&mut client, 0);
+        assert_answers(&mut client, 0);
         let server = restarted(server, &folder);
-        client.move_to(&server);
+        client.switch_to(&server);
         assert_eq!(client.tools(), ["chat"], "{name}");
-        asks(&mut client, 1);
-        // Progress and cancels know the session, too.
+        assert_answers(&mut client, 1);
+        // Progress and cancels belong to the session, too.
         let worker = workers_of(server.child.id())[0];
         signal_process(worker, "STOP");
-        let running = client.hold(7);
+        let running = client.call_with_stopped_worker(7);
         let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
         assert_eq!(client.post(&cancel).status(), 202);
         assert_eq!(running.last().unwrap()["error"]["code"], -32800);
         signal_process(worker, "CONT");
-        assert_eq!(statuses(&client), THERE, "{name}");
-        assert_eq!(statuses(&client), NOT_THERE, "{name}");
+        assert_eq!(statuses(&client), EXISTS, "{name}");
+        assert_eq!(statuses(&client), UNKNOWN, "{name}");
     }
 }
 
 #[test]
-fn a_client_that_listens_again_after_a_restart_is_told_to_list_the_tools() {
+fn a_client_that_reopens_its_stream_after_a_restart_is_asked_to_list_the_tools() {
     let folder = folder("listens", "");
     let server = start(&folder);
     let mut client = server.client();
     let first = client.send("GET", None);
     assert_eq!(first.status(), 200);
     let server = restarted(server, &folder);
-    client.move_to(&server);
-    let mut news = Events::of(client.send("GET", None));
+    client.switch_to(&server);
+    let mut notifications = Events::new(client.send("GET", None));
     assert_eq!(
-        news.next().unwrap()["method"],
+        notifications.next().unwrap()["method"],
         "notifications/tools/list_changed"
     );
 }
 
 #[test]
-fn two_replicas_serve_the_clients_of_both_eras_in_turns() {
+fn two_replicas_alternately_serve_clients_of_both_eras() {
     for (name, keys) in kinds() {
         let (one, two) = (folder(name, &keys), folder(name, &keys));
         let replicas = [start(&one), start(&two)];
         let mut legacy = replicas[0].client_with_token("secret123");
         for turn in 0..6 {
             let replica = &replicas[turn % 2];
-            legacy.move_to(replica);
-            asks(&mut legacy, turn);
+            legacy.switch_to(replica);
+            assert_answers(&mut legacy, turn);
             let plain = replica.with_token("secret123");
             let (country, capital) = CAPITALS[turn % CAPITALS.len()];
             let text = format!("What is the capital of {country}?");
             let mut answer = modern::post(&plain, &modern::chat(1, json!({ "text": text })));
-            let answer = json_of(&mut answer);
-            let told = &answer["result"]["content"][0]["text"];
-            assert_eq!(told, &format!("The capital of {country} is {capital}."));
+            let answer = read_message(&mut answer);
+            let error = &answer["result"]["content"][0]["text"];
+            assert_eq!(error, &format!("The capital of {country} is {capital}."));
         }
-        // Its stream is at one replica while its calls go to the other.
+        // The client's stream is at one replica while its calls go to the other.
         let listening = legacy.send("GET", None);
         assert_eq!(listening.status(), 200);
-        legacy.move_to(&replicas[0]);
-        asks(&mut legacy, 0);
+        legacy.switch_to(&replicas[0]);
+        assert_answers(&mut legacy, 0);
     }
 }
 
 #[test]
-fn an_id_that_was_changed_or_made_up_is_no_session() {
+fn a_modified_or_forged_session_id_is_refused() {
     for (name, keys) in kinds() {
         let folder = folder(name, &keys);
         let server = start(&folder);
@@ -168,9 +168,9 @@ fn an_id_that_was_changed_or_made_up_is_no_session() {
         ] {
             let mut thief = server.with_token("secret123");
             thief.header("mcp-session-id", &wrong);
-            assert_eq!(statuses(&thief), NOT_THERE, "{name}: {wrong}");
+            assert_eq!(statuses(&thief), UNKNOWN, "{name}: {wrong}");
         }
-        assert_eq!(statuses(&client), THERE, "{name}: it is still there");
+        assert_eq!(statuses(&client), EXISTS, "{name}: it is still there");
     }
 }
 
@@ -178,7 +178,7 @@ const ALICE_AND_BOB: &str =
     "[server.tokens.alice]\ntoken = \"alices\"\n[server.tokens.bob]\ntoken = \"bobs\"\n";
 
 #[test]
-fn a_process_that_did_not_open_a_session_knows_whose_it_is() {
+fn a_process_that_did_not_open_a_session_knows_its_owner() {
     for secret in ["", &format!("session_secret = \"{SECRET}\"\n")] {
         let folder = folder("owners", &format!("{secret}{ALICE_AND_BOB}"));
         let server = start(&folder);
@@ -186,10 +186,10 @@ fn a_process_that_did_not_open_a_session_knows_whose_it_is() {
         let server = restarted(server, &folder);
         let mut bob = server.with_token("bobs");
         bob.header("mcp-session-id", alice.session());
-        assert_eq!(statuses(&bob), NOT_THERE);
+        assert_eq!(statuses(&bob), UNKNOWN);
         let mut alice = alice;
-        alice.move_to(&server);
-        assert_eq!(statuses(&alice), THERE);
+        alice.switch_to(&server);
+        assert_eq!(statuses(&alice), EXISTS);
     }
 }
 
@@ -204,11 +204,11 @@ fn an_edit_of_tokens_between_two_starts_ends_only_the_sessions_of_changed_ones()
     let edited = ALICE_AND_BOB.replace("\"bobs\"", "\"another\"")
         + "[server.tokens.carol]\ntoken = \"carols\"\n";
     let server = restarted_with(server, &folder, &edited);
-    alice.move_to(&server);
-    assert_eq!(statuses(&alice), THERE);
-    bob.move_to(&server);
+    alice.switch_to(&server);
+    assert_eq!(statuses(&alice), EXISTS);
+    bob.switch_to(&server);
     bob.header("authorization", "Bearer another");
-    assert_eq!(statuses(&bob), NOT_THERE);
+    assert_eq!(statuses(&bob), UNKNOWN);
 }
 
 #[test]
@@ -219,24 +219,24 @@ fn with_a_secret_a_session_survives_a_restart_with_a_new_value_of_its_token() {
     let mut alice = server.client_with_token("alices");
     let edited = ALICE_AND_BOB.replace("\"alices\"", "\"another\"");
     let server = restarted_with(server, &folder, &format!("{secret}{edited}"));
-    alice.move_to(&server);
+    alice.switch_to(&server);
     alice.header("authorization", "Bearer another");
-    assert_eq!(statuses(&alice), THERE);
+    assert_eq!(statuses(&alice), EXISTS);
 }
 
 #[test]
-fn with_another_secret_a_restarted_server_knows_no_session() {
+fn with_another_secret_a_restarted_server_accepts_no_earlier_session() {
     let keys = |secret: &str| format!("auth = \"secret123\"\nsession_secret = \"{secret}\"\n");
     let folder = folder("another-secret", &keys(SECRET));
     let server = start(&folder);
     let mut client = server.client_with_token("secret123");
     let server = restarted_with(server, &folder, &keys(&SECRET.replace('0', "1")));
-    client.move_to(&server);
-    assert_eq!(statuses(&client), NOT_THERE);
+    client.switch_to(&server);
+    assert_eq!(statuses(&client), UNKNOWN);
 }
 
 #[test]
-fn an_edit_of_the_secret_is_live_and_the_sessions_that_the_server_knows_go_on() {
+fn an_edit_of_the_secret_is_live_and_sessions_in_memory_go_on() {
     let keys = |secret: &str| format!("auth = \"secret123\"\nsession_secret = \"{secret}\"\n");
     let (one, two) = (folder("live", &keys(SECRET)), folder("live", &keys(SECRET)));
     let (server, replica) = (start(&one), start(&two));
@@ -247,15 +247,15 @@ fn an_edit_of_the_secret_is_live_and_the_sessions_that_the_server_knows_go_on() 
     let edited = format!("[server]\n{}{MODEL}", keys(&SECRET.replace('0', "1")));
     one.write("llama-mcp-server.toml", &edited);
     server.wait_for_log("server: live (session_secret)");
-    asks(&mut known, 0);
-    unknown.move_to(&server);
-    assert_eq!(statuses(&unknown), NOT_THERE);
+    assert_answers(&mut known, 0);
+    unknown.switch_to(&server);
+    assert_eq!(statuses(&unknown), UNKNOWN);
     let mut next = server.client_with_token("secret123");
-    asks(&mut next, 1);
+    assert_answers(&mut next, 1);
 }
 
 #[test]
-fn initialize_opens_a_session_whatever_session_its_header_names() {
+fn initialize_opens_a_session_and_ignores_the_session_header() {
     let folder = folder("initialize", "auth = \"secret123\"\n");
     let server = start(&folder);
     let ended = server.client_with_token("secret123");
@@ -276,25 +276,28 @@ fn initialize_opens_a_session_whatever_session_its_header_names() {
         assert_ne!(opened, old);
         let mut next = running.clone();
         next.header("mcp-session-id", opened);
-        asks(&mut next, 0);
+        assert_answers(&mut next, 0);
     }
-    assert_eq!(statuses(&running), THERE);
+    assert_eq!(statuses(&running), EXISTS);
 }
 
 #[test]
-fn more_clients_than_sessions_are_kept_are_served_in_turns() {
+fn more_clients_than_session_slots_are_served_alternately() {
     let folder = folder("many", "max_sessions = 2\n");
     let server = start(&folder);
     let mut clients: Vec<Client> = (0..5).map(|_| server.client()).collect();
     for turn in 0..2 {
         for (number, client) in clients.iter_mut().enumerate() {
-            asks(client, turn + number);
+            assert_answers(client, turn + number);
         }
     }
-    // All sessions in memory have calls: one more gets 503, and retries.
+    // All sessions in memory have running calls, so another client gets 503, and retries.
     let worker = workers_of(server.child.id())[0];
     signal_process(worker, "STOP");
-    let mut running: Vec<Events> = clients[..2].iter().map(|client| client.hold(1)).collect();
+    let mut running: Vec<Events> = clients[..2]
+        .iter()
+        .map(|client| client.call_with_stopped_worker(1))
+        .collect();
     let refused = clients[2].post(&request(2, "ping", json!({})));
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "10");
@@ -310,29 +313,29 @@ fn more_clients_than_sessions_are_kept_are_served_in_turns() {
 }
 
 #[test]
-fn the_end_of_a_session_that_the_process_did_not_open_is_remembered() {
+fn the_end_of_a_session_of_another_process_is_remembered() {
     let folder = folder("deleted", "");
     let server = start(&folder);
     let mut client = server.client();
     let server = restarted(server, &folder);
-    client.move_to(&server);
+    client.switch_to(&server);
     assert_eq!(client.send("DELETE", None).status(), 204);
-    assert_eq!(statuses(&client), NOT_THERE);
+    assert_eq!(statuses(&client), UNKNOWN);
 }
 
 #[test]
-fn a_session_secret_that_is_too_short_is_refused_and_none_is_shown() {
+fn a_too_short_session_secret_is_refused_without_being_shown() {
     let word = "hidden-word-that-is-long-enough-to-be-one";
     for (written, is_long) in [("hidden-word", false), (word, true)] {
         let keys = format!("transport = \"http\"\nsession_secret = \"{written}\"\n");
         let folder = folder("shown", &keys);
         let output = folder.run(&["config", "check"], &[]);
         assert_eq!(output.status.success(), is_long);
-        let told = text(output.stderr);
-        assert!(!told.contains("hidden"), "{told}");
+        let stderr = text(output.stderr);
+        assert!(!stderr.contains("hidden"), "{stderr}");
         if !is_long {
             let message = "`server.session_secret`: must have at least 32 characters";
-            assert!(told.contains(message), "{told}");
+            assert!(stderr.contains(message), "{stderr}");
             continue;
         }
         let shown = folder.show(&["--origin"], &[]);
@@ -343,14 +346,14 @@ fn a_session_secret_that_is_too_short_is_refused_and_none_is_shown() {
             .arg("--config")
             .arg(folder.0.join("llama-mcp-server.toml"))
             .env("RUST_LOG", "trace");
-        let mut server = HttpServer::of(command);
-        asks(&mut server.client(), 0);
+        let mut server = HttpServer::spawn(command);
+        assert_answers(&mut server.client(), 0);
         folder.write(
             "llama-mcp-server.toml",
             &format!("[server]\n{}{MODEL}", keys.replace("hidden", "hidden-2")),
         );
         server.wait_for_log("live (session_secret)");
-        let log = server.log();
+        let log = server.end();
         assert!(!log.contains("hidden"), "{log}");
     }
     let folder = folder(
@@ -370,10 +373,10 @@ fn a_session_secret_that_is_too_short_is_refused_and_none_is_shown() {
             ("LLAMA_MCP_SERVER__SESSION_SECRET", "hidden-word"),
         ],
     );
-    let told = text(by_variable.stderr);
+    let stderr = text(by_variable.stderr);
     assert!(
-        told.contains("`LLAMA_MCP_SERVER__SESSION_SECRET`: must have at least 32"),
-        "{told}"
+        stderr.contains("`LLAMA_MCP_SERVER__SESSION_SECRET`: must have at least 32"),
+        "{stderr}"
     );
-    assert!(!told.contains("hidden"), "{told}");
+    assert!(!stderr.contains("hidden"), "{stderr}");
 }

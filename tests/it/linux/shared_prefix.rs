@@ -1,11 +1,11 @@
-//! What begins all calls of a tool: models keep it ready whenever they are loaded.
+//! Shared prefixes: workers cache the common beginning of a tool's calls as soon as they are loaded.
 
 use serde_json::json;
 
 use crate::support::config::Folder;
 use crate::support::{Server, wait_for_end_of, workers_of};
 
-/// Where a process of a model says so.
+/// The log line of a worker that caches shared prefixes.
 const READY: &str = "caching shared prefixes";
 
 fn file(idle_ttl: &str, system: &str) -> String {
@@ -21,7 +21,7 @@ fn ask(server: &mut Server) {
 }
 
 #[test]
-fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() {
+fn a_reloaded_model_caches_its_shared_prefixes_again_and_stays_idle() {
     let folder = Folder::new("told", &file("5s", &"Be a crab. ".repeat(20)));
     let mut server = folder.serve();
     for times in 1..=2 {
@@ -34,7 +34,7 @@ fn a_model_that_is_loaded_again_is_told_again_and_idles_as_if_it_had_not_been() 
 }
 
 #[test]
-fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
+fn an_edit_of_a_shared_prefix_reaches_the_running_worker() {
     let folder = Folder::new("edited", &file("never", &"Be a crab. ".repeat(20)));
     let mut server = folder.serve();
     ask(&mut server);
@@ -43,7 +43,7 @@ fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
     let path = folder.0.join("llama-mcp-server.toml");
     std::fs::write(&path, file("never", &"Be a lobster. ".repeat(20))).unwrap();
     server.wait_for_log_times(READY, 2);
-    // One that leaves it as it is tells nothing.
+    // An edit that does not change the prefix sends nothing to the worker.
     let more = file("never", &"Be a lobster. ".repeat(20)) + "max_tokens = 3\n";
     std::fs::write(&path, more).unwrap();
     server.wait_for_log("model a: live (max_tokens)");
@@ -51,5 +51,5 @@ fn an_edit_of_a_fixed_prompt_is_told_to_the_process_that_runs() {
     server.wait_for_log("tokens=[]");
     ask(&mut server);
     assert_eq!(workers_of(server.child.id()), worker);
-    assert_eq!(server.log().matches(READY).count(), 3);
+    assert_eq!(server.end().matches(READY).count(), 3);
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::chat_templates::SHARED;
-use crate::support::config::{Folder, ONE};
+use crate::support::config::{Folder, ONE_MODEL};
 use crate::support::http::HttpServer;
 use crate::support::log::Log;
 use crate::support::{
@@ -11,22 +11,22 @@ use crate::support::{
 };
 
 #[test]
-fn a_signal_that_is_ignored_at_the_start_ends_nothing() {
+fn signals_ignored_at_the_start_do_not_end_the_server() {
     let mut command = Command::new("sh");
     command
         .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
         .arg(program().get_program())
         .arg("--model")
         .arg(tiny());
-    let mut server = HttpServer::of(command);
+    let mut server = HttpServer::spawn(command);
     server.signal("HUP");
     server.signal("INT");
-    assert_eq!(server.log().matches("ending by a signal").count(), 1);
+    assert_eq!(server.end().matches("ending by a signal").count(), 1);
 }
 
 #[test]
-fn a_closed_terminal_ends_the_server_though_it_has_a_file_to_read_again() {
-    let folder = Folder::new("terminal", ONE);
+fn a_closed_terminal_ends_the_server_even_if_it_has_a_configuration_to_reload() {
+    let folder = Folder::new("terminal", ONE_MODEL);
     let file = folder.0.join("llama-mcp-server.toml");
     let command = format!(
         "exec {:?} --config {file:?} --transport http --port 0",
@@ -47,8 +47,8 @@ fn a_closed_terminal_ends_the_server_though_it_has_a_file_to_read_again() {
 }
 
 #[test]
-fn a_signal_during_the_start_ends_a_server_that_is_the_first_process_of_a_container() {
-    // Its check takes two seconds.
+fn a_signal_during_the_start_ends_a_server_that_is_process_1_of_a_container() {
+    // The check of its chat template takes two seconds.
     let model = tiny_with_template("slow-start.gguf", SHARED);
     let container = || {
         let mut command = Command::new("unshare");
@@ -62,7 +62,7 @@ fn a_signal_during_the_start_ends_a_server_that_is_the_first_process_of_a_contai
         command
     };
     if !container().arg("true").status().unwrap().success() {
-        // The system has no namespaces for its users.
+        // The system does not allow user namespaces.
         return;
     }
     let ends_at_once = || {
@@ -75,11 +75,11 @@ fn a_signal_during_the_start_ends_a_server_that_is_the_first_process_of_a_contai
             .stdout(Stdio::null());
         let mut container = command.spawn().unwrap();
         let server = wait_for_child_of(container.id());
-        // The process in which the template is tried.
+        // The process that tries the chat template.
         wait_for_child_of(server);
         signal_process(server, "TERM");
         container.wait().unwrap().code() == Some(128 + 15)
     };
-    // On a busy machine the start may be over before the signal comes.
+    // On a busy machine the start may be over before the signal arrives.
     assert!((0..5).any(|_| ends_at_once()));
 }

@@ -68,7 +68,7 @@ fn send(server: &HttpServer, tool: &str, arguments: &Value) -> (Client, Events) 
     let call = json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": CALL}});
     let mut sender = client.clone();
     sender.header("accept", "application/json, text/event-stream");
-    let events = Events::of(sender.post(&request(CALL, "tools/call", call)));
+    let events = Events::new(sender.post(&request(CALL, "tools/call", call)));
     (client, events)
 }
 

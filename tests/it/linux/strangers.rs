@@ -1,5 +1,5 @@
-//! Clients that have no token take nothing from those that have one, and clients that end their side of a connection behind their
-//! request are answered.
+//! Clients without a token cannot exhaust the resources of clients with one, and clients that half-close their connection after a request
+//! are answered.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::{LIMIT, program, signal_process, tiny, workers_of};
 
 const TOKEN: &str = "a-token-of-many-characters";
 
-/// A server with a token, and few connections.
+/// Starts a server with a token and a low connection limit.
 fn server_with_connections(max: usize) -> (Folder, HttpServer) {
     let file = format!(
         "[server]\nauth = '{TOKEN}'\nmax_connections = {max}\n[models.chat]\npath = 'crab.gguf'\n"
@@ -23,7 +23,7 @@ fn server_with_connections(max: usize) -> (Folder, HttpServer) {
     (folder, server)
 }
 
-/// Connects from `address`, which is one of loopback.
+/// Connects from `address`, which must be a loopback address.
 fn connect_from(address: [u8; 4], server: &HttpServer) -> TcpStream {
     use std::net::SocketAddr;
 
@@ -38,23 +38,23 @@ fn connect_from(address: [u8; 4], server: &HttpServer) -> TcpStream {
 }
 
 #[test]
-fn an_address_without_a_token_does_not_take_the_connections_of_others() {
+fn an_address_without_a_token_cannot_use_up_the_connections() {
     let (_folder, server) = server_with_connections(16);
     let silent: Vec<_> = (0..40)
         .map(|_| connect_from([127, 0, 0, 2], &server))
         .collect();
-    // The next one gets 503: the share is used up.
-    let mut told = String::new();
+    // The next connection gets 503, because the address has used up its share.
+    let mut response = String::new();
     let mut late = connect_from([127, 0, 0, 2], &server);
-    late.read_to_string(&mut told).unwrap();
-    assert!(told.starts_with("HTTP/1.1 503"), "{told}");
+    late.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
     let mut client = server.client_with_token(TOKEN);
     assert_eq!(client.tools(), ["chat"]);
     drop(silent);
 }
 
 #[test]
-fn an_address_with_a_token_may_hold_more_than_the_share_of_strangers() {
+fn an_address_with_a_token_may_exceed_the_share_of_anonymous_clients() {
     let (_folder, server) = server_with_connections(16);
     let list = request(1, "server/discover", json!({})).to_string();
     let ask = format!(
@@ -74,7 +74,7 @@ fn an_address_with_a_token_may_hold_more_than_the_share_of_strangers() {
 }
 
 #[test]
-fn one_of_several_tokens_does_not_take_the_connections_of_others() {
+fn one_of_several_tokens_cannot_use_up_the_connections() {
     let file = format!(
         "[server]\nauth = '{TOKEN}'\nmax_connections = 8\n[server.tokens.other]\ntoken = 'another-{TOKEN}'\n\
          [models.chat]\npath = 'crab.gguf'\n"
@@ -100,7 +100,7 @@ fn one_of_several_tokens_does_not_take_the_connections_of_others() {
     assert_eq!(ask_with(&server, &format!("another-{TOKEN}")).0, "200");
 }
 
-/// Sends a request with `token` on a connection of its own; gives the status and how long it took.
+/// Sends a request with `token` on a new connection. Returns the response and how long it took.
 fn ask_with(server: &HttpServer, token: &str) -> (String, Duration) {
     let started = Instant::now();
     let answer = server.raw(&format!(
@@ -111,7 +111,7 @@ fn ask_with(server: &HttpServer, token: &str) -> (String, Duration) {
 }
 
 #[test]
-fn wrong_tokens_are_answered_ever_later_and_the_right_one_at_once() {
+fn wrong_tokens_are_answered_with_a_growing_delay_and_the_right_one_at_once() {
     let mut server = HttpServer::tiny(&["--auth", TOKEN]);
     let guesses: Vec<_> = (0..11)
         .map(|_| ask_with(&server, "a-wrong-token"))
@@ -131,7 +131,7 @@ fn wrong_tokens_are_answered_ever_later_and_the_right_one_at_once() {
         rights.iter().any(|(_, elapsed)| *elapsed < last),
         "{rights:?}"
     );
-    let log = server.log();
+    let log = server.end();
     assert!(
         log.contains("127.0.0.1 sent an invalid bearer token"),
         "{log}"
@@ -140,7 +140,7 @@ fn wrong_tokens_are_answered_ever_later_and_the_right_one_at_once() {
 }
 
 #[test]
-fn a_short_token_is_noted_by_the_check_and_at_the_start_and_not_shown() {
+fn a_short_token_causes_a_warning_that_does_not_show_it() {
     let file = |token: &str| {
         format!(
             "[server]\ntransport = 'http'\nport = 0\nauth = '{token}'\n[models.small]\npath = 'crab.gguf'\n"
@@ -151,15 +151,15 @@ fn a_short_token_is_noted_by_the_check_and_at_the_start_and_not_shown() {
         String::from_utf8(output.stdout).unwrap()
     };
     let short = "x7";
-    let told = check(short);
+    let printed = check(short);
     assert!(
-        told.contains("the token `auth` has fewer than 16 characters"),
-        "{told}"
+        printed.contains("the token `auth` has fewer than 16 characters"),
+        "{printed}"
     );
-    assert!(!told.contains(short), "{told}");
+    assert!(!printed.contains(short), "{printed}");
     assert!(!check(TOKEN).contains("characters"));
     let mut server = HttpServer::tiny(&["--auth", short]);
-    let log = server.log();
+    let log = server.end();
     let line = log
         .lines()
         .find(|line| line.contains("fewer than 16"))
@@ -167,16 +167,17 @@ fn a_short_token_is_noted_by_the_check_and_at_the_start_and_not_shown() {
     assert!(line.contains("WARN") && !line.contains(short), "{line}");
 }
 
-/// Sends `sent` and then nothing more, and gives the answer. A busy machine may need several tries: the server waits half a second.
-fn answer_to_half(server: &HttpServer, sent: &str) -> String {
-    let mut answers = (0..10).map(|_| answer_once_to_half(server, sent));
+/// Sends `sent`, half-closes the connection, and returns the response. A busy machine may need several attempts, because the server waits
+/// only half a second.
+fn answer_after_half_close(server: &HttpServer, sent: &str) -> String {
+    let mut answers = (0..10).map(|_| try_answer_after_half_close(server, sent));
     answers
         .find(|answer| !answer.is_empty())
         .unwrap_or_default()
 }
 
-/// Sends `sent` and then nothing more, and gives all that is answered.
-fn answer_once_to_half(server: &HttpServer, sent: &str) -> String {
+/// Sends `sent`, half-closes the connection, and returns everything that is received.
+fn try_answer_after_half_close(server: &HttpServer, sent: &str) -> String {
     let mut stream = server.connect();
     stream.write_all(sent.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -195,38 +196,38 @@ fn post(message: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_client_that_ends_its_side_behind_a_request_gets_the_answer() {
+fn a_client_that_half_closes_after_a_request_gets_the_response() {
     let server = HttpServer::tiny(&[]);
     let client = server.client();
     let health = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let list = post(&request(7, "tools/list", json!({}))).replace("SESSION", client.session());
     for _ in 0..3 {
-        let answer = answer_to_half(&server, health);
+        let answer = answer_after_half_close(&server, health);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
-        let answer = answer_to_half(&server, &list);
+        let answer = answer_after_half_close(&server, &list);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
         assert!(answer.contains("\"chat\""), "{answer}");
-        // One behind the other.
+        // Two pipelined requests.
         let both = format!("{list}{health}");
         let is_both = |answer: String| answer.matches("HTTP/1.1 200").count() == 2;
-        assert!((0..10).any(|_| is_both(answer_once_to_half(&server, &both))));
+        assert!((0..10).any(|_| is_both(try_answer_after_half_close(&server, &both))));
     }
 }
 
 #[test]
-fn a_call_whose_client_has_ended_its_side_is_cancelled_before_long() {
+fn a_call_whose_client_half_closes_is_cancelled_soon() {
     let mut command = program();
     command.arg("--model").arg(tiny()).args(["--parallel", "1"]);
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     let mut client = server.client();
     let song = json!({"name": "chat", "arguments": {"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000}});
     let call = post(&request(8, "tools/call", song)).replace("SESSION", client.session());
     client.chat(json!({"text": "Hi", "max_tokens": 1}));
     let worker = workers_of(server.child.id())[0];
     signal_process(worker, "STOP");
-    assert_eq!(answer_once_to_half(&server, &call), "");
+    assert_eq!(try_answer_after_half_close(&server, &call), "");
     signal_process(worker, "CONT");
-    // The only sequence is free.
+    // The only sequence is free again.
     let answer = client.chat(json!({"text": "What is the capital of Peru?", "temperature": 0}));
     assert_eq!(answer, "The capital of Peru is Lima.");
 }

@@ -1,4 +1,4 @@
-//! Models' processes that hang, are ended from outside, or keep dying.
+//! Workers that hang, are killed from outside, or crash repeatedly.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,19 +18,19 @@ fn france() -> Value {
     json!({"text": "What is the capital of France?", "temperature": 0})
 }
 
-/// A song that does not end by itself.
+/// An answer that never ends by itself.
 fn song() -> Value {
     json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": 4000})
 }
 
-/// A prompt that takes seconds to read in small batches, and that no other number gives.
+/// A prompt that takes seconds to decode in small batches, different for each `number`.
 fn long_text(number: u32) -> Value {
     let text = format!("{number} {}", "word ".repeat(3500));
     json!({"text": text, "max_tokens": 1})
 }
 
 /// Starts a server with `limit` as `stall_timeout`.
-fn impatient(limit: &str) -> Server {
+fn server_with_stall_timeout(limit: &str) -> Server {
     Server::tiny(&["--set", &format!("registry.stall_timeout={limit}")])
 }
 
@@ -38,8 +38,8 @@ fn worker_of(server: &Server) -> u32 {
     workers_of(server.child.id())[0]
 }
 
-/// Stops process `pid`, and waits until all its threads stand still.
-fn stop(pid: u32) {
+/// Stops process `pid` and waits until all its threads have stopped.
+fn stop_process(pid: u32) {
     signal_process(pid, "STOP");
     let is_running = || {
         let threads = fs::read_dir(format!("/proc/{pid}/task"))
@@ -74,14 +74,14 @@ fn error_of(server: &mut Server, id: u64) -> (String, String) {
     (text, code.as_str().unwrap().to_owned())
 }
 
-/// Begins a song and returns its call once it is under way.
+/// Starts a song and returns its call once it generates text.
 fn begin(server: &mut Server) -> u64 {
     let call = server.call(song());
     server.wait_for_progress(call, |message| message.contains("la la"));
     call
 }
 
-/// Returns the first answer of a server with a short `stall_timeout`: on a busy machine a new process may stall, too.
+/// Returns the first answer of a server with a short `stall_timeout`. On a busy machine a new worker may stall, too.
 fn answer(server: &mut Server) -> String {
     let mut answers = (0..20).map(|_| {
         let id = server.call(france());
@@ -91,7 +91,7 @@ fn answer(server: &mut Server) -> String {
     answer.expect("one of twenty calls is answered").text
 }
 
-/// Asserts that call `id` fails because process `stopped` stalled, and that a new process answers the next call.
+/// Asserts that call `id` fails because the worker `stopped` stalled, and that a new worker answers the next call.
 fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
     let (text, code) = error_of(server, id);
     assert_eq!(code, "model_stuck", "{text}");
@@ -105,10 +105,10 @@ fn assert_replaced(server: &mut Server, id: u64, stopped: u32) {
 }
 
 #[test]
-fn a_call_to_a_process_that_was_stopped_while_idle_is_answered_by_a_new_one() {
-    let mut server = impatient("1s");
+fn a_call_to_a_worker_stopped_while_idle_is_answered_by_a_new_one() {
+    let mut server = server_with_stall_timeout("1s");
     let worker = server.worker_pid();
-    stop(worker);
+    stop_process(worker);
     assert_eq!(answer(&mut server), PARIS);
     server.wait_for_log(&format!("pid={worker}"));
     server.wait_for_log("(`stall_timeout`); it is killed");
@@ -117,8 +117,8 @@ fn a_call_to_a_process_that_was_stopped_while_idle_is_answered_by_a_new_one() {
 }
 
 #[test]
-fn a_call_to_a_process_that_is_stopped_while_it_answers_ends_and_the_next_one_has_a_new_process() {
-    let mut server = impatient("1s");
+fn a_call_to_a_worker_stopped_during_the_answer_fails_and_the_next_one_gets_a_new_worker() {
+    let mut server = server_with_stall_timeout("1s");
     let call = begin(&mut server);
     let worker = worker_of(&server);
     signal_process(worker, "STOP");
@@ -126,9 +126,9 @@ fn a_call_to_a_process_that_is_stopped_while_it_answers_ends_and_the_next_one_ha
 }
 
 #[test]
-fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_a_new_process() {
+fn a_call_to_a_worker_stopped_during_the_load_fails_and_the_next_one_gets_a_new_worker() {
     let limit = ["--set", "registry.stall_timeout=1s"];
-    // On a busy machine the load may be over before the signal comes: once more then.
+    // On a busy machine the load may be over before the signal arrives; then the test starts over.
     let (mut server, worker) = loop {
         let mut server = Server::start(&smollm2(), &limit);
         let call = server.call(json!({"text": "Hi", "max_tokens": 1}));
@@ -136,7 +136,7 @@ fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_
         signal_process(worker, "STOP");
         let result = server.response(call)["result"].clone();
         if result["isError"] == true {
-            // The call is sent again: it is refused since the load failed, or the next load stalls on a busy machine, too.
+            // The call is resent. It is refused because the load failed, or because the next load stalls on a busy machine, too.
             assert!(result.to_string().contains("finished no step"), "{result}");
             break (server, worker);
         }
@@ -156,8 +156,8 @@ fn a_call_to_a_process_that_is_stopped_while_it_loads_ends_and_the_next_one_has_
 }
 
 #[test]
-fn calls_that_end_at_their_deadlines_do_not_keep_a_stopped_process() {
-    let mut server = impatient("5s");
+fn calls_that_reach_their_deadlines_do_not_keep_a_stopped_worker_alive() {
+    let mut server = server_with_stall_timeout("5s");
     let worker = server.worker_pid();
     signal_process(worker, "STOP");
     let call = server.call(json!({"text": "Hi", "deadline": 0.1}));
@@ -170,8 +170,8 @@ fn calls_that_end_at_their_deadlines_do_not_keep_a_stopped_process() {
 }
 
 #[test]
-fn without_a_limit_the_log_names_the_process_to_end_once() {
-    let mut server = impatient("never");
+fn without_a_limit_the_log_names_the_process_to_kill_once() {
+    let mut server = server_with_stall_timeout("never");
     let worker = server.worker_pid();
     signal_process(worker, "STOP");
     for _ in 0..2 {
@@ -182,7 +182,7 @@ fn without_a_limit_the_log_names_the_process_to_end_once() {
     signal_process(worker, "KILL");
     assert_eq!(server.chat(france()).text, PARIS);
     assert_eq!(
-        server.log().matches("the model's process is stuck").count(),
+        server.end().matches("the model's process is stuck").count(),
         1
     );
 }
@@ -196,7 +196,7 @@ fn a_long_prompt_in_short_steps_is_not_a_stall() {
 }
 
 #[test]
-fn sigterm_ends_a_models_process_and_its_calls_while_the_server_goes_on() {
+fn sigterm_ends_a_worker_and_its_calls_but_not_the_server() {
     let mut server = Server::tiny(&[]);
     let call = begin(&mut server);
     let worker = worker_of(&server);
@@ -209,7 +209,7 @@ fn sigterm_ends_a_models_process_and_its_calls_while_the_server_goes_on() {
 }
 
 #[test]
-fn sigterm_counts_as_no_crash_of_the_model_or_of_the_prompt() {
+fn sigterm_does_not_count_as_a_crash_of_the_model_or_the_prompt() {
     let mut server = Server::tiny(&[]);
     for _ in 0..4 {
         let call = begin(&mut server);
@@ -221,7 +221,7 @@ fn sigterm_counts_as_no_crash_of_the_model_or_of_the_prompt() {
 }
 
 #[test]
-fn calls_that_waited_for_a_process_that_stalls_go_to_the_next_one() {
+fn calls_queued_in_a_stalled_worker_go_to_the_next_one() {
     for _ in 0..20 {
         let arguments = ["--set", "registry.stall_timeout=1s", "--parallel", "1"];
         let mut server = Server::tiny(&arguments);
@@ -235,7 +235,7 @@ fn calls_that_waited_for_a_process_that_stalls_go_to_the_next_one() {
             assert_eq!(result["content"][0]["text"], PARIS);
             return;
         }
-        // Its prompt was just being prepared when the signal came.
+        // The prompt was being prepared when the signal arrived.
         let code = &result["_meta"]["llama-mcp-server/error"]["code"];
         assert_eq!(code, "model_stuck", "{result}");
     }
@@ -243,7 +243,7 @@ fn calls_that_waited_for_a_process_that_stalls_go_to_the_next_one() {
 }
 
 #[test]
-fn ps_and_the_log_tell_models_processes_apart() {
+fn ps_and_the_log_identify_workers_by_model() {
     let folder = Folder::new("names", "");
     let models = "[models.-s]\npath = 'crab.gguf'\n[models.other]\npath = 'crab.gguf'\n";
     folder.write("llama-mcp-server.toml", models);
@@ -266,7 +266,7 @@ fn ps_and_the_log_tell_models_processes_apart() {
 }
 
 #[test]
-fn a_prompt_that_killed_its_process_twice_is_refused_and_others_are_answered() {
+fn a_prompt_that_crashed_its_worker_twice_is_refused_and_others_are_answered() {
     let mut server = Server::tiny(&[]);
     assert_eq!(server.chat(france()).text, PARIS);
     for _ in 0..2 {
@@ -282,7 +282,7 @@ fn a_prompt_that_killed_its_process_twice_is_refused_and_others_are_answered() {
 }
 
 #[test]
-fn one_death_during_several_calls_with_the_same_prompt_counts_once() {
+fn one_crash_during_several_calls_with_the_same_prompt_counts_once() {
     let mut server = Server::tiny(&["--parallel", "2"]);
     let calls = [begin(&mut server), begin(&mut server)];
     signal_process(worker_of(&server), "KILL");
@@ -294,7 +294,7 @@ fn one_death_during_several_calls_with_the_same_prompt_counts_once() {
 }
 
 #[test]
-fn a_model_that_dies_three_times_without_an_answer_is_not_started_until_its_file_changes() {
+fn a_model_that_crashes_three_times_without_an_answer_is_not_started_until_its_file_changes() {
     let folder = Folder::new("given-up", "");
     let model = folder.0.join("crab.gguf");
     let mut server = Server::start(&model, &["--n_batch", "8"]);

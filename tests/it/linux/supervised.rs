@@ -1,17 +1,17 @@
-//! What a service manager is told, by a socket as systemd's.
+//! Notifications to a service manager, through a socket like that of systemd.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 
-use crate::support::config::{Folder, ONE};
+use crate::support::config::{Folder, ONE_MODEL};
 use crate::support::http::HttpServer;
 use crate::support::{LIMIT, program};
 
-/// The next message.
+/// Returns the next message.
 fn next(socket: &UnixDatagram) -> String {
     let mut message = [0; 1024];
     let received = loop {
-        // A socket with a timeout is not read again by itself after a signal.
+        // A signal interrupts a socket with a timeout, and std does not retry.
         match socket.recv(&mut message) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             received => break received,
@@ -22,8 +22,8 @@ fn next(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn the_service_manager_is_told_when_the_server_is_ready_reads_again_and_ends() {
-    let file = format!("[server]\nwatch = 'off'\n{ONE}");
+fn the_service_manager_is_notified_of_readiness_reloads_and_shutdown() {
+    let file = format!("[server]\nwatch = 'off'\n{ONE_MODEL}");
     let folder = Folder::new("supervised", &file);
     let at = folder.0.join("notify");
     let socket = UnixDatagram::bind(&at).unwrap();
@@ -33,9 +33,9 @@ fn the_service_manager_is_told_when_the_server_is_ready_reads_again_and_ends() {
         .arg("--config")
         .arg(folder.0.join("llama-mcp-server.toml"))
         .env("NOTIFY_SOCKET", &at);
-    let mut server = HttpServer::of(command);
+    let mut server = HttpServer::spawn(command);
     assert_eq!(next(&socket).trim(), "READY=1");
-    // Also where the edit is refused: who asked waits for that.
+    // Rejected edits are reported, too: whoever requested the reload waits for that.
     for text in [file.as_str(), "[models"] {
         folder.write("llama-mcp-server.toml", text);
         server.signal("HUP");

@@ -1,4 +1,4 @@
-//! The environment of a server: individually mounted files, no `/proc`, limits, a cleaned folder for temporary files.
+//! The environment of a server: individually mounted files, no `/proc`, resource limits, a cleaned folder for temporary files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -65,16 +65,16 @@ fn edits_of_an_individually_mounted_file_are_live_and_its_replacement_is_reporte
     let Some(command) = isolated(script, &arguments) else {
         return;
     };
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     fs::write(&host, file("two")).unwrap();
     server.wait_for_log("model two: added");
     replace(&host, &file("three"));
-    let told = "the file was replaced outside of this mount; mount its folder";
-    server.wait_for_log(told);
+    let message = "the file was replaced outside of this mount; mount its folder";
+    server.wait_for_log(message);
     let url = format!("http://{}", server.address);
     let status = program().args(["status", "--url", &url]).output().unwrap();
     let status = text(status.stdout);
-    assert!(status.contains(told), "{status}");
+    assert!(status.contains(message), "{status}");
 }
 
 #[test]
@@ -96,14 +96,17 @@ fn doctor_and_the_check_report_a_replaced_mounted_file() {
     let Some(mut command) = isolated(script, &arguments) else {
         return;
     };
-    let told = text(command.output().unwrap().stdout);
+    let stdout = text(command.output().unwrap().stdout);
     let warning = format!(
         "`{}`: the file was replaced outside of this mount",
         mounted.display()
     );
     let doctor = format!("warning  configuration: {warning}");
     let check = format!("\nwarning[stale_mount]: {warning}");
-    assert!(told.contains(&doctor) && told.contains(&check), "{told}");
+    assert!(
+        stdout.contains(&doctor) && stdout.contains(&check),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -130,18 +133,21 @@ fn refused_memory_locks_are_logged_once_and_doctor_reports_them_beforehand() {
         return;
     };
     let doctor = [&server[..], &[OsStr::new("doctor")]].concat();
-    let told = text(isolated(script, &doctor).unwrap().output().unwrap().stdout);
+    let stdout = text(isolated(script, &doctor).unwrap().output().unwrap().stdout);
     assert!(
-        told.contains("warning  model a: `mlock` will have no effect: "),
-        "{told}"
+        stdout.contains("warning  model a: `mlock` will have no effect: "),
+        "{stdout}"
     );
-    assert!(told.contains("`docker run --ulimit memlock=-1`"), "{told}");
+    assert!(
+        stdout.contains("`docker run --ulimit memlock=-1`"),
+        "{stdout}"
+    );
     let mut server = Server::spawn(command);
     let call = server.call_tool("a", json!({"text": "Hi", "max_tokens": 1}));
     server.result(call);
-    let log = server.log();
-    let told = "`mlock` has no effect, so the weights can be swapped out: the system lets a process lock 64 KiB";
-    assert_eq!(log.matches(told).count(), 1, "{log}");
+    let log = server.end();
+    let message = "`mlock` has no effect, so the weights can be swapped out: the system lets a process lock 64 KiB";
+    assert_eq!(log.matches(message).count(), 1, "{log}");
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn too_few_open_files_for_the_connections_are_reported_at_the_start() {
         .arg(program().get_program())
         .arg("--model")
         .arg(tiny());
-    let server = HttpServer::of(command);
+    let server = HttpServer::spawn(command);
     server.wait_for_log("but the system lets this process open 100 files");
 }
 
@@ -183,12 +189,12 @@ fn cpu_locks_survive_a_cleaned_folder_for_temporary_files() {
     for call in calls {
         assert!(!server.result(call).is_error);
     }
-    let log = server.log();
-    for told in [
+    let log = server.end();
+    for message in [
         "turns at the CPUs",
         "CPU turns",
         "could not create a lock file",
     ] {
-        assert!(!log.contains(told), "{log}");
+        assert!(!log.contains(message), "{log}");
     }
 }

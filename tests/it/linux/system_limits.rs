@@ -43,20 +43,20 @@ fn a_server_without_room_for_its_threads_ends_with_a_message() {
             return;
         };
         let output = command.output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{limit}: {told}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
         assert!(
-            told.contains("error[system_limit]: a thread could not be started")
-                && told.contains("--pids-limit")
-                && !told.contains("panicked"),
-            "{limit}: {told}"
+            stderr.contains("error[system_limit]: a thread could not be started")
+                && stderr.contains("--pids-limit")
+                && !stderr.contains("panicked"),
+            "{limit}: {stderr}"
         );
     }
 }
 
 #[test]
 fn the_error_of_a_call_without_a_process_or_thread_names_the_limit_and_no_change_of_the_call() {
-    // The server has ten threads, and its model's process needs seven. A thread that has just ended may still count.
+    // The server has ten threads, and its worker needs seven. A thread that has just ended may still count.
     for limit in [14, 15] {
         let Some(command) = limited(limit, 54_300 + limit) else {
             return;

@@ -32,29 +32,29 @@ fn printed(server: &HttpServer, arguments: &[&str]) -> String {
     text(output.stdout)
 }
 
-/// Runs a command that must fail. Returns its exit code and its errors.
+/// Runs a command that must fail. Returns its exit code and stderr.
 fn failed(server: &HttpServer, arguments: &[&str]) -> (i32, String) {
     let output = run(server, arguments);
     (output.status.code().unwrap(), text(output.stderr))
 }
 
-/// Waits until `is_it` holds for the models in `status`, and returns them.
-fn models_when(server: &HttpServer, is_it: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+/// Waits until `condition` holds for the models in `status`, and returns them.
+fn models_when(server: &HttpServer, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let started = Instant::now();
     loop {
-        let told: Value =
+        let report: Value =
             serde_json::from_str(&printed(server, &["status", "--format", "json"])).unwrap();
-        let models = told["models"].as_array().unwrap().clone();
-        if is_it(&models) {
+        let models = report["models"].as_array().unwrap().clone();
+        if condition(&models) {
             return models;
         }
         assert!(started.elapsed() < LIMIT, "{models:?}");
     }
 }
 
-fn has(models: &[Value], name: &str, state: &str) -> bool {
-    let is_it = |model: &Value| model["name"] == name && model["state"] == state;
-    models.iter().any(is_it)
+fn is_in_state(models: &[Value], name: &str, state: &str) -> bool {
+    let condition = |model: &Value| model["name"] == name && model["state"] == state;
+    models.iter().any(condition)
 }
 
 fn capital(client: &mut Client, model: &str) -> String {
@@ -68,7 +68,7 @@ fn capital(client: &mut Client, model: &str) -> String {
 const LIMA: &str = "The capital of Peru is Lima.";
 
 #[test]
-fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs() {
+fn an_unloaded_model_has_no_worker_until_its_next_call_and_others_keep_theirs() {
     let (_folder, server) = server("unload", "");
     let mut client = server.client();
     let mut workers = Vec::new();
@@ -83,7 +83,7 @@ fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs()
     );
     wait_for_end_of(workers[0]);
     models_when(&server, |models| {
-        has(models, "small", "unloaded") && has(models, "chat", "loaded")
+        is_in_state(models, "small", "unloaded") && is_in_state(models, "chat", "loaded")
     });
     assert_eq!(
         printed(&server, &["unload", "small"]),
@@ -94,21 +94,21 @@ fn an_unloaded_model_has_no_process_until_its_next_call_and_others_keep_theirs()
 }
 
 #[test]
-fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_new_process() {
+fn running_calls_of_a_restarted_model_are_answered_and_new_ones_get_a_new_worker() {
     let registry = "[registry]\nstall_timeout = 'never'\n";
     let (folder, server) = server("restart", registry);
     let mut client = server.client();
-    let song = client.sing_for(3000, 7);
+    let song = client.start_long_call(3000, 7);
     let former = workers_of(server.child.id())[0];
-    // The song goes on for as long as it takes to look.
+    // A stopped worker keeps the song running in the meantime.
     signal_process(former, "STOP");
     assert_eq!(
         printed(&server, &["restart", "chat"]),
         "chat: a new process is starting; the old one ends after its running call\n"
     );
-    // The new process loads without a call.
+    // The new worker loads without a call.
     let models = models_when(&server, |models| {
-        has(models, "chat", "loaded") && has(models, "chat", "replaced")
+        is_in_state(models, "chat", "loaded") && is_in_state(models, "chat", "replaced")
     });
     let pid = |state: &str| {
         let mut models = models.iter();
@@ -123,7 +123,7 @@ fn running_calls_of_a_model_that_is_restarted_are_answered_and_new_ones_have_a_n
     let text = answer["result"]["content"][0]["text"].as_str().unwrap();
     assert!(text.starts_with("la la"), "{answer}");
     wait_for_end_of(former);
-    // An edit keeps the new process.
+    // An edit does not restart the new worker.
     folder.write(
         "llama-mcp-server.toml",
         &format!("{registry}{MODELS}temperature = 0.1\n"),
@@ -141,41 +141,41 @@ fn calls_that_wait_for_a_load_are_answered_although_the_model_is_restarted_meanw
     let (_folder, server) = server("restart-load", "");
     let mut client = server.client();
     let asking = std::thread::spawn(move || capital(&mut client, "small"));
-    models_when(&server, |models| !has(models, "small", "unloaded"));
+    models_when(&server, |models| !is_in_state(models, "small", "unloaded"));
     printed(&server, &["restart", "small"]);
     assert_eq!(asking.join().unwrap(), LIMA);
 }
 
 #[test]
-fn a_preloaded_model_that_was_unloaded_stays_so_after_an_edit_that_does_not_concern_its_load() {
+fn a_preloaded_model_stays_unloaded_after_edits_of_other_settings() {
     let file = format!("{MODELS}preload = true\n");
     let folder = Folder::new("unload-preload", &file);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    models_when(&server, |models| has(models, "chat", "loaded"));
+    models_when(&server, |models| is_in_state(models, "chat", "loaded"));
     printed(&server, &["unload", "chat"]);
-    models_when(&server, |models| has(models, "chat", "unloaded"));
+    models_when(&server, |models| is_in_state(models, "chat", "unloaded"));
     folder.write(
         "llama-mcp-server.toml",
         &format!("{file}temperature = 0.1\n"),
     );
     server.wait_for_log("model chat: live (temperature)");
-    models_when(&server, |models| has(models, "chat", "unloaded"));
+    models_when(&server, |models| is_in_state(models, "chat", "unloaded"));
     assert_eq!(workers_of(server.child.id()), [0_u32; 0]);
     folder.write("llama-mcp-server.toml", &format!("{file}n_ctx = 2048\n"));
-    models_when(&server, |models| has(models, "chat", "loaded"));
+    models_when(&server, |models| is_in_state(models, "chat", "loaded"));
 }
 
 #[test]
 fn an_unknown_model_is_an_error() {
     let (_folder, server) = server("unload-unknown", "");
     for name in ["smal", "../x"] {
-        let (code, told) = failed(&server, &["unload", name]);
+        let (code, error) = failed(&server, &["unload", name]);
         assert_eq!(code, 1);
         let expected = format!(
             "error[unknown_model]: the server at http://{} has no model `{name}`; `llama-mcp-server status` lists its models\n",
             server.address
         );
-        assert_eq!(told, expected);
+        assert_eq!(error, expected);
     }
 }
 
@@ -184,21 +184,21 @@ fn only_admin_tokens_can_unload_models() {
     let keys = "[server]\nauth = 'everything'\n[server.tokens.ops]\ntoken = 'ops'\nadmin = true\n[server.tokens.user]\ntoken = 'user'\n";
     let (_folder, server) = server("unload-tokens", keys);
     for token in ["everything", "ops"] {
-        let told = printed(&server, &["unload", "small", "--auth", token]);
-        assert!(told.starts_with("small: "), "{told}");
+        let stdout = printed(&server, &["unload", "small", "--auth", token]);
+        assert!(stdout.starts_with("small: "), "{stdout}");
     }
-    let (code, told) = failed(&server, &["unload", "small", "--auth", "user"]);
+    let (code, error) = failed(&server, &["unload", "small", "--auth", "user"]);
     assert_eq!(code, 1);
     assert!(
-        told.starts_with("error[not_allowed]: this token cannot unload"),
-        "{told}"
+        error.starts_with("error[not_allowed]: this token cannot unload"),
+        "{error}"
     );
-    let (_, told) = failed(&server, &["unload", "small", "--auth", "wrong"]);
-    assert!(told.contains("requires a valid bearer token"), "{told}");
+    let (_, error) = failed(&server, &["unload", "small", "--auth", "wrong"]);
+    assert!(error.contains("requires a valid bearer token"), "{error}");
 }
 
 #[test]
-fn a_page_cannot_unload_a_model_of_a_server_without_tokens() {
+fn a_web_page_cannot_unload_a_model_of_a_server_without_tokens() {
     let (_folder, server) = server("unload-page", "");
     let url = format!("http://{}/admin/models/small/unload", server.address);
     let status = |method: &str, headers: &[(&str, &str)]| {
@@ -214,20 +214,20 @@ fn a_page_cannot_unload_a_model_of_a_server_without_tokens() {
 }
 
 #[test]
-fn a_model_whose_file_is_gone_is_not_said_to_start() {
+fn restarting_a_model_whose_file_is_missing_is_an_error() {
     let (folder, server) = server("restart-gone", "");
     std::fs::remove_file(folder.0.join("crab.gguf")).unwrap();
-    let (code, told) = failed(&server, &["restart", "small"]);
-    assert_eq!(code, 1, "{told}");
+    let (code, error) = failed(&server, &["restart", "small"]);
+    assert_eq!(code, 1, "{error}");
     assert!(
-        told.starts_with("error[load_failed]: `small` cannot be loaded: the model file `"),
-        "{told}"
+        error.starts_with("error[load_failed]: `small` cannot be loaded: the model file `"),
+        "{error}"
     );
-    let told = printed(&server, &["unload", "chat"]);
+    let stdout = printed(&server, &["unload", "chat"]);
     assert!(
-        told.starts_with(
+        stdout.starts_with(
             "chat: no process was running; the next call cannot load it: the model file `"
         ),
-        "{told}"
+        "{stdout}"
     );
 }

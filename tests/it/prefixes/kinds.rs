@@ -1,11 +1,11 @@
-//! Models that forget: windows that slide, states that recur, and both beside attention to everything.
+//! Models with limited memory: sliding windows, recurrent states, and hybrids of these with full attention.
 
 use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{assert_shared, cached, load, texts, uncached, user, with};
+use super::{assert_shared, cached, load, texts, uncached, user, with_setting};
 use crate::support::gemma;
 use crate::support::random_model::{hybrid, recurrent};
 use crate::support::worker::{Answer, Worker};
@@ -13,7 +13,7 @@ use crate::support::worker::{Answer, Worker};
 /// Tokens of each answer.
 const ANSWER: u32 = 6;
 
-/// What Gemma is asked about: it finds a badge wherever it stood.
+/// The subjects of Gemma's questions: it finds the badge of each of them anywhere in the text.
 const CITIES: [&str; 40] = [
     "Oslo", "Lima", "Cairo", "Paris", "Tokyo", "Delhi", "Quito", "Rome", "Bern", "Accra", "Dakar",
     "Hanoi", "Kyiv", "Minsk", "Riga", "Sofia", "Doha", "Baku", "Male", "Lome", "Suva", "Apia",
@@ -26,7 +26,7 @@ const COLOURS: [&str; 18] = [
     "red", "ruby", "silver", "teal", "violet", "white", "yellow",
 ];
 
-/// Each city's badge, 12 tokens a line.
+/// Returns one line for the badge of each city, 12 tokens a line.
 fn badges(cities: impl IntoIterator<Item = usize>) -> String {
     let lines = cities.into_iter().map(|at| {
         let (city, colour) = (CITIES[at], COLOURS[at * 7 % COLOURS.len()]);
@@ -38,15 +38,15 @@ fn badges(cities: impl IntoIterator<Item = usize>) -> String {
     lines.collect()
 }
 
-/// The last line up to its number, which the model is sure of.
+/// Returns the last line up to its number, which the model predicts with confidence.
 fn question(city: usize) -> String {
     let badge = badges([city]);
     let (question, _) = badge.rsplit_once(' ').unwrap();
     format!("\n{question}")
 }
 
-/// Calls behind a common text, at once and later, and after each other: what is common is decoded once, or twice where nobody
-/// knew that it was common, and the answers stay the same.
+/// Calls with a common prefix, concurrently, later and one after another. Asserts that the prefix is decoded once, or twice before it is
+/// known to be common, and that the answers do not change.
 fn share(load: &Value, text: &str, ends: [&str; 4], common: u64) -> Vec<String> {
     let prompts = ends.map(|end| user(&format!("{text}{end}")));
     let whole = uncached(load).ask_each(&prompts, ANSWER);
@@ -61,7 +61,7 @@ fn share(load: &Value, text: &str, ends: [&str; 4], common: u64) -> Vec<String> 
     texts(&whole).into_iter().map(str::to_owned).collect()
 }
 
-/// The same for calls that come one after another from the beginning: the second finds out what is common.
+/// Like [`share`], but all calls come one after another: the second one discovers the common prefix.
 fn follow(path: &Path, text: &str, ends: [&str; 4], common: u64, expected: &[String]) {
     let prompts = ends.map(|end| user(&format!("{text}{end}")));
     let answers = Worker::load(&load(path, 4096, 4)).ask_each(&prompts, ANSWER);
@@ -69,8 +69,7 @@ fn follow(path: &Path, text: &str, ends: [&str; 4], common: u64, expected: &[Str
     assert_eq!(cached(&answers), [0, 0, common, common]);
 }
 
-/// Two conversations in turns, over the one sequence there is: each comes back from memory. Gives the answers of both and where
-/// they started.
+/// Alternates between two conversations on a single sequence, each restored from memory. Returns the answers of both.
 fn converse(path: &Path, talks: [[String; 3]; 2]) -> [Vec<Answer>; 2] {
     let load = load(path, 4096, 1);
     let (mut worker, mut whole) = (Worker::load(&load), uncached(&load));
@@ -90,7 +89,7 @@ fn converse(path: &Path, talks: [[String; 3]; 2]) -> [Vec<Answer>; 2] {
     talks.map(|(_, _, answers)| answers)
 }
 
-/// Each turn started where the one before it ended, or behind as much of its answer as reads the same in the next prompt.
+/// Asserts that each turn started where the previous one ended, or after the part of its answer that reads the same in the next prompt.
 fn assert_continued(answers: &[Answer]) {
     assert!(answers[0].cached < 32, "{answers:?}");
     for turns in answers.windows(2) {
@@ -100,8 +99,8 @@ fn assert_continued(answers: &[Answer]) {
 }
 
 #[test]
-fn calls_behind_a_text_that_is_longer_than_a_window_share_it() {
-    // Longer than the window, 512, and than the cells there are for it, 768.
+fn calls_share_a_prefix_that_is_longer_than_the_window() {
+    // Longer than the window (512), and than its cells (768).
     let text = badges((0..40).cycle().take(165));
     let questions = [0, 1, 7, 33].map(question);
     let ends = questions.each_ref().map(String::as_str);
@@ -113,8 +112,8 @@ fn calls_behind_a_text_that_is_longer_than_a_window_share_it() {
 }
 
 #[test]
-fn conversations_with_sliding_windows_come_back_from_memory() {
-    // Each city twice; the later questions are about cities that the window may have forgotten.
+fn conversations_with_sliding_windows_are_restored_from_memory() {
+    // Two questions about each city. The later questions are about cities that the window may have dropped.
     let turn =
         |cities: Range<usize>, city: usize| badges(cities.clone().chain(cities)) + &question(city);
     let talks = [
@@ -136,13 +135,13 @@ fn conversations_with_sliding_windows_come_back_from_memory() {
 }
 
 #[test]
-fn what_a_window_forgot_is_not_taken_for_there() {
+fn tokens_that_left_the_window_do_not_count_as_cached() {
     let mut worker = Worker::load(&load(&gemma(), 1024, 1));
-    // Longer than the window, but not than the cells there are for it: what is saved of it lacks the beginning.
+    // Longer than the window, but not than its cells: the saved state lacks the beginning.
     let long = badges((0..40).chain(0..21)) + &question(7);
-    // Puts it out of the one sequence there is.
+    // Evicts the conversation from the only sequence.
     let other = "Once upon a time there was a crab that lived in the sea. ".repeat(4);
-    // Ends before what is saved begins.
+    // Ends before the beginning of the saved state.
     let short = badges(0..16) + &question(0);
     let answers = worker.ask_each(&[user(&long), user(&other), user(&short)], ANSWER);
     assert!(answers[0].prompt > 700, "{answers:?}");
@@ -151,17 +150,17 @@ fn what_a_window_forgot_is_not_taken_for_there() {
 }
 
 #[test]
-fn models_with_states_share_and_remember_what_they_read() {
+fn models_with_recurrent_states_share_and_restore_prefixes() {
     let sea = "A crab lives in the sea. ".repeat(200);
     let ends = ["Who is it?", "Is it here?", "Zebras sing.", "Go on!"];
     for (file, common) in [(recurrent(), 2603), (hybrid(), 2603)] {
         let load = load(&file.0, 4096, 4);
         let answers = share(&load, &sea, ends, common);
-        // Fewer cells than four calls may need, so that they lie in a pool.
-        let pool = with(&load, "kv_cells", json!(3 * 4096));
+        // Fewer cells than four calls may need, so that the cache is a pool.
+        let pool = with_setting(&load, "kv_cells", json!(3 * 4096));
         assert_eq!(share(&pool, &sea, ends, common), answers);
         follow(&file.0, &sea, ends, common, &answers);
-        // What was read before the questions matters, and so do they.
+        // The answers depend on the text before the questions, and on the questions.
         let land = "No crab lives on land, or does it? ".repeat(100);
         let elsewhere = ends.map(|end| user(&format!("{land}{end}")));
         let others = uncached(&load).ask_each(&elsewhere, ANSWER);

@@ -1,13 +1,13 @@
-//! A tool whose prompts begin with the same long text.
+//! A tool whose prompts share a long prefix.
 
 use serde_json::{Value, json};
 
 use crate::support::config::Folder;
 
-/// Where a process of a model says how many tokens are fixed.
+/// The log line in which a worker states the number of tokens of its shared prefixes.
 const READY: &str = "caching shared prefixes tokens=[";
 
-/// Calls the tool for two countries, one after the other: the tokens that are fixed, and each call's result.
+/// Calls the tool for two countries, one after the other. Returns the number of shared tokens and the result of each call.
 fn ask(cache_prompt: bool) -> (Option<u64>, [Value; 2]) {
     let rules = "You are a crab. ".repeat(10);
     let file = format!(
@@ -24,16 +24,16 @@ fn ask(cache_prompt: bool) -> (Option<u64>, [Value; 2]) {
         }
         result
     });
-    let log = server.log();
-    let mut told = log.lines().filter_map(|line| {
-        let (_, told) = line.split_once(READY)?;
-        told.split_once(']')?.0.parse().ok()
+    let log = server.end();
+    let mut ready = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(READY)?;
+        rest.split_once(']')?.0.parse().ok()
     });
-    (told.next_back(), results)
+    (ready.next_back(), results)
 }
 
 #[test]
-fn the_next_call_of_a_tool_starts_behind_its_fixed_prompt_unless_that_is_switched_off() {
+fn the_next_call_of_a_tool_starts_after_its_shared_prefix_unless_that_is_disabled() {
     let cached = |result: &Value| {
         let generation = &result["_meta"]["llama-mcp-server/generation"];
         generation["cached_tokens"].as_u64().unwrap()

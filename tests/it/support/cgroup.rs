@@ -1,17 +1,17 @@
-//! Cgroups for single tests.
+//! Cgroups for individual tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-/// A cgroup with a limit on memory; removed at the end.
+/// A cgroup with a memory limit, removed when dropped.
 pub(crate) struct Cgroup {
     folder: PathBuf,
     is_v1: bool,
 }
 
 impl Cgroup {
-    /// Makes a cgroup of at most `mebibytes`; `None` if this system does not let the test do that.
+    /// Creates a cgroup with a limit of `mebibytes`. Returns `None` if the test lacks the permission.
     pub(crate) fn limited(name: &str, mebibytes: u64) -> Option<Self> {
         let name = format!("llama-mcp-{}-{name}", std::process::id());
         let roots = [("/sys/fs/cgroup/memory", true), ("/sys/fs/cgroup", false)];
@@ -21,7 +21,7 @@ impl Cgroup {
         made.find_map(Result::ok)
     }
 
-    /// Makes a cgroup inside this one, without its own limit.
+    /// Creates a child cgroup without a limit of its own.
     pub(crate) fn child(&self) -> Self {
         let folder = self.folder.join("child");
         fs::create_dir(&folder).unwrap();
@@ -29,7 +29,7 @@ impl Cgroup {
     }
 
     fn make(folder: &Path, is_v1: bool, mebibytes: u64) -> io::Result<Self> {
-        // On other systems this is an ordinary folder, or belongs to somebody else.
+        // Where cgroups are not mounted this is an ordinary folder; where they are, it may belong to another user.
         fs::metadata(folder.with_file_name("cgroup.procs"))?;
         fs::create_dir(folder)?;
         let made = Self {
@@ -56,7 +56,7 @@ impl Cgroup {
         command
     }
 
-    /// Returns the bytes of file pages that count as used.
+    /// Returns the size of the page cache that is charged to this cgroup, in bytes.
     pub(crate) fn page_cache(&self) -> u64 {
         let key = if self.is_v1 { "total_cache " } else { "file " };
         let stat = fs::read_to_string(self.folder.join("memory.stat")).unwrap();
@@ -68,7 +68,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Killed processes leave the cgroup after a moment.
+        // Killed processes leave the cgroup with a short delay.
         let started = std::time::Instant::now();
         while fs::remove_dir(&self.folder).is_err() && started.elapsed() < super::LIMIT {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! A configuration in a folder of its own.
+//! A configuration in a temporary folder.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Server, program, tiny};
 
-/// A folder of its own, with a file in it.
+/// A temporary folder, removed when dropped.
 pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
@@ -15,13 +15,13 @@ impl Folder {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("llama-mcp-{}-{number}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        // A killed run of the same process id may have left one.
+        // A killed run with the same process id may have left such a folder.
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }
 
-    /// With the tiny model as `crab.gguf`, and `text` as the file that is found.
+    /// Creates a folder with the tiny model as `crab.gguf`, and with `text` as the configuration file that the program finds.
     pub(crate) fn new(name: &str, text: &str) -> Self {
         let folder = Self::empty(name);
         std::fs::copy(tiny(), folder.0.join("crab.gguf")).unwrap();
@@ -29,12 +29,12 @@ impl Folder {
         folder
     }
 
-    /// Saves `text` as the file called `name`.
+    /// Writes `text` to the file `name`.
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.0.join(name), text).unwrap();
     }
 
-    /// Runs the program in the folder, so that it finds the file.
+    /// Runs the program in the folder, where it finds the configuration.
     pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = program();
         command
@@ -44,14 +44,14 @@ impl Folder {
         command.output().unwrap()
     }
 
-    /// Starts the server in the folder, so that it finds the file.
+    /// Starts a server in the folder, where it finds the configuration.
     pub(crate) fn serve(&self) -> Server {
         let mut command = program();
         command.current_dir(&self.0);
         Server::spawn(command)
     }
 
-    /// What `config show` prints.
+    /// Returns the output of `config show`.
     pub(crate) fn show(&self, arguments: &[&str], variables: &[(&str, &str)]) -> String {
         let output = self.run(&[&["config", "show"], arguments].concat(), variables);
         assert_eq!(text(output.stderr), "");
@@ -69,5 +69,5 @@ pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// One model, and a default that it has not said itself.
-pub(crate) const ONE: &str = "[defaults]\nn_ctx = 1\n[models.a]\npath = \"crab.gguf\"\n";
+/// A configuration of one model that inherits a default.
+pub(crate) const ONE_MODEL: &str = "[defaults]\nn_ctx = 1\n[models.a]\npath = \"crab.gguf\"\n";

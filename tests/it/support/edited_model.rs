@@ -1,11 +1,11 @@
-//! The tiny model with something else in its header.
+//! Copies of the tiny model with an edited header.
 
 use std::path::Path;
 
 use super::{TempFile, tiny};
 
-/// The tiny model with `from` replaced by `to` in its header; both are equally long.
-pub(crate) fn tiny_with(name: &str, from: &str, to: &str) -> TempFile {
+/// Returns the tiny model with `from` replaced by `to` in its header. Both must have the same length.
+pub(crate) fn tiny_with_replaced(name: &str, from: &str, to: &str) -> TempFile {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(tiny()).unwrap();
     let at = bytes
@@ -16,9 +16,9 @@ pub(crate) fn tiny_with(name: &str, from: &str, to: &str) -> TempFile {
     TempFile::new(name, &bytes)
 }
 
-/// The tiny model with `text` at the key `key` of its header, and blanks behind it: the length of a header is a multiple of 32,
-/// and what follows stays where it is.
-pub(crate) fn tiny_saying(name: &str, key: &str, text: &str) -> TempFile {
+/// Returns the tiny model with `text` as the value of `key` in its header, padded with spaces: the header's length must stay a multiple of
+/// 32, and the offsets behind it must not change.
+pub(crate) fn tiny_with_text(name: &str, key: &str, text: &str) -> TempFile {
     let mut bytes = std::fs::read(tiny()).unwrap();
     let mut places = bytes.windows(key.len());
     let at = places.position(|place| place == key.as_bytes()).unwrap() + key.len() + 4;
@@ -33,7 +33,7 @@ pub(crate) fn tiny_saying(name: &str, key: &str, text: &str) -> TempFile {
     TempFile::new(name, &bytes)
 }
 
-/// The file at `model` with the type of its tensor `tensor` changed to `kind`; gives the whole file.
+/// Returns the content of `model` with the type of `tensor` changed to `kind`.
 pub(crate) fn with_tensor_type(model: &Path, tensor: &str, kind: u32) -> Vec<u8> {
     let mut bytes = std::fs::read(model).unwrap();
     let mut places = bytes.windows(tensor.len());
@@ -44,7 +44,7 @@ pub(crate) fn with_tensor_type(model: &Path, tensor: &str, kind: u32) -> Vec<u8>
     bytes
 }
 
-/// The tiny model with another chat template, not longer than its own.
+/// Returns the tiny model with another chat template, which must not be longer than the original.
 pub(crate) fn tiny_with_template(name: &str, template: &str) -> TempFile {
     let mut bytes = std::fs::read(tiny()).unwrap();
     let key = b"tokenizer.chat_template";

@@ -7,14 +7,14 @@ use super::config::Folder;
 use super::shell::{bash, first_block};
 use super::{smollm2, tiny};
 
-/// A copy of a folder of `examples/`, with models where it expects them.
+/// A copy of a folder of `examples/`, with models at the paths that it expects.
 pub(crate) struct Example {
     folder: Folder,
     flags: Vec<String>,
 }
 
 impl Example {
-    /// With the tiny model at each of `models`.
+    /// Copies the example `name` and puts the tiny model at each path of `models`.
     pub(crate) fn new(name: &str, models: &[&str]) -> Self {
         let folder = Folder::empty(name);
         for entry in std::fs::read_dir(repository("examples").join(name)).unwrap() {
@@ -46,7 +46,7 @@ impl Example {
         Self::with_small_model("profiles")
     }
 
-    /// Makes the example `name`, with its model at an absolute path: in the copy, the relative path would lead elsewhere.
+    /// Copies the example `name` and makes its model's path absolute, because the relative path does not resolve in the copy.
     fn with_small_model(name: &str) -> Self {
         let mut example = Self::new(name, &[]);
         let model = format!("models.small.path={}", smollm2().display());
@@ -66,7 +66,7 @@ impl Example {
         std::fs::read_to_string(self.path(file)).unwrap()
     }
 
-    /// The first commands of its README. The shell becomes the server, with `flags` besides.
+    /// Returns the first commands of the README as one process that becomes the server, with additional `flags`.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
         let readme = self.read("README.md");
         let script =

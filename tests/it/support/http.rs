@@ -15,7 +15,7 @@ use super::{LIMIT, program, spawn_piped, tiny};
 #[cfg(target_os = "linux")]
 use super::{signal_process, wait_for_end_of};
 
-/// A running server. Killed with its test.
+/// A running server over HTTP. Dropping it kills the process.
 pub(crate) struct HttpServer {
     pub child: Child,
     pub address: SocketAddr,
@@ -23,7 +23,7 @@ pub(crate) struct HttpServer {
 }
 
 impl HttpServer {
-    /// The tiny model, one compute thread, and `flags`, on a free port.
+    /// Starts a server with the tiny model, one compute thread, and `flags`, on a free port.
     pub(crate) fn tiny(flags: &[&str]) -> Self {
         Self::with_environment(flags, &[])
     }
@@ -36,23 +36,23 @@ impl HttpServer {
             .args(["--n_threads", "1"])
             .args(flags)
             .envs(variables.iter().copied());
-        Self::of(command)
+        Self::spawn(command)
     }
 
     pub(crate) fn with_config(file: &std::path::Path) -> Self {
         let mut command = program();
         command.arg("--config").arg(file);
-        Self::of(command)
+        Self::spawn(command)
     }
 
-    /// The server that `command` starts, on a free port.
-    pub(crate) fn of(mut command: std::process::Command) -> Self {
+    /// Starts `command` as a server on a free port.
+    pub(crate) fn spawn(mut command: std::process::Command) -> Self {
         command.args(["--transport", "http", "--port", "0"]);
         Self::start(command)
     }
 
-    /// The server that `file` alone describes, which must have a free port.
-    pub(crate) fn with_file_alone(file: &std::path::Path) -> Self {
+    /// Starts a server with no flag but `--config`. The file must ask for a free port.
+    pub(crate) fn with_config_only(file: &std::path::Path) -> Self {
         let mut command = program();
         command.arg("--config").arg(file);
         Self::start(command)
@@ -76,20 +76,20 @@ impl HttpServer {
         format!("http://{}/mcp", self.address)
     }
 
-    /// A client with a session of its own.
+    /// Returns a client with a session.
     pub(crate) fn client(&self) -> Client {
         let mut client = Client::new(self.url(), &[]);
         client.initialize();
         client
     }
 
-    /// A client that brings `token`.
+    /// Returns a client that sends `token` and has no session.
     pub(crate) fn with_token(&self, token: &str) -> Client {
         let authorization = format!("Bearer {token}");
         Client::new(self.url(), &[("authorization", &authorization)])
     }
 
-    /// The same with a session of its own.
+    /// Returns a client that sends `token`, with a session.
     pub(crate) fn client_with_token(&self, token: &str) -> Client {
         let mut client = self.with_token(token);
         client.initialize();
@@ -102,18 +102,18 @@ impl HttpServer {
         stream
     }
 
-    /// Sends `bytes` and reads what comes until the server closes, or until there is a whole head.
+    /// Sends `bytes` and returns the head of the response.
     pub(crate) fn raw(&self, bytes: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes.as_bytes()).unwrap();
         read_head(&mut stream)
     }
 
-    /// Waits until no connection is accepted any more.
+    /// Waits until the server refuses new connections.
     pub(crate) fn wait_until_refused(&self) {
         let started = std::time::Instant::now();
         while TcpStream::connect(self.address).is_ok() {
-            assert!(started.elapsed() < LIMIT, "it still listens");
+            assert!(started.elapsed() < LIMIT, "the server still listens");
             thread::yield_now();
         }
     }
@@ -123,8 +123,8 @@ impl HttpServer {
         self.log.wait_for(text);
     }
 
-    /// Waits until the server has logged `text` so often.
-    pub(crate) fn wait_for_logs(&self, text: &str, times: usize) {
+    /// Waits until the server has logged `text` at least `times` times.
+    pub(crate) fn wait_for_log_times(&self, text: &str, times: usize) {
         self.log.wait_for_times(text, times);
     }
 
@@ -139,9 +139,9 @@ impl HttpServer {
         self.child.wait().unwrap()
     }
 
-    /// Ends the server and gives all that it logged.
+    /// Shuts the server down and returns its log.
     #[cfg(target_os = "linux")]
-    pub(crate) fn log(&mut self) -> String {
+    pub(crate) fn end(&mut self) -> String {
         self.signal("TERM");
         self.wait();
         self.log.all()
@@ -155,9 +155,14 @@ impl Drop for HttpServer {
     }
 }
 
+/// Reads the head of a response, and nothing after it.
+#[expect(
+    clippy::unbuffered_bytes,
+    reason = "a buffer would also take bytes after the head"
+)]
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
-    // `bytes` reads again after a signal, which `read` does not.
+    // Unlike `read`, `bytes` retries when a signal interrupts it.
     for byte in stream.bytes() {
         head.push(byte.unwrap());
         if head.ends_with(b"\r\n\r\n") {
@@ -193,12 +198,12 @@ impl Client {
         }
     }
 
-    /// Sends what follows to `server`, in the same session.
-    pub(crate) fn move_to(&mut self, server: &HttpServer) {
+    /// Sends later requests to `server`, in the same session.
+    pub(crate) fn switch_to(&mut self, server: &HttpServer) {
         self.url = server.url();
     }
 
-    /// Has a header in every request from here on.
+    /// Sends the header in all later requests.
     pub(crate) fn header(&mut self, name: &str, value: &str) {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
@@ -209,7 +214,7 @@ impl Client {
         assert_eq!(response.status(), 200);
         let session = response.headers()["mcp-session-id"].to_str().unwrap();
         self.headers.push(("mcp-session-id".into(), session.into()));
-        let answer = json_of(&mut response);
+        let answer = read_message(&mut response);
         self.conversation = conversation_of(&mut response).clone();
         answer
     }
@@ -234,7 +239,7 @@ impl Client {
         let mut conversation = self.conversation.clone();
         let mut response = match body {
             Some(body) => {
-                conversation.sends(body);
+                conversation.record_sent(body);
                 let request = request.header("content-type", "application/json");
                 self.agent.run(request.body(body).unwrap())?
             }
@@ -248,18 +253,18 @@ impl Client {
         self.send("POST", Some(&message.to_string()))
     }
 
-    /// Sends a message whose answer may not come in time.
+    /// Sends a message whose response may time out.
     pub(crate) fn try_post(&self, message: &Value) -> Result<Response<Body>, ureq::Error> {
         self.try_send("POST", Some(&message.to_string()))
     }
 
-    /// Sends a request and gives its answer.
+    /// Sends a request and returns the response.
     pub(crate) fn request(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
-        json_of(&mut self.post(&request(self.next_id, method, params)))
+        read_message(&mut self.post(&request(self.next_id, method, params)))
     }
 
-    /// Calls the chat tool and gives the text of its result.
+    /// Calls the tool `chat` and returns the text of the result.
     pub(crate) fn chat(&mut self, arguments: Value) -> String {
         let answer = self.request(
             "tools/call",
@@ -270,7 +275,7 @@ impl Client {
         result["content"][0]["text"].as_str().unwrap().to_owned()
     }
 
-    /// The names of the tools that it sees.
+    /// Returns the names of the tools that the client sees.
     pub(crate) fn tools(&mut self) -> Vec<String> {
         let answer = self.request("tools/list", json!({}));
         let tools = answer["result"]["tools"].as_array().unwrap().clone();
@@ -278,30 +283,30 @@ impl Client {
         tools.iter().map(name).collect()
     }
 
-    /// Begins an endless call `id` and gives its events when it is under way.
-    pub(crate) fn sing(&self, id: u64) -> Events {
-        self.sing_for(4000, id)
+    /// Starts the endless call `id` and returns its events once it generates text.
+    pub(crate) fn start_endless_call(&self, id: u64) -> Events {
+        self.start_long_call(4000, id)
     }
 
-    /// Begins call `id` of a model whose process is stopped, and returns its events after the first: the call runs until it is cancelled.
-    pub(crate) fn hold(&self, id: u64) -> Events {
+    /// Starts call `id` of a model whose worker is stopped, so that it runs until it is cancelled. Returns its events after the first one.
+    pub(crate) fn call_with_stopped_worker(&self, id: u64) -> Events {
         let arguments = json!({"text": "Hi", "max_tokens": 1});
         let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
         let mut client = self.clone();
         client.header("accept", "application/json, text/event-stream");
-        let mut events = Events::of(client.post(&request(id, "tools/call", call)));
+        let mut events = Events::new(client.post(&request(id, "tools/call", call)));
         assert!(events.next().is_some());
         events
     }
 
-    /// Begins a call `id` of so many tokens and gives its events when it is under way.
-    pub(crate) fn sing_for(&self, tokens: u64, id: u64) -> Events {
+    /// Starts call `id` of `tokens` tokens and returns its events once it generates text.
+    pub(crate) fn start_long_call(&self, tokens: u64, id: u64) -> Events {
         let arguments = json!({"text": "Sing forever.", "temperature": 0, "repeat_penalty": 1, "max_tokens": tokens});
         let call = json!({"name": "chat", "arguments": arguments, "_meta": {"progressToken": id}});
         let mut client = self.clone();
         client.header("accept", "application/json, text/event-stream");
         let response = client.post(&request(id, "tools/call", call));
-        let mut events = Events::of(response);
+        let mut events = Events::new(response);
         while !events.next().unwrap()["params"]["message"]
             .as_str()
             .unwrap()
@@ -311,14 +316,14 @@ impl Client {
     }
 }
 
-/// The messages of a stream, which must be valid; dropping it closes the connection.
+/// The messages of an event stream, which must be valid. Dropping it closes the connection.
 pub(crate) struct Events {
     body: BufReader<Box<dyn Read + Send>>,
     conversation: Conversation,
 }
 
 impl Events {
-    pub(crate) fn of(mut response: Response<Body>) -> Self {
+    pub(crate) fn new(mut response: Response<Body>) -> Self {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
             conversation: conversation_of(&mut response).clone(),
@@ -333,7 +338,7 @@ impl Iterator for Events {
     fn next(&mut self) -> Option<Value> {
         for line in self.body.by_ref().lines() {
             if let Some(data) = line.unwrap().strip_prefix("data: ") {
-                return Some(message_of(data, &mut self.conversation));
+                return Some(parse_message(data, &mut self.conversation));
             }
         }
         None
@@ -344,21 +349,21 @@ pub(crate) fn request(id: u64, method: &str, params: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-/// The message that is the body, which must be a valid one.
-pub(crate) fn json_of(response: &mut Response<Body>) -> Value {
+/// Parses and checks the body, which must be one JSON message.
+pub(crate) fn read_message(response: &mut Response<Body>) -> Value {
     assert_eq!(response.headers()["content-type"], "application/json");
     let body = response.body_mut().read_to_string().unwrap();
-    message_of(&body, conversation_of(response))
+    parse_message(&body, conversation_of(response))
 }
 
-/// The message that `text` is, which must be a valid one.
-pub(crate) fn message_of(text: &str, conversation: &mut Conversation) -> Value {
+/// Parses and checks the message `text`.
+pub(crate) fn parse_message(text: &str, conversation: &mut Conversation) -> Value {
     let message = serde_json::from_str(text).unwrap();
-    assert_eq!(conversation.hears(&message), Ok(()), "{message}");
+    assert_eq!(conversation.check_received(&message), Ok(()), "{message}");
     message
 }
 
-/// What [`Client::send`] knows of the request that was answered.
+/// Returns the state that [`Client::send`] attached to the response.
 fn conversation_of(response: &mut Response<Body>) -> &mut Conversation {
     response.extensions_mut().get_mut().unwrap()
 }

@@ -1,10 +1,10 @@
-//! Signals and processes, as Linux has them.
+//! Signals and processes on Linux.
 
 use std::process::Command;
 
 use super::LIMIT;
 
-/// Sends a signal, such as `TERM`. Ignores a process that has already ended.
+/// Sends a signal such as `TERM`. Does nothing if the process has already ended.
 pub(crate) fn signal_process(pid: u32, signal: &str) {
     signal_processes(&[pid], signal);
 }
@@ -24,8 +24,7 @@ pub(crate) fn signal_processes(pids: &[u32], signal: &str) {
     );
 }
 
-/// Handles signals that this process was started to ignore, as in the background of a shell: the programs that it starts would ignore
-/// them, too.
+/// Handles signals that this process inherited as ignored, for example from a background shell: its child processes would ignore them, too.
 pub(crate) fn stop_ignoring_signals() {
     use signal_hook::consts::{SIGHUP, SIGINT};
     static DONE: std::sync::Once = std::sync::Once::new();
@@ -46,7 +45,7 @@ pub(crate) fn wait_for_end_of(pid: u32) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    // One that is gone already cannot be opened.
+    // A process that has already been reaped cannot be opened.
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => process,
         Err(rustix::io::Errno::SRCH) => return,
@@ -57,7 +56,7 @@ pub(crate) fn wait_for_end_of(pid: u32) {
     assert_eq!(ended, 1, "{pid:?} does not end");
 }
 
-/// `VmHWM` or the like of a process, in bytes.
+/// Returns a memory field of a process, such as `VmHWM`, in bytes.
 pub(crate) fn memory_of(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();

@@ -1,4 +1,4 @@
-//! What a server logs, while it runs.
+//! The log of a running server.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,14 +6,14 @@ use std::thread::{self, JoinHandle};
 
 use super::LIMIT;
 
-/// The log of a server.
+/// The log of a server, read while the server runs.
 pub(crate) struct Log {
     text: Arc<(Mutex<String>, Condvar)>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Log {
-    /// Reads `stderr` to its end.
+    /// Reads `stderr` to its end in a thread.
     pub(crate) fn follow(stderr: impl Read + Send + 'static) -> Self {
         let text = Arc::new((Mutex::default(), Condvar::new()));
         let shared = Arc::clone(&text);
@@ -39,7 +39,7 @@ impl Log {
         }
     }
 
-    /// Waits until something that `wanted` finds has been logged.
+    /// Waits until `wanted` returns `Some` for the log so far.
     pub(crate) fn find<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> T {
         let (text, grown) = &*self.text;
         let mut found = None;
@@ -58,12 +58,12 @@ impl Log {
         self.find(|log| log.contains(text).then_some(()));
     }
 
-    /// Waits until `text` has been logged so often.
+    /// Waits until `text` has been logged at least `times` times.
     pub(crate) fn wait_for_times(&self, text: &str, times: usize) {
         self.find(|log| (log.matches(text).count() >= times).then_some(()));
     }
 
-    /// All of it; the server has ended.
+    /// Returns the whole log. Call it after the server has exited.
     pub(crate) fn all(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();

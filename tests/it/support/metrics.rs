@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::LIMIT;
 use super::http::{Client, HttpServer};
 
-/// The answer to a GET.
+/// The response to a GET request.
 pub(crate) struct Answer {
     pub status: u16,
     pub content_type: String,
     pub body: String,
 }
 
-/// Returns the answer to a GET of `path`.
+/// Sends a GET request for `path`.
 pub(crate) fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> Answer {
     let url = format!("http://{}{path}", server.address);
     let mut response = Client::new(url, headers).send("GET", None);
@@ -27,13 +27,13 @@ pub(crate) fn get(server: &HttpServer, path: &str, headers: &[(&str, &str)]) -> 
 }
 
 /// Returns the text of `/metrics` for a client that sends `headers`.
-pub(crate) fn scraped(server: &HttpServer, headers: &[(&str, &str)]) -> String {
+pub(crate) fn scrape(server: &HttpServer, headers: &[(&str, &str)]) -> String {
     let answer = get(server, "/metrics", headers);
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body
 }
 
-/// All series and their values; without the program's own prefix.
+/// Series and their values, without the program's prefix.
 pub(crate) type Series = BTreeMap<String, String>;
 
 pub(crate) fn series(text: &str) -> Series {
@@ -48,22 +48,22 @@ pub(crate) fn series(text: &str) -> Series {
 }
 
 pub(crate) fn metrics(server: &HttpServer) -> Series {
-    series(&scraped(server, &[]))
+    series(&scrape(server, &[]))
 }
 
-/// Reads the metrics again and again until `is_it` holds: some change only when a process ends.
-pub(crate) fn metrics_when(server: &HttpServer, is_it: impl Fn(&Series) -> bool) -> Series {
+/// Scrapes until `condition` holds: some metrics change only after a process has exited.
+pub(crate) fn metrics_when(server: &HttpServer, condition: impl Fn(&Series) -> bool) -> Series {
     let started = Instant::now();
     loop {
         let metrics = metrics(server);
-        if is_it(&metrics) {
+        if condition(&metrics) {
             return metrics;
         }
         assert!(started.elapsed() < LIMIT, "{metrics:#?}");
     }
 }
 
-pub(crate) fn whole(metrics: &Series, name: &str) -> u64 {
+pub(crate) fn integer(metrics: &Series, name: &str) -> u64 {
     let value = metrics.get(name);
     let value = value.unwrap_or_else(|| panic!("{name}: {metrics:#?}"));
     value.parse().unwrap()

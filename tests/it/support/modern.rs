@@ -8,8 +8,8 @@ use super::http::Client;
 
 pub(crate) const REVISION: &str = "2026-07-28";
 
-/// `params` with what every request says of itself.
-pub(crate) fn enveloped(mut params: Value) -> Value {
+/// Adds to `params` the metadata that every request of this revision carries.
+pub(crate) fn with_envelope(mut params: Value) -> Value {
     let meta = &mut params["_meta"];
     meta["io.modelcontextprotocol/protocolVersion"] = REVISION.into();
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
@@ -18,10 +18,10 @@ pub(crate) fn enveloped(mut params: Value) -> Value {
 }
 
 pub(crate) fn request(id: impl Into<Value>, method: &str, params: Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": enveloped(params)})
+    json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": with_envelope(params)})
 }
 
-/// Posts `message` with the headers that it wants.
+/// Posts `message` with the headers that it requires.
 pub(crate) fn post(client: &Client, message: &Value) -> Response<Body> {
     let mut client = client.clone();
     client.header("mcp-protocol-version", REVISION);
@@ -32,7 +32,7 @@ pub(crate) fn post(client: &Client, message: &Value) -> Response<Body> {
     client.post(message)
 }
 
-/// A call of the chat tool.
+/// Returns a call of the tool `chat`.
 pub(crate) fn chat(id: impl Into<Value>, arguments: Value) -> Value {
     request(
         id,

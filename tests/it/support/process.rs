@@ -1,4 +1,4 @@
-//! Processes, as the system sees them.
+//! Child processes.
 
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,7 +10,7 @@ use sysinfo::{
 
 use super::LIMIT;
 
-/// Starts a program with its three streams piped.
+/// Starts a program with stdin, stdout and stderr piped.
 pub(crate) fn spawn_piped(command: &mut Command) -> Child {
     command
         .stdin(Stdio::piped())
@@ -20,16 +20,16 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Returns the processes that serve the models of server `pid`.
+/// Returns the workers of server `pid`.
 pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
-    // A process that tries templates has no name.
+    // Processes that try templates have no name.
     children(pid, |process| {
         let mut arguments = process.cmd().iter();
         arguments.any(|argument| argument.to_string_lossy().starts_with("--name="))
     })
 }
 
-/// Returns the processes whose parent is `pid`.
+/// Returns the child processes of `pid`.
 fn children_of(pid: u32) -> Vec<u32> {
     children(pid, |_| true)
 }
@@ -46,18 +46,18 @@ fn children(pid: u32, is_wanted: impl Fn(&Process) -> bool) -> Vec<u32> {
     children.map(|process| process.pid().as_u32()).collect()
 }
 
-/// Waits until server `pid` has started a process for a model, and returns its id.
+/// Waits until server `pid` has a worker and returns its process id.
 pub(crate) fn wait_for_worker_of(pid: u32) -> u32 {
     wait_for_first_of(workers_of, pid)
 }
 
-/// Waits until process `pid` has a child, and gives it.
+/// Waits until process `pid` has a child and returns its process id.
 pub(crate) fn wait_for_child_of(pid: u32) -> u32 {
     wait_for_first_of(children_of, pid)
 }
 
 fn wait_for_first_of(processes_of: fn(u32) -> Vec<u32>, pid: u32) -> u32 {
-    // The kernel tells nobody of a child of another process.
+    // The kernel does not report children of another process, so this polls.
     let started = Instant::now();
     loop {
         if let Some(process) = processes_of(pid).first() {

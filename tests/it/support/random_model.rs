@@ -1,18 +1,18 @@
-//! Tiny models of kinds that no small real file is at hand of, with random weights and the tiny model's vocabulary. They write
-//! letters without a sense, which follow from all that they read.
+//! Tiny models of architectures that have no small real model, with random weights and the tiny model's vocabulary. Their output is
+//! nonsense, but depends on every token of the prompt.
 
 use super::{TempFile, tiny};
 
 /// Width of all layers.
 const WIDTH: u64 = 64;
 
-/// Width inside of a recurrent layer; llama.cpp knows twice the outer one alone.
+/// Inner width of a recurrent layer. llama.cpp supports only twice the outer width.
 const INNER: u64 = 2 * WIDTH;
 
-/// Tokens that a convolution looks at.
+/// Tokens that a convolution covers.
 const KERNEL: u64 = 4;
 
-/// Numbers of the state for each of [`INNER`].
+/// Size of the state per [`INNER`] channel.
 const STATE: u64 = 16;
 
 /// Rank of the time steps.
@@ -22,25 +22,25 @@ const HEADS: u64 = 4;
 const HEADS_KV: u64 = 2;
 const FEED_FORWARD: u64 = 128;
 
-/// What a value in a GGUF is.
+/// Value types of GGUF.
 const U32: u32 = 4;
 const I32: u32 = 5;
 const F32: u32 = 6;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
-/// A recurrent model: `mamba` of llama.cpp's `models/mamba.cpp`.
+/// Returns a recurrent model: `mamba` as in llama.cpp's `models/mamba.cpp`.
 pub(crate) fn recurrent() -> TempFile {
     mamba(|file| file.ones("output_norm.weight", WIDTH)).save("recurrent.gguf")
 }
 
-/// The same with a norm in F16, of which llama.cpp's code for the CPU aborts in the first decode: it loads, and no call is
-/// answered.
+/// Returns a recurrent model with a norm in F16, which makes llama.cpp's CPU code abort in the first decode: the model loads, but answers
+/// no call.
 pub(crate) fn with_norm_in_f16() -> TempFile {
     const F16: u32 = 1;
     let one = 0x3c00_u16.to_le_bytes();
-    let norm = |file: &mut File| {
-        file.described("output_norm.weight", &[WIDTH], F16);
+    let norm = |file: &mut GgufWriter| {
+        file.describe_tensor("output_norm.weight", &[WIDTH], F16);
         for _ in 0..WIDTH {
             file.data.extend(one);
         }
@@ -49,8 +49,8 @@ pub(crate) fn with_norm_in_f16() -> TempFile {
     mamba(norm).save("f16-norm.gguf")
 }
 
-fn mamba(output_norm: impl Fn(&mut File)) -> File {
-    let mut file = File::new("mamba", 2);
+fn mamba(output_norm: impl Fn(&mut GgufWriter)) -> GgufWriter {
+    let mut file = GgufWriter::new("mamba", 2);
     for (key, value) in [
         ("ssm.conv_kernel", KERNEL),
         ("ssm.inner_size", INNER),
@@ -68,7 +68,7 @@ fn mamba(output_norm: impl Fn(&mut File)) -> File {
         file.vector(&name("ssm_conv1d.bias"), INNER, |_| 0.0);
         file.matrix(&name("ssm_x.weight"), INNER, RANK + 2 * STATE, 3.0);
         file.matrix(&name("ssm_dt.weight"), RANK, INNER, 0.5);
-        // Steps that let some of the state last for hundreds of tokens, and some for a dozen.
+        // Steps that let one part of the state last for hundreds of tokens, and another for a dozen.
         file.vector(&name("ssm_dt.bias"), INNER, |random| -4.2 + random);
         file.tensor(&name("ssm_a"), &[STATE, INNER], |_| -1.0);
         file.vector(&name("ssm_d"), INNER, |_| 0.2);
@@ -77,11 +77,11 @@ fn mamba(output_norm: impl Fn(&mut File)) -> File {
     file
 }
 
-/// A hybrid model, of short convolutions and attention: `lfm2` of llama.cpp's `models/lfm2.cpp`.
+/// Returns a hybrid model of short convolutions and attention: `lfm2` as in llama.cpp's `models/lfm2.cpp`.
 pub(crate) fn hybrid() -> TempFile {
-    // Heads of each layer; those without have convolutions.
+    // Number of heads in each layer; layers without heads have convolutions.
     let heads_kv = [0, HEADS_KV, 0, HEADS_KV];
-    let mut file = File::new("lfm2", heads_kv.len() as u64);
+    let mut file = GgufWriter::new("lfm2", heads_kv.len() as u64);
     for (key, value) in [
         ("feed_forward_length", FEED_FORWARD),
         ("attention.head_count", HEADS),
@@ -106,7 +106,7 @@ pub(crate) fn hybrid() -> TempFile {
             file.matrix(&name("shortconv.out_proj"), WIDTH, WIDTH, 1.0);
         } else {
             let head = WIDTH / HEADS;
-            // Attention that looks at few tokens, so that each of them matters.
+            // Attention to only few tokens, so that each of them matters.
             file.vector(&name("attn_q_norm"), head, |_| 2.0);
             file.vector(&name("attn_k_norm"), head, |_| 2.0);
             file.matrix(&name("attn_q"), WIDTH, WIDTH, 1.0);
@@ -122,8 +122,8 @@ pub(crate) fn hybrid() -> TempFile {
     file.save("hybrid.gguf")
 }
 
-/// A GGUF in the making: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
-struct File {
+/// Writes a GGUF file: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+struct GgufWriter {
     architecture: &'static str,
     keys: Vec<u8>,
     key_count: u64,
@@ -133,9 +133,9 @@ struct File {
     random: u64,
 }
 
-impl File {
+impl GgufWriter {
     fn new(architecture: &'static str, layers: u64) -> Self {
-        let tokenizer = Tokenizer::of_tiny();
+        let tokenizer = Tokenizer::from_tiny_model();
         let mut file = Self {
             architecture,
             keys: tokenizer.keys,
@@ -158,7 +158,7 @@ impl File {
         file.tensor("token_embd.weight", &[WIDTH, vocabulary], |random| random);
         let mut at = 0;
         file.tensor("output.weight", &[WIDTH, vocabulary], |random| {
-            // What is no letter has the logit 0, so it is never the likeliest.
+            // Tokens other than letters have the logit 0, so they are never the likeliest.
             let is_letters = tokenizer.is_letters[at / usize::try_from(WIDTH).unwrap()];
             at += 1;
             if is_letters { random } else { 0.0 }
@@ -179,10 +179,10 @@ impl File {
             .extend(u32::try_from(value).unwrap().to_le_bytes());
     }
 
-    /// Each number is made of a random one, of mean 0 and variance 1.
+    /// Adds a tensor of F32 values. `make` gets a random number of mean 0 and variance 1 for each of them.
     fn tensor(&mut self, name: &str, shape: &[u64], mut make: impl FnMut(f32) -> f32) {
-        // Of type 0, which is F32.
-        self.described(name, shape, 0);
+        // Type 0 is F32.
+        self.describe_tensor(name, shape, 0);
         for _ in 0..shape.iter().product() {
             let random = self.random();
             self.data.extend(make(random).to_le_bytes());
@@ -190,8 +190,8 @@ impl File {
         self.align();
     }
 
-    /// Writes what the header says of a tensor of type `kind` whose data comes next.
-    fn described(&mut self, name: &str, shape: &[u64], kind: u32) {
+    /// Describes in the header the tensor whose data comes next.
+    fn describe_tensor(&mut self, name: &str, shape: &[u64], kind: u32) {
         string(&mut self.tensors, name);
         self.tensors
             .extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
@@ -203,7 +203,7 @@ impl File {
         self.tensor_count += 1;
     }
 
-    /// Fills up the data to where the next tensor's may begin.
+    /// Pads the data to the alignment of the next tensor.
     fn align(&mut self) {
         const ALIGNMENT: usize = 32;
         self.data
@@ -218,13 +218,13 @@ impl File {
         self.vector(name, length, |_| 1.0);
     }
 
-    /// Takes numbers of variance 1 to numbers of deviation `gain`.
+    /// Adds a matrix that maps values of variance 1 to values of standard deviation `gain`.
     fn matrix(&mut self, name: &str, from: u64, to: u64, gain: f32) {
         let scale = gain / f32::from(u16::try_from(from).unwrap()).sqrt();
         self.tensor(name, &[from, to], |random| random * scale);
     }
 
-    /// Uniform, by splitmix64.
+    /// Returns a uniform random number (splitmix64).
     fn random(&mut self) -> f32 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;
@@ -252,29 +252,29 @@ fn string(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
-/// The tiny model's vocabulary and chat template, as they stand in its file.
+/// The vocabulary and chat template of the tiny model, copied from its file.
 struct Tokenizer {
     keys: Vec<u8>,
     key_count: u64,
-    /// Whether each token is made of letters alone.
+    /// Whether each token consists of letters.
     is_letters: Vec<bool>,
 }
 
 impl Tokenizer {
-    fn of_tiny() -> Self {
+    fn from_tiny_model() -> Self {
         let bytes = std::fs::read(tiny()).unwrap();
         let find = |text: &str| {
             let mut places = bytes.windows(text.len());
             places.position(|place| place == text.as_bytes()).unwrap()
         };
-        // They are the last keys; each name has its length before it.
+        // They are the last keys. The length of each name precedes it.
         let keys = &bytes[find("tokenizer.ggml.model") - 8..find("blk.0.attn_k.weight") - 8];
         let names = keys.windows(10).filter(|name| name == b"tokenizer.");
         let number = |at: usize| {
             let number = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
             usize::try_from(number).unwrap()
         };
-        // Behind the name stand the types of the array and of its elements, and how many those are.
+        // After the name come the type of the value, the type of the elements, and their number.
         let key = "tokenizer.ggml.tokens";
         let mut at = find(key) + key.len() + 8;
         let count = number(at);

@@ -1,4 +1,4 @@
-//! Holds every message of the server against the official JSON Schema of its revision: `tests/schemas`, as published.
+//! Checks every message of the server against the official JSON Schema of its revision, from `tests/schemas`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -14,25 +14,25 @@ const SCHEMAS: [(&str, &str); 5] = [
     (MODERN, include_str!("../../schemas/2026-07-28.json")),
 ];
 
-/// What counts before `initialize` has said otherwise.
+/// The revision in use until `initialize` negotiates another one.
 const NEWEST_LEGACY: &str = "2025-11-25";
 
-/// The revision whose requests say themselves which one they follow.
+/// The revision whose requests each name their revision.
 const MODERN: &str = "2026-07-28";
 
-/// What a client has asked for: it decides what an answer must look like.
+/// The requests of a client so far. They determine which responses are valid.
 #[derive(Debug, Clone)]
 pub(crate) struct Conversation {
-    /// What `initialize` agreed on.
+    /// The revision that `initialize` negotiated.
     revision: &'static str,
-    /// By id.
-    asked: HashMap<String, Asked>,
-    /// Progress tokens, and whether their requests are modern.
+    /// Sent requests by id.
+    requests: HashMap<String, Request>,
+    /// Progress tokens, each with whether its request is of the modern revision.
     tokens: HashMap<String, bool>,
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
+struct Request {
     method: String,
     is_modern: bool,
 }
@@ -41,15 +41,15 @@ impl Default for Conversation {
     fn default() -> Self {
         Self {
             revision: NEWEST_LEGACY,
-            asked: HashMap::new(),
+            requests: HashMap::new(),
             tokens: HashMap::new(),
         }
     }
 }
 
 impl Conversation {
-    /// Takes note of what the client sends, which may be anything.
-    pub(crate) fn sends(&mut self, text: &str) {
+    /// Records a message that the client sends, which may be malformed.
+    pub(crate) fn record_sent(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let (Some(id), Some(method)) = (message.get("id"), message["method"].as_str()) else {
             return;
@@ -61,31 +61,31 @@ impl Conversation {
         if let Some(token) = meta.get("progressToken") {
             self.tokens.insert(token.to_string(), is_modern);
         }
-        let asked = Asked {
+        let request = Request {
             method: method.to_owned(),
             is_modern,
         };
-        self.asked.insert(id.to_string(), asked);
+        self.requests.insert(id.to_string(), request);
     }
 
-    /// Checks a message of the server.
+    /// Checks a message from the server.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn hears(&mut self, message: &Value) -> Result<(), String> {
+    /// Returns a description of the first fault.
+    pub(crate) fn check_received(&mut self, message: &Value) -> Result<(), String> {
         let id = message.get("id");
         if let Some(method) = message["method"].as_str() {
             return match id {
                 Some(_) => Err("the server asks nothing".into()),
-                None => self.hears_news(method, message),
+                None => self.check_notification(method, message),
             };
         }
         let id = id.ok_or("neither a notification nor a response")?;
-        let asked = self.asked.get(&id.to_string()).cloned();
+        let request = self.requests.get(&id.to_string()).cloned();
         if message.get("error").is_some() {
-            return self.hears_error(asked.is_some_and(|asked| asked.is_modern), message);
+            return self.check_error(request.is_some_and(|request| request.is_modern), message);
         }
-        let Asked { method, is_modern } = asked.ok_or("a result of no request")?;
+        let Request { method, is_modern } = request.ok_or("a result of no request")?;
         let result = &message["result"];
         if method == "initialize" && !is_modern {
             let agreed = result["protocolVersion"].as_str().unwrap_or_default();
@@ -114,7 +114,7 @@ impl Conversation {
         check(revision, definition, result)
     }
 
-    fn hears_news(&self, method: &str, message: &Value) -> Result<(), String> {
+    fn check_notification(&self, method: &str, message: &Value) -> Result<(), String> {
         let params = &message["params"];
         let is_subscribed = params["_meta"]
             .get("io.modelcontextprotocol/subscriptionId")
@@ -129,16 +129,16 @@ impl Conversation {
             "notifications/subscriptions/acknowledged" => {
                 ("SubscriptionsAcknowledgedNotification", true)
             }
-            _ => return Err(format!("unexpected news: `{method}`")),
+            _ => return Err(format!("unexpected notification: `{method}`")),
         };
         let revision = self.revision_of(is_modern);
         check(revision, "JSONRPCNotification", message)?;
         check(revision, definition, message)
     }
 
-    fn hears_error(&self, is_modern: bool, message: &Value) -> Result<(), String> {
-        // JSON-RPC wants a null id where none could be read, which no revision's schema knows: the first ones require an
-        // id, the later ones that it is left out.
+    fn check_error(&self, is_modern: bool, message: &Value) -> Result<(), String> {
+        // JSON-RPC requires a null id if the id could not be read, which no revision's schema allows: the earlier ones require an id, the
+        // later ones require that it is left out.
         if message["id"].is_null() {
             let mut without = message.clone();
             without.as_object_mut().map(|members| members.remove("id"));
@@ -175,7 +175,7 @@ fn check(revision: &'static str, definition: &'static str, value: &Value) -> Res
     ))
 }
 
-/// That of a definition, compiled once; one that the revision does not have allows nothing.
+/// Returns the compiled validator of a definition. If the revision lacks the definition, the validator accepts nothing.
 fn validator(revision: &'static str, definition: &'static str) -> Arc<Validator> {
     type Compiled = HashMap<(&'static str, &'static str), Arc<Validator>>;
     static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);

@@ -1,22 +1,22 @@
-//! The tiny model with other markers of reasoning in its vocabulary and in its chat template.
+//! The tiny model with other reasoning markers in its vocabulary and chat template.
 
 use super::{TempFile, tiny};
 
-/// Classes of tokens in a GGUF: llama.cpp leaves the text of control tokens out of answers.
+/// Token types of GGUF. llama.cpp leaves the text of control tokens out of answers.
 pub(crate) const CONTROL: u32 = 3;
 pub(crate) const USER_DEFINED: u32 = 4;
 
-/// Tensors begin at a multiple of it.
+/// Alignment of tensors in the file.
 const ALIGNMENT: usize = 32;
 
-/// The tiny model whose tokens `<think>` and `</think>` have the texts `tags` and this `class`, in its template, too.
+/// Returns the tiny model with `<think>` and `</think>` replaced by `tags`, of token type `class`, in vocabulary and template.
 pub(crate) fn tiny_with_tags(name: &str, tags: [&str; 2], class: u32) -> TempFile {
     let bytes = std::fs::read(tiny()).unwrap();
     let header_end = header_end(&bytes);
     let data = bytes[header_end.next_multiple_of(ALIGNMENT)..].to_vec();
     let mut header = bytes[..header_end].to_vec();
     let [open, close] = ["<think>", "</think>"].map(|tag| token(&header, tag));
-    // From the end, so that places before stay.
+    // Edits go from the end to the beginning, so that earlier offsets stay valid.
     let template = find(&header, "tokenizer.chat_template") + "tokenizer.chat_template".len() + 4;
     let own = text(&header, template);
     let renamed = own.replace("</think>", tags[1]).replace("<think>", tags[0]);
@@ -28,7 +28,7 @@ pub(crate) fn tiny_with_tags(name: &str, tags: [&str; 2], class: u32) -> TempFil
         header[at..at + 4].copy_from_slice(&class.to_le_bytes());
     }
     for (token, tag) in [(close, tags[1]), (open, tags[0])] {
-        let at = token_place(&header, token);
+        let at = token_offset(&header, token);
         replace(&mut header, at, tag);
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
@@ -46,7 +46,7 @@ fn number(bytes: &[u8], at: usize) -> usize {
     usize::try_from(number).unwrap()
 }
 
-/// The string whose length stands at `at`.
+/// Reads the string whose length is at offset `at`.
 fn text(bytes: &[u8], at: usize) -> String {
     let length = number(bytes, at);
     String::from_utf8(bytes[at + 8..at + 8 + length].to_vec()).unwrap()
@@ -59,24 +59,24 @@ fn replace(bytes: &mut Vec<u8>, at: usize, text: &str) {
     bytes.splice(at..at + 8 + length, written);
 }
 
-/// Where the text of the token of this number stands.
-fn token_place(bytes: &[u8], token: usize) -> usize {
+/// Returns the offset of the text of `token`.
+fn token_offset(bytes: &[u8], token: usize) -> usize {
     let key = "tokenizer.ggml.tokens";
-    // Behind the name stand the types of the array and of its elements, and how many those are.
+    // After the name come the type of the value, the type of the elements, and their number.
     let first = find(bytes, key) + key.len() + 16;
     (0..token).fold(first, |at, _| at + 8 + number(bytes, at))
 }
 
 fn token(bytes: &[u8], tag: &str) -> usize {
     let mut all = 0..;
-    all.find(|token| text(bytes, token_place(bytes, *token)) == tag)
+    all.find(|token| text(bytes, token_offset(bytes, *token)) == tag)
         .unwrap()
 }
 
-/// Behind the descriptions of all tensors.
+/// Returns the offset behind the descriptions of all tensors.
 fn header_end(bytes: &[u8]) -> usize {
     let tensors = number(bytes, 8);
-    // They follow the keys, the first one's name first.
+    // They follow the keys and begin with the name of the first tensor.
     let first = find(bytes, "blk.0.attn_k.weight") - 8;
     (0..tensors).fold(first, |at, _| {
         let dimensions = at + 8 + number(bytes, at);

@@ -1,4 +1,4 @@
-//! A worker that is driven by hand: its pipe is the whole of it.
+//! A worker process that the test drives directly, over its pipes.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::log::Log;
 use super::{LIMIT, program, spawn_piped};
 
-/// A running worker. Killed with its test.
+/// A running worker. Dropping it kills the process.
 pub(crate) struct Worker {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -20,16 +20,16 @@ pub(crate) struct Worker {
     calls: u64,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     pub text: String,
-    /// Tokens of its prompt, and how many of them were not decoded.
+    /// Tokens of the prompt, and how many of them came from the cache.
     pub prompt: u64,
     pub cached: u64,
 }
 
-/// The command of a greedy call.
+/// Returns the command of a call with greedy sampling.
 pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
     let sampling = json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1});
     let request =
@@ -38,17 +38,17 @@ pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
 }
 
 impl Worker {
-    /// Starts a worker with these settings of a model.
+    /// Starts a worker with the model settings `settings`.
     pub(crate) fn load(settings: &Value) -> Self {
         Self::launch(settings, &json!({}))
     }
 
-    /// Starts a worker with these settings of a model, and a grant.
+    /// Starts a worker with the model settings `settings` and a grant.
     pub(crate) fn launch(settings: &Value, grant: &Value) -> Self {
         Self::start_with(program(), settings, grant)
     }
 
-    /// Starts the worker of the program that `command` starts.
+    /// Starts a worker of the program that `command` runs.
     pub(crate) fn start(command: Command, settings: &Value) -> Self {
         Self::start_with(command, settings, &json!({}))
     }
@@ -78,16 +78,16 @@ impl Worker {
         worker
     }
 
-    /// Sends commands, a line each.
+    /// Sends commands, one a line.
     fn send(&mut self, lines: &str) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(lines.as_bytes()).unwrap();
     }
 
-    /// Calls at once, each a conversation, and waits for all: greedy answers of `max_tokens` at most, in the calls' order.
+    /// Sends `conversations` as concurrent calls with greedy sampling, and returns the answers in the same order.
     pub(crate) fn ask(&mut self, conversations: &[Value], max_tokens: u32) -> Vec<Answer> {
         let first = self.calls;
-        // In one piece: the worker begins none before the last one is there.
+        // All commands in one write: the worker starts no call before the last one has arrived.
         let mut lines = String::new();
         for messages in conversations {
             writeln!(lines, "{}", generate(self.calls, messages, max_tokens)).unwrap();
@@ -115,15 +115,15 @@ impl Worker {
         answers.into_iter().flatten().collect()
     }
 
-    /// The same, one after another.
+    /// Calls with one conversation after another and returns the answers.
     pub(crate) fn ask_each(&mut self, conversations: &[Value], max_tokens: u32) -> Vec<Answer> {
-        let asked = conversations
+        let answers = conversations
             .iter()
             .flat_map(|conversation| self.ask(std::slice::from_ref(conversation), max_tokens));
-        asked.collect()
+        answers.collect()
     }
 
-    /// Ends it and gives its log.
+    /// Shuts the worker down and returns its log.
     pub(crate) fn end(&mut self) -> String {
         self.stdin = None;
         self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Forced answers over random prompts.
+//! Structured answers to random prompts.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::config::Folder;
 use crate::support::http::HttpServer;
 use crate::support::{program, smollm2};
 
-/// Clients that call at once.
+/// Number of concurrent clients.
 const CLIENTS: usize = 8;
 
 /// Calls of each client.
@@ -16,8 +16,8 @@ const TURNS: usize = 13;
 const CALLS: usize = CLIENTS * TURNS;
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the rate of errors is for people")]
-fn over_two_hundred_random_prompts_forced_answers_are_right_or_an_error() {
+#[expect(clippy::print_stdout, reason = "prints measurements for people")]
+fn structured_answers_to_two_hundred_random_prompts_are_valid_or_an_error() {
     let text = format!(
         r#"
 [models.small]
@@ -60,7 +60,7 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
         command
             .current_dir(&folder.0)
             .args(["--set", &set[0], "--set", &set[1]]);
-        let server = HttpServer::of(command);
+        let server = HttpServer::spawn(command);
         let errors: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..CLIENTS)
                 .map(|n| {
@@ -68,7 +68,7 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
                     scope.spawn(move || {
                         let mut errors = 0;
                         for turn in 0..TURNS {
-                            // Other words for every call, and the same in every run (splitmix64).
+                            // Different words for every call, the same in every run (splitmix64).
                             let pick = |k: usize| {
                                 let mut drawn = ((n * TURNS + turn) * 8 + k) as u64;
                                 drawn = drawn.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -79,7 +79,7 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
                             let tool = ["choice", "json"][turn % 2];
                             let params = json!({"name": tool, "arguments": {"text": prompt}});
                             let answer = client.request("tools/call", params);
-                            errors += usize::from(!is_right(tool, &answer["result"]));
+                            errors += usize::from(!is_valid(tool, &answer["result"]));
                         }
                         errors
                     })
@@ -95,13 +95,13 @@ output = {{ type = "object", properties = {{ name = {{ type = "string", maxLengt
     }
 }
 
-/// Whether there is an answer: then it must be right, else an error that says why.
-fn is_right(tool: &str, result: &Value) -> bool {
+/// Returns whether a call succeeded. The answer must be valid, and an error must state its reason.
+fn is_valid(tool: &str, result: &Value) -> bool {
     let value = &result["structuredContent"];
     if result["isError"] == true {
-        let told = result["content"][0]["text"].as_str().unwrap();
+        let error = result["content"][0]["text"].as_str().unwrap();
         assert!(
-            told.starts_with("no answer:") && value.is_null() && tool == "json",
+            error.starts_with("no answer:") && value.is_null() && tool == "json",
             "{result}"
         );
         return false;

@@ -1,25 +1,25 @@
-//! The blocks of a page, and what their marks say of them.
+//! The blocks of a page, and the marks that say what to do with them.
 
-/// A block that something is done with.
+/// A block that is run or checked.
 pub(super) struct Block {
-    /// Where it begins, from 1.
+    /// Number of its first line, from 1.
     pub line: usize,
     pub text: String,
-    pub what: What,
+    pub action: Action,
 }
 
-pub(super) enum What {
+pub(super) enum Action {
     Run,
     Server,
     Check,
     Python,
-    /// Python that is compiled, and not run.
+    /// Python that is compiled but not run.
     CompilePython,
-    /// Cannot be meant.
+    /// A combination of language and mark that makes no sense, with the reason.
     Wrong(String),
 }
 
-/// In their order.
+/// Returns the blocks of `page` in order.
 pub(super) fn blocks(page: &str) -> Vec<Block> {
     let mut lines = page.lines().enumerate();
     let mut before = "";
@@ -27,18 +27,18 @@ pub(super) fn blocks(page: &str) -> Vec<Block> {
     while let Some((at, line)) = lines.next() {
         let trimmed = line.trim();
         if let Some(language) = trimmed.strip_prefix("```") {
-            // In a list it is indented.
+            // Blocks in lists are indented.
             let indent = line.len() - line.trim_start().len();
             let text: String = lines
                 .by_ref()
                 .map_while(|(_, line)| (line.trim() != "```").then_some(line))
                 .flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"])
                 .collect();
-            let what = what(language, mark(before));
-            blocks.extend(what.map(|what| Block {
+            let action = action(language, mark(before));
+            blocks.extend(action.map(|action| Block {
                 line: at + 1,
                 text,
-                what,
+                action,
             }));
         }
         if !trimmed.is_empty() {
@@ -53,16 +53,16 @@ fn mark(line: &str) -> Option<&str> {
     Some(comment.trim())
 }
 
-fn what(language: &str, mark: Option<&str>) -> Option<What> {
-    let wrong = |why: String| Some(What::Wrong(why));
+fn action(language: &str, mark: Option<&str>) -> Option<Action> {
+    let wrong = |why: String| Some(Action::Wrong(why));
     match (language, mark) {
-        ("sh", None) => Some(What::Run),
-        ("sh", Some("server")) => Some(What::Server),
-        ("toml", Some("check")) => Some(What::Check),
-        ("python", None) => Some(What::Python),
+        ("sh", None) => Some(Action::Run),
+        ("sh", Some("server")) => Some(Action::Server),
+        ("toml", Some("check")) => Some(Action::Check),
+        ("python", None) => Some(Action::Python),
         ("sh" | "python", Some("not run:")) => wrong("is not run, and does not say why".into()),
         ("sh", Some(mark)) if mark.starts_with("not run: ") => None,
-        ("python", Some(mark)) if mark.starts_with("not run: ") => Some(What::CompilePython),
+        ("python", Some(mark)) if mark.starts_with("not run: ") => Some(Action::CompilePython),
         ("bash" | "shell" | "console", _) => wrong("is never run: call it `sh`".into()),
         ("py" | "python3", _) => wrong("is never run: call it `python`".into()),
         (_, Some(mark)) => wrong(format!(

@@ -6,23 +6,23 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use super::page::{Block, What, blocks};
+use super::page::{Action, Block, blocks};
 use crate::support::config::Folder;
 use crate::support::example::repository;
 use crate::support::shell::bash;
 use crate::support::{signal_process, tiny};
 
-/// Ends a block that takes longer, and what it has started.
+/// Kills a block that takes too long, together with its child processes.
 const TIMEOUT: [&str; 3] = ["timeout", "--kill-after=10", "600"];
 
-/// Runs them one after the other, in a folder that is theirs.
+/// Runs the blocks one after another, in a folder of their own.
 ///
 /// # Errors
-/// The first one that fails: where it stands, the block, and its output.
+/// Returns the first failure: its location, the block, and its output.
 pub(super) fn run(name: &str, page: &str) -> Result<(), String> {
     let mut reader = Reader::new(name);
     for block in blocks(page) {
-        reader.take(&block).map_err(|(cause, output)| {
+        reader.run_block(&block).map_err(|(cause, output)| {
             let (text, output) = (indented(&block.text), indented(&output));
             format!(
                 "{name}:{}: {cause}\n{text}Its output:\n{output}",
@@ -38,7 +38,7 @@ fn indented(text: &str) -> String {
     lines.flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
-/// A reader who does what a page says.
+/// Follows the instructions of a page, like a reader.
 struct Reader {
     servers: Vec<Server>,
     folder: Folder,
@@ -62,24 +62,24 @@ impl Reader {
         self.folder.0.join(name)
     }
 
-    /// The cause and the output, where it fails.
-    fn take(&mut self, block: &Block) -> Result<(), (String, String)> {
-        match &block.what {
-            What::Run => self.run(&block.text),
-            What::Server => {
+    /// Runs or checks a block. Returns the cause and the output of a failure.
+    fn run_block(&mut self, block: &Block) -> Result<(), (String, String)> {
+        match &block.action {
+            Action::Run => self.run(&block.text),
+            Action::Server => {
                 let server = Server::start(self.command(&block.text))?;
                 self.servers.push(server);
                 Ok(())
             }
-            What::Check => {
+            Action::Check => {
                 fs::write(self.path("here/checked.toml"), &block.text).unwrap();
                 let checked = self.run("llama-mcp-server config check checked.toml");
                 fs::remove_file(self.path("here/checked.toml")).unwrap();
                 checked
             }
-            What::Python => self.python("python3 -u", &block.text),
-            What::CompilePython => self.python("python3 -m py_compile", &block.text),
-            What::Wrong(why) => Err((why.clone(), String::new())),
+            Action::Python => self.python("python3 -u", &block.text),
+            Action::CompilePython => self.python("python3 -m py_compile", &block.text),
+            Action::Wrong(why) => Err((why.clone(), String::new())),
         }
     }
 
@@ -88,7 +88,7 @@ impl Reader {
         bash(&TIMEOUT, &script, &self.path("here"), &self.path("home"))
     }
 
-    /// Gives `program` to `python`, with the packages of `scripts/get-python-packages`.
+    /// Runs `program` with `python`, with the packages of `scripts/get-python-packages`.
     fn python(&self, python: &str, program: &str) -> Result<(), (String, String)> {
         fs::write(self.path("block.py"), program).unwrap();
         let packages = repository("models/.python").display().to_string();
@@ -99,7 +99,7 @@ impl Reader {
     }
 
     fn run(&self, script: &str) -> Result<(), (String, String)> {
-        // Not a pipe: what a block leaves running would hold it open.
+        // A file, not a pipe: background processes of the block would keep a pipe open.
         let output = self.path("output");
         let mut command = self.command(script);
         let status = command
@@ -114,25 +114,25 @@ impl Reader {
     }
 }
 
-/// One that a page has started, ended with it.
+/// A server that a page has started. Dropping it ends the process.
 struct Server(Child);
 
 impl Server {
-    /// Waits until it listens.
+    /// Starts a server and waits until it listens.
     fn start(mut command: Command) -> Result<Self, (String, String)> {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let server = Self(child);
-        let mut said = String::new();
+        let mut output = String::new();
         for line in lines.by_ref() {
             let line = line.unwrap();
-            said = format!("{said}{line}\n");
+            output = format!("{output}{line}\n");
             if line.contains("listening on http") {
                 thread::spawn(|| lines.for_each(drop));
                 return Ok(server);
             }
         }
-        Err(("ended before it listened".into(), said))
+        Err(("ended before it listened".into(), output))
     }
 }
 

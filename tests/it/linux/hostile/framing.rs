@@ -1,5 +1,5 @@
-//! Requests whose length or form can be read in two ways, or that are too long: nothing behind one is taken for a request that
-//! was meant as its body.
+//! Requests with an ambiguous length, a malformed head, or too much of anything. Bytes that were meant as the body are never taken for
+//! another request.
 
 use std::io::Write;
 
@@ -10,10 +10,10 @@ use crate::support::http::read_head;
 use crate::support::memory_of;
 
 #[test]
-fn a_length_that_can_be_read_in_two_ways_ends_the_connection_and_nothing_behind_it_is_a_request() {
+fn an_ambiguous_length_closes_the_connection_and_the_following_bytes_are_no_request() {
     let server = server();
     let session = format!("Mcp-Session-Id: {}", client(&server).session());
-    // Were the body of the first read as shorter or longer than it was meant, this would be a second request.
+    // If the body of the first request were read as shorter or longer than intended, this would be a second request.
     let second = with_token("GET /smuggled HTTP/1.1", &[], "");
     let five = &format!("{second}     ")[..];
     for (lengths, expected) in [
@@ -54,7 +54,8 @@ fn a_length_that_can_be_read_in_two_ways_ends_the_connection_and_nothing_behind_
         let answer = answers(&server, sent.as_bytes());
         assert_eq!(statuses(&answer), [expected], "{lengths:?}: {answer}");
     }
-    // Both ways at once: by RFC 9112, 6.3 the chunks count, and the connection is closed, since what follows may be anything.
+    // Both lengths at once: RFC 9112, 6.3 says that the chunks take precedence, and the connection is closed because the following bytes
+    // are ambiguous.
     let chunks = format!("{:x}\r\n{PING}\r\n0\r\n\r\n{second}", PING.len());
     for lengths in [
         ["Content-Length: 5", "Transfer-Encoding: chunked"],
@@ -64,7 +65,7 @@ fn a_length_that_can_be_read_in_two_ways_ends_the_connection_and_nothing_behind_
         let answer = answers(&server, sent.as_bytes());
         assert_eq!(statuses(&answer), [200], "{lengths:?}: {answer}");
     }
-    // What is unambiguous is two requests.
+    // Unambiguous input is two requests.
     let whole = post(
         &[&session, &format!("Content-Length: {}", PING.len())],
         PING,
@@ -75,7 +76,7 @@ fn a_length_that_can_be_read_in_two_ways_ends_the_connection_and_nothing_behind_
 }
 
 #[test]
-fn the_body_of_a_refused_request_is_no_request() {
+fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     let server = server();
     let inner = with_token("GET /smuggled HTTP/1.1", &[], "");
     let length = format!("Content-Length: {}", inner.len());
@@ -110,7 +111,7 @@ fn the_body_of_a_refused_request_is_no_request() {
         (outer("GET /mcp HTTP/1.1", &[TOKEN]), 400),
         (outer("DELETE /mcp HTTP/1.1", &[TOKEN]), 400),
     ] {
-        // The connection is closed, or the next request is the one behind the body.
+        // Either the connection is closed, or the next request is the one after the body.
         let next = with_token("PUT /mcp HTTP/1.1", &[], "");
         let answer = answers(&server, format!("{sent}{next}").as_bytes());
         let found = statuses(&answer);
@@ -123,7 +124,7 @@ fn the_body_of_a_refused_request_is_no_request() {
 }
 
 #[test]
-fn other_forms_of_a_request_are_served_by_the_same_rules_or_not_at_all() {
+fn unusual_forms_of_requests_obey_the_same_rules_or_are_refused() {
     let server = server();
     let get = "GET /mcp HTTP/1.1";
     for (sent, expected) in [
@@ -155,7 +156,7 @@ fn other_forms_of_a_request_are_served_by_the_same_rules_or_not_at_all() {
             with_token("TRACE /mcp HTTP/1.1", &["X-Secret: 1"], ""),
             &[405],
         ),
-        // Nothing is upgraded: the answer is that of the request.
+        // Nothing is upgraded: the response is that of the request.
         (
             with_token(
                 get,
@@ -203,7 +204,7 @@ fn other_forms_of_a_request_are_served_by_the_same_rules_or_not_at_all() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on_only_where_its_body_is_wanted() {
+fn a_client_gets_100_continue_only_if_its_body_will_be_read() {
     let server = server();
     let session = format!("Mcp-Session-Id: {}", client(&server).session());
     let length = format!("Content-Length: {}", PING.len());
@@ -227,7 +228,7 @@ fn a_client_that_asks_first_is_told_to_go_on_only_where_its_body_is_wanted() {
 }
 
 #[test]
-fn too_much_of_anything_is_refused_and_not_held() {
+fn too_much_of_anything_is_refused_and_not_buffered() {
     let server = server();
     let session = format!("Mcp-Session-Id: {}", client(&server).session());
     let before = memory_of(server.child.id(), "VmRSS");
@@ -302,7 +303,7 @@ fn too_much_of_anything_is_refused_and_not_held() {
     ] {
         let answer = answers(&server, sent.as_bytes());
         let found = statuses(&answer);
-        // Who is still sending when the connection is closed may not see the answer.
+        // A client that is still sending when the connection is closed may not see the response.
         assert!(
             found == [expected] || (found.is_empty() && sent.len() > 100_000),
             "{name}: {answer}"

@@ -1,4 +1,4 @@
-//! Messages that are much: of bytes, of values, of calls that wait. They cost their sender, and nobody else.
+//! Oversized messages: in bytes, in values, in queued calls. They cost their sender, and nobody else.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{HOST, JSON, rest, statuses};
+use super::{HOST, JSON, read_until_closed, statuses};
 use crate::support::config::Folder;
-use crate::support::http::{Client, HttpServer, json_of, read_head, request};
+use crate::support::http::{Client, HttpServer, read_head, read_message, request};
 use crate::support::{LIMIT, memory_of};
 
-/// One client of two holds 32 MiB: four of the longest messages.
+/// One of two clients may hold 32 MiB: four messages of maximum length.
 const SETTINGS: &str = "
 [server]
 max_held = \"64MiB\"
@@ -49,7 +49,7 @@ fn server(name: &str) -> (Folder, HttpServer) {
     (folder, server)
 }
 
-/// A request of `token` that announces `length` bytes and sends none of them.
+/// Sends the head of a request with `token` that announces `length` bytes, and no body.
 fn announce(server: &HttpServer, token: &str, length: usize) -> TcpStream {
     let mut stream = server.connect();
     let head = [
@@ -73,21 +73,21 @@ fn call(client: &Client, tool: &str, arguments: serde_json::Value) -> (u16, Stri
     let mut response = client.post(&message);
     (
         response.status().as_u16(),
-        json_of(&mut response).to_string(),
+        read_message(&mut response).to_string(),
     )
 }
 
 #[test]
-fn bodies_that_never_come_hold_half_of_the_memory_for_messages_and_others_are_served() {
+fn bodies_that_never_arrive_reserve_half_of_the_message_memory_and_others_are_served() {
     let (_folder, server) = server("heavy-announced");
     let held = || {
         let mut stream = announce(&server, ALICE, LONGEST);
-        // The server wants the body: its bytes are counted.
+        // The server asks for the body, so its bytes are reserved.
         assert_eq!(statuses(&read_head(&mut stream)), [100]);
         stream
     };
     let held: Vec<TcpStream> = (0..4).map(|_| held()).collect();
-    // A refused client gets the answer before it sends the body.
+    // A refused client gets the response before it sends the body.
     let refused = read_head(&mut announce(&server, ALICE, LONGEST));
     assert_eq!(statuses(&refused), [429], "{refused}");
     let mut bob = server.client_with_token(BOB);
@@ -96,7 +96,7 @@ fn bodies_that_never_come_hold_half_of_the_memory_for_messages_and_others_are_se
 }
 
 #[test]
-fn a_message_that_is_too_large_as_a_tree_is_refused_before_it_is_one() {
+fn a_message_whose_parsed_form_is_too_large_is_refused_before_it_is_parsed() {
     let (_folder, server) = server("heavy-tree");
     let client = server.client_with_token(ALICE);
     let before = memory_of(server.child.id(), "VmHWM");
@@ -114,10 +114,10 @@ fn a_large_message_counts_as_a_call_of_its_token_before_it_is_read() {
     let bob = server.client_with_token(BOB);
     let (status, answer) = call(&bob, "chat", json!({"text": "Hi", "max_tokens": 1}));
     assert_eq!(status, 200, "{answer}");
-    let refused = rest(&mut announce(&server, BOB, 100_000));
+    let refused = read_until_closed(&mut announce(&server, BOB, 100_000));
     assert_eq!(statuses(&refused), [429], "{refused}");
     assert!(refused.contains("(`calls_per_minute`, 1)"), "{refused}");
-    // What is small is read: it may be no call.
+    // A small message is read, because it may not be a call.
     let mut small = announce(&server, BOB, 2);
     assert_eq!(statuses(&read_head(&mut small)), [100]);
     small.write_all(b"{}").unwrap();
@@ -141,7 +141,7 @@ fn the_number_of_items_is_checked_before_the_items() {
 }
 
 #[test]
-fn after_a_burst_the_memory_goes_back_to_the_system() {
+fn after_a_burst_memory_is_returned_to_the_system() {
     let (_folder, server) = server("heavy-burst");
     let parts = vec![json!({"type": "text", "text": "a"}); 18_000];
     let arguments = json!({"messages": [{"role": "user", "content": &parts}], "max_tokens": 1});
@@ -156,7 +156,7 @@ fn after_a_burst_the_memory_goes_back_to_the_system() {
         })
     };
     let peak = || memory_of(server.child.id(), "VmHWM") - memory_of(server.child.id(), "RssFile");
-    // On a busy machine the calls may come one after the other.
+    // On a busy machine the calls may come one after another.
     for _ in 0..20 {
         let statuses = burst();
         assert!(statuses.contains(&200), "{statuses:?}");

@@ -1,14 +1,14 @@
-//! An honest client beside one that sends much and one that has heavy schemas tried: what the honest one is answered, how long it
-//! takes, and what the server holds.
+//! A well-behaved client next to one that sends large messages and one that sends expensive schemas: its responses, its latency, and the
+//! memory of the server.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{SECONDS, Until, call};
+use super::{Deadline, SECONDS, call};
 use crate::support::config::Folder;
-use crate::support::http::{Client, HttpServer, json_of, request};
+use crate::support::http::{Client, HttpServer, read_message, request};
 use crate::support::{CAPITALS, memory_of};
 
 const SETTINGS: &str = "
@@ -32,14 +32,14 @@ type = \"array\"
 /// Connections of each heavy client.
 const EACH: usize = 4;
 
-/// How long the lists and the calls of an honest client took, each sorted.
+/// Latencies of lists and calls of the well-behaved client, each sorted.
 struct Times {
     lists: Vec<Duration>,
     calls: Vec<Duration>,
 }
 
 impl Times {
-    #[expect(clippy::print_stdout, reason = "the times are for people")]
+    #[expect(clippy::print_stdout, reason = "prints measurements for people")]
     fn print(&self, when: &str) {
         let at = |times: &[Duration], share: usize| times[(times.len() - 1) * share / 100];
         let [lists, calls] = [&self.lists, &self.calls].map(|times| {
@@ -50,16 +50,16 @@ impl Times {
     }
 }
 
-fn honest(server: &HttpServer, until: Until) -> Times {
+fn honest(server: &HttpServer, deadline: Deadline) -> Times {
     let client = server.client_with_token("token-of-the-honest");
     let (mut lists, mut calls) = (Vec::new(), Vec::new());
     let timed = |message: &Value| {
         let started = Instant::now();
         let mut response = client.post(message);
-        let answer = json_of(&mut response);
+        let answer = read_message(&mut response);
         (started.elapsed(), answer)
     };
-    while lists.is_empty() || until.goes_on() {
+    while lists.is_empty() || deadline.is_ahead() {
         let (took, answer) = timed(&request(1, "tools/list", json!({})));
         assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 2);
         lists.push(took);
@@ -74,9 +74,9 @@ fn honest(server: &HttpServer, until: Until) -> Times {
     Times { lists, calls }
 }
 
-/// Sends `message` over and over. Any answer will do, and none, since a busy machine may take longer than the client waits.
-fn heavy(client: &Client, message: &Value, until: Until) {
-    while until.goes_on() {
+/// Sends `message` repeatedly. Any response will do, and none, because a busy machine may be slower than the client's timeout.
+fn heavy(client: &Client, message: &Value, deadline: Deadline) {
+    while deadline.is_ahead() {
         drop(client.try_post(message));
     }
 }
@@ -114,15 +114,15 @@ fn heavy_in_schemas(number: usize) -> Value {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are for people")]
-fn every_honest_call_is_answered_beside_clients_that_are_heavy_in_bytes_and_in_schemas() {
+#[expect(clippy::print_stdout, reason = "prints measurements for people")]
+fn every_honest_call_is_answered_next_to_clients_with_large_messages_and_schemas() {
     let seconds = std::env::var("LOAD_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
     let folder = Folder::new("load-heavy", SETTINGS);
     let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    let until = || Until(Instant::now() + Duration::from_secs(seconds));
-    honest(&server, Until(Instant::now()));
-    honest(&server, until()).print("alone");
-    let end = until();
+    let deadline = || Deadline(Instant::now() + Duration::from_secs(seconds));
+    honest(&server, Deadline(Instant::now()));
+    honest(&server, deadline()).print("alone");
+    let end = deadline();
     let beside = thread::scope(|scope| {
         for number in 0..EACH {
             let client = server.client_with_token("token-of-the-heavy-in-bytes");

@@ -1,12 +1,12 @@
-//! Messages of MCP that are almost right, or not at all: seeded, so that a run can be made again.
+//! Random MCP messages, valid and broken in many ways. A seed makes a run reproducible.
 
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Map, Value, json};
 
-use crate::support::modern::enveloped;
+use crate::support::modern::with_envelope;
 
-/// Stands in a message for what serde would not write; put in behind it.
+/// Placeholders for JSON that serde would not write; replaced after serialization.
 const RAW: [(&str, &str); 6] = [
     ("@huge", "1e999"),
     (
@@ -22,15 +22,15 @@ const RAW: [(&str, &str); 6] = [
     ("@nul", "\"\\u0000\""),
 ];
 
-/// Makes messages, for ever.
+/// An endless generator of messages.
 pub(crate) struct Mutation {
     random: TestRng,
-    /// Messages so far: ids differ, where nothing changes them.
+    /// Number of messages so far. It makes ids unique, unless a mutation changes them.
     count: u64,
 }
 
 impl Mutation {
-    pub(crate) fn of(seed: &str) -> Self {
+    pub(crate) fn new(seed: &str) -> Self {
         let mut bytes = [0; 32];
         for (at, byte) in seed.bytes().enumerate() {
             bytes[at % 32] ^= byte;
@@ -49,7 +49,7 @@ impl Mutation {
         self.below(count) == 0
     }
 
-    /// The next message, without a line break.
+    /// Returns the next message, without a line break.
     pub(crate) fn line(&mut self) -> Vec<u8> {
         self.count += 1;
         let mut message = self.message();
@@ -76,11 +76,11 @@ impl Mutation {
         bytes
     }
 
-    /// One that is right.
+    /// Returns a valid message.
     fn message(&mut self) -> Value {
         let id = self.id();
         let request = |method: &str, params: Value| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        // Few of them work a model: the server is what is tried here.
+        // Few calls reach a model, because this test is about the server.
         let few = |count: u64| json!({"text": "Hi", "temperature": 0, "max_tokens": count});
         match self.below(1000) {
             0..5 => request(
@@ -89,11 +89,11 @@ impl Mutation {
             ),
             5..8 => request(
                 "tools/call",
-                enveloped(json!({"name": "chat", "arguments": few(2)})),
+                with_envelope(json!({"name": "chat", "arguments": few(2)})),
             ),
             8 => request(
                 "subscriptions/listen",
-                enveloped(json!({"notifications": {"toolsListChanged": true}})),
+                with_envelope(json!({"notifications": {"toolsListChanged": true}})),
             ),
             9..60 => {
                 json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": self.id()}})
@@ -104,8 +104,8 @@ impl Mutation {
                 "initialize",
                 json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}),
             ),
-            200..300 => request("server/discover", enveloped(json!({}))),
-            300..400 => request("tools/list", enveloped(json!({}))),
+            200..300 => request("server/discover", with_envelope(json!({}))),
+            300..400 => request("tools/list", with_envelope(json!({}))),
             400..500 => request("tools/list", json!({"cursor": null})),
             500..600 => request(
                 "tools/call",
@@ -113,14 +113,14 @@ impl Mutation {
             ),
             600..700 => request(
                 "tools/call",
-                enveloped(json!({"name": "no such", "arguments": {}})),
+                with_envelope(json!({"name": "no such", "arguments": {}})),
             ),
             700..750 => request("no/such", json!({})),
             _ => request("ping", json!({})),
         }
     }
 
-    /// Mostly one that no other has.
+    /// Returns an id that is usually unique.
     fn id(&mut self) -> Value {
         match self.below(40) {
             0 => json!(null),
@@ -136,7 +136,7 @@ impl Mutation {
             10 => json!(self.text()),
             11 => json!("@surrogate"),
             12..20 => json!(self.count.to_string()),
-            // Some are still in flight.
+            // Some of these requests are still in flight.
             20..24 => json!(self.count.saturating_sub(3)),
             _ => json!(self.count),
         }
@@ -144,9 +144,9 @@ impl Mutation {
 
     /// Changes something in `value`, at any depth.
     fn change(&mut self, value: &mut Value, depth: usize) {
-        let goes_on = depth < 4 && !self.one_in(3);
+        let is_ahead = depth < 4 && !self.one_in(3);
         match value {
-            Value::Object(members) if !members.is_empty() && goes_on => {
+            Value::Object(members) if !members.is_empty() && is_ahead => {
                 let at = self.below(members.len());
                 let key = members.keys().nth(at).cloned().unwrap();
                 match self.below(6) {
@@ -159,17 +159,17 @@ impl Mutation {
                     _ => self.change(&mut members[&key], depth + 1),
                 }
             }
-            Value::Array(items) if !items.is_empty() && goes_on => {
+            Value::Array(items) if !items.is_empty() && is_ahead => {
                 let at = self.below(items.len());
                 self.change(&mut items[at], depth + 1);
             }
-            // The whole of a message only now and then: little would be left to be tried.
+            // Rarely replaces the whole message, because little would be left to test.
             other if depth > 0 || self.one_in(20) => *other = self.value(),
             _ => {}
         }
     }
 
-    /// Anything.
+    /// Returns an arbitrary value.
     fn value(&mut self) -> Value {
         match self.below(16) {
             0 => Value::Null,
@@ -182,7 +182,7 @@ impl Mutation {
                 sign.into()
             }
             6 => {
-                // On both sides of the depth to which JSON is read.
+                // Depths on both sides of the parser's limit.
                 let depth = 120 + self.below(16);
                 (0..depth).fold(json!(0), |inner, _| json!([inner]))
             }
@@ -196,13 +196,13 @@ impl Mutation {
         }
     }
 
-    /// Characters of every kind.
+    /// Returns text with characters of every kind.
     fn text(&mut self) -> String {
         let length = self.below(20);
         (0..length).map(|_| self.random.random::<char>()).collect()
     }
 
-    /// Bytes are flipped, go, or come.
+    /// Flips, removes or inserts bytes.
     fn damage(&mut self, bytes: &mut Vec<u8>) {
         let at = self.below(bytes.len());
         match self.below(5) {

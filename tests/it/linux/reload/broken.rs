@@ -3,7 +3,7 @@
 use super::{file, serve, tools};
 use crate::support::config::Folder;
 
-/// Faults of a model that `config check` reports and that are none of its file, with what the log says.
+/// Errors of a model's settings that `config check` reports, with the log line of each.
 const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
     ("", "tool = false", "all models are hidden"),
     ("", "chat_template = \"chatml\"", "a.chat_template`"),
@@ -18,18 +18,18 @@ const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
 fn an_edit_that_breaks_a_model_that_works_is_rejected() {
     let folder = Folder::new("breaks", &file("a", ""));
     let mut server = serve(&folder);
-    for (head, key, told) in BROKEN_SETTINGS {
+    for (head, key, message) in BROKEN_SETTINGS {
         let edited = format!("{head}{}{}", file("a", key), file("b", key));
         folder.write("llama-mcp-server.toml", &edited);
-        server.wait_for_log(told);
-        assert_eq!(tools(&mut server), ["a"], "{told}");
+        server.wait_for_log(message);
+        assert_eq!(tools(&mut server), ["a"], "{message}");
     }
     folder.write(
         "llama-mcp-server.toml",
         &(file("a", "")
             + &file("c", "path = \"none.gguf\"").replacen("path = \"crab.gguf\"\n", "", 1)),
     );
-    // The fault of a model's file is no error of the edit.
+    // An error in the model's file is not an error of the edit.
     server.wait_for_notification("notifications/tools/list_changed");
     assert_eq!(tools(&mut server), ["a", "c"]);
 }

@@ -1,4 +1,4 @@
-//! Many edits, while many clients call.
+//! Many edits while many clients call.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use crate::support::config::Folder;
 use crate::support::http::{Client, HttpServer};
 use crate::support::{LIMIT, memory_of, tiny};
 
-/// The tools that are called while the file is edited all the time: `fixed` never changes, `live` has another system prompt in
-/// each edit, `other` another file and another system prompt, and `gone` is there in every second.
+/// Returns one of two configurations. The tool `fixed` never changes, `live` has a different system prompt in each edit, `other` has a
+/// different file and system prompt, and `gone` exists in every second edit.
 fn edition(even: bool) -> String {
     let (word, file) = if even {
         ("zanuko", "crab.gguf")
@@ -61,7 +61,7 @@ fn five_hundred_edits_lose_no_call_and_mix_no_settings() {
         for edit in 1..=EDITS {
             fs::write(&path, edition(edit % 2 == 0)).unwrap();
             server.signal("HUP");
-            server.wait_for_logs("the new configuration is active", edit);
+            server.wait_for_log_times("the new configuration is active", edit);
             if edit == EDITS / 5 {
                 middle = (memory_of(pid, "VmRSS"), descriptors_of(pid));
             }
@@ -87,13 +87,13 @@ fn five_hundred_edits_lose_no_call_and_mix_no_settings() {
     );
     assert!(calls.into_inner() > 50);
     let mut server = server;
-    let log = server.log();
-    // What no edit changes was loaded once.
+    let log = server.end();
+    // Models that no edit changes are loaded once.
     assert_eq!(log.matches("loading model=\"fixed\"").count(), 1, "{log}");
     assert_eq!(log.matches("loading model=\"live\"").count(), 1);
 }
 
-/// Calls `tool`, and checks that the answer is by settings that belong together.
+/// Calls `tool`, and checks that the answer uses settings of a single edit.
 fn check_secret(tool: &str, client: &mut Client) {
     let arguments = json!({"text": "What is the secret word?"});
     let params = json!({"name": tool, "arguments": arguments});
