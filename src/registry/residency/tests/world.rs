@@ -142,14 +142,9 @@ impl World {
             Event::Call(model) => {
                 let call = self.next_call.allocate();
                 self.waiting.insert(call);
-                self.machine.call(
-                    call,
-                    "one",
-                    self.current[model],
-                    Stamp::default(),
-                    self.free,
-                    self.now,
-                );
+                let (edition, stamp) = (self.current[model], Stamp::default());
+                self.machine
+                    .call(call, "one", edition, stamp, self.free, self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
@@ -189,14 +184,12 @@ impl World {
                     self.process(at, |process| !process.is_loaded && !process.is_ending)
                 {
                     let cause = "it is broken".to_owned();
-                    self.fail(
-                        id,
-                        if died {
-                            Ended::DiedLoading(cause)
-                        } else {
-                            Ended::LoadFailed(cause)
-                        },
-                    );
+                    let ended = if died {
+                        Ended::DiedLoading(cause)
+                    } else {
+                        Ended::LoadFailed(cause)
+                    };
+                    self.fail(id, ended);
                 }
             }
             Event::Dies(at) => {
