@@ -1,7 +1,7 @@
 //! The seam between the registry and whatever runs a model.
 //!
 //! The registry decides which models are loaded. It knows no process, no file and no wire protocol, only this module: what a model
-//! [needs](need_of), whether its [source has changed](look), and how to [start](Backend::start) it. A started model is a [`Runner`], which
+//! [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a [`Runner`], which
 //! takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
 //!
 //! | backend | models | module |
@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use crate::config::{FileFault, ModelFiles, Source, Stamp};
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::worker::{Grant, Launch};
-pub(crate) use error::CallError;
+pub(crate) use error::{CallError, Unanswered};
 use footprint::Mapped;
 pub(crate) use life::{Ended, Life, Vitals};
 use local::{Launcher, memory};
@@ -55,8 +55,8 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// Starts the model `name`. Returns at once. If it cannot start, every call gets an error. `life` hears what becomes of it. The model keeps
-    /// the prompts `fixed` ready, also after they change.
+    /// Starts the model `name`. Returns at once; if the model cannot start, every call gets an error. `life` is called with each event. The model keeps
+    /// the prompts in `fixed` ready, also after they change.
     pub(crate) fn start(
         &self,
         name: &str,
@@ -76,9 +76,9 @@ impl Backend {
     }
 }
 
-/// State of a source before a load.
+/// Result of checking a source before a load.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct SourceCheck {
     /// Stamp of the source.
     pub stamp: Stamp,
     /// Memory need, or the fault that keeps the model from being loaded; `None` if the source has not changed.
@@ -87,26 +87,26 @@ pub(crate) struct Look {
 
 /// Checks whether `source` has changed since it had the stamp `known`, and reads it again if it has, or if `is_fault_passing` says that it
 /// could not be read and may be readable now. Blocks on the file system.
-pub(crate) fn look(
+pub(crate) fn check_source(
     source: &Source,
     known: Stamp,
     is_fault_passing: bool,
     fixed: &[FixedPrompt],
     allowance: Allowance,
-) -> Look {
+) -> SourceCheck {
     let Source::Gguf(gguf) = source;
     let stamp = gguf.settings.stamp();
     let read = || {
         let files = ModelFiles::read(&gguf.settings)?;
         Ok(memory::need_of(&gguf.settings, &files, fixed, allowance))
     };
-    Look {
+    SourceCheck {
         stamp,
         need: (stamp != known || is_fault_passing).then(read),
     }
 }
 
-/// Returns the memory that a model needs which may take `allowance`, and whose tools share the prompts `fixed`.
+/// Returns the memory need of a model that may take `allowance` and whose tools share the prompts `fixed`.
 ///
 /// # Errors
 /// The fault of its files, if they could not be read.

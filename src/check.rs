@@ -26,12 +26,12 @@ use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::process::mounted::{self, Mounted};
+use crate::registry::budget::SharedLimits;
 use crate::registry::memory::needs_of;
-use crate::registry::residency::Shared;
 use crate::tools::shared_prefix::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
-use crate::worker::machine::{self, Machine};
+use crate::worker::machine::{self, DetectError, Machine};
 use crate::worker::trials::Trials;
 use fit::check_memory;
 use templates::{check_own_templates, check_templates};
@@ -172,7 +172,7 @@ fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -
         &config.registry,
     );
     if are_settings_right {
-        let shared = Shared {
+        let shared = SharedLimits {
             budget,
             machine,
             max_loaded: config.registry.max_loaded,
@@ -261,7 +261,7 @@ fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers
 }
 
 /// Returns the devices of this machine. Asks llama.cpp until it succeeds once, since a reload must not depend on a busy driver.
-fn known_machine(program: &Path) -> Result<Machine, String> {
+fn known_machine(program: &Path) -> Result<Machine, DetectError> {
     static FOUND: OnceLock<Machine> = OnceLock::new();
     if let Some(found) = FOUND.get() {
         return Ok(found.clone());

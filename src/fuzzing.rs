@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::backend::Progress;
-use crate::backend::local::calls::{Call, Calls, News};
+use crate::backend::local::calls::{Call, Calls, LineEffect};
 use crate::check;
 use crate::config::diff::ConfigDiff;
 use crate::config::http::{HttpConfig, HttpLimits};
@@ -319,7 +319,7 @@ pub fn worker(bytes: &[u8]) {
             let read: Event = serde_json::from_str(&sent).expect("what is written can be read");
             assert_eq!(read, event);
         }
-        if calls.take(line) == News::NoEvent {
+        if calls.apply_line(line) == LineEffect::NotAnEvent {
             telemetry::relay("fuzz", line);
         }
     }

@@ -1,14 +1,21 @@
-//! The models of the server: which worker serves a call, and which workers there are.
+//! The models of the server: loads and unloads them, and gives each call a running one.
 //!
-//! [`residency`] decides, under one short lock, and the shelf carries that out.
-//! A call holds a lease: while there is one, its model stays.
+//! [`Residency`](residency::Residency) decides, under one short lock, and the shelf carries out its decisions. A call holds a lease on its
+//! model, and a model with a lease stays loaded.
+//!
+//! # Example
+//!
+//! ```ignore
+#![doc = include_str!("registry/example.rs")]
+//! ```
 
 pub(crate) mod budget;
+pub(crate) mod ids;
 mod lease;
 pub(crate) mod memory;
 pub(crate) mod residency;
 mod shelf;
-mod standing;
+mod status;
 mod suspects;
 
 use std::collections::BTreeMap;
@@ -22,28 +29,28 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, CallError, FixedPrompts, Progress, Runner, RunningCall};
+use crate::backend::{Backend, CallError, FixedPrompts, Progress, Runner, RunningCall, Unanswered};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{Answer, FinishReason, GenerateRequest, Generation, Phase, Request, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
+pub(crate) use ids::Edition;
 use lease::Lease;
+pub(crate) use residency::ModelState;
 use residency::Refusal;
-pub(crate) use residency::{Edition, ModelState};
 use shelf::{Replaced, Shelf};
-pub(crate) use standing::ModelStatus;
+pub(crate) use status::ModelStatus;
 use suspects::{PromptHash, Suspects};
 
-/// How long after a deadline the worker may take to hand over what it has: a step takes a second as a rule, a load
-/// step longer.
+/// Grace period after a deadline, in which the runner returns its partial answer. A step usually takes a second, and longer during a load.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// How long [`Registry::observe`] waits for the check of files, and then for a process: twice as long as a prefill step.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long [`Registry::observe`] waits for the check of files, and then for a process: about two prefill steps.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whose call a preload is: nobody's.
+/// Client of preloads and restarts, which no client called for.
 const NO_CLIENT: &str = "";
 
-/// See the module.
+/// Loads and unloads models, and routes calls to them.
 #[derive(Debug)]
 pub(crate) struct Registry {
     shelf: Arc<Shelf>,
@@ -57,7 +64,7 @@ pub(crate) struct Registry {
 pub(crate) struct Unloaded {
     /// The model's name in the configuration.
     pub model: String,
-    /// The model's state before.
+    /// State of the model before the request.
     pub was: ModelState,
     /// Calls that its process still answers before it ends.
     pub running: usize,
@@ -66,30 +73,39 @@ pub(crate) struct Unloaded {
     pub fault: Option<String>,
 }
 
-/// Who calls, and what a call may take.
+/// Context of a call: its client, its deadline, and where it reports progress.
 #[derive(Debug)]
 pub(crate) struct CallContext {
-    /// Whose call it is, for fairness.
+    /// Client that makes the call, for fairness.
     pub client: String,
-    /// When to end with what there is.
+    /// Time at which the call ends with a partial answer; `None` if it has no deadline.
     pub deadline: Option<Instant>,
-    /// Where its progress goes.
+    /// Receiver of the call's progress.
     pub progress: watch::Sender<Progress>,
 }
 
-/// A call that was not answered.
+/// Reason why a call was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RegistryError {
-    /// Its model could not be had.
+    /// The call got no runner.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Its worker did not answer it.
+    /// The runner failed, or refused the call.
     #[error(transparent)]
     Call(#[from] CallError),
 }
 
+impl From<Unanswered> for RegistryError {
+    fn from(end: Unanswered) -> Self {
+        match end {
+            Unanswered::Stopped => Self::Refused(Refusal::Superseded),
+            Unanswered::Failed(error) => Self::Call(error),
+        }
+    }
+}
+
 impl Registry {
-    /// A registry without models. To be called inside the runtime.
+    /// Creates a registry without models. Call it within a Tokio runtime.
     pub(crate) fn new(backend: Backend) -> Self {
         Self {
             shelf: Shelf::open(backend),
@@ -98,9 +114,9 @@ impl Registry {
         }
     }
 
-    /// Takes in what is configured now, and gives the editions of `models` in their order: those that are loaded as before keep
-    /// theirs. The former ones still serve, until [`Self::retire_all_but`]. Models that are loaded keep ready what is `fixed`
-    /// for them, by their names.
+    /// Applies a configuration, and returns the editions of `models` in their order. A model whose load settings are unchanged keeps its
+    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` holds the shared prompts of each model by name, which its
+    /// process keeps ready.
     pub(crate) fn stage(
         &self,
         models: &[ModelConfig],
@@ -110,7 +126,7 @@ impl Registry {
         self.shelf.stage(models, fixed, shared)
     }
 
-    /// Lets go of all editions but `kept`: what they answer is answered, the calls that wait for them get
+    /// Retires all editions except `kept`. Their running calls are finished, and calls that wait for them get
     /// [`Refusal::Superseded`].
     pub(crate) fn retire_all_but(&self, kept: &[Edition]) {
         self.shelf.retire_all_but(kept);
@@ -123,7 +139,7 @@ impl Registry {
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "unloaded on request");
         let check = self.shelf.check_files(replaced.edition);
-        drop(tokio::time::timeout(LOOK_LIMIT, check).await);
+        drop(tokio::time::timeout(OBSERVE_TIMEOUT, check).await);
         Some(self.unloaded(replaced))
     }
 
@@ -136,12 +152,12 @@ impl Registry {
         tracing::info!(model = name, running, "restarted on request");
         let name = name.clone();
         let started = tokio::spawn(async move {
-            let turn = shelf.check_files(edition).await;
+            let checked = shelf.check_files(edition).await;
             let lease = shelf.lease(edition, NO_CLIENT);
-            drop(turn);
+            drop(checked);
             tokio::spawn(load(lease, name));
         });
-        drop(tokio::time::timeout(LOOK_LIMIT, started).await);
+        drop(tokio::time::timeout(OBSERVE_TIMEOUT, started).await);
         Some(self.unloaded(replaced))
     }
 
@@ -165,12 +181,12 @@ impl Registry {
         self.shelf.current(model)
     }
 
-    /// Has `model` answer `request`. Dropping the future cancels the call.
+    /// Generates the answer of `model` to `request`. Dropping the future cancels the call.
     ///
-    /// A call that had not begun when its worker ended is sent once more, to the next worker.
+    /// A call that had not begun when its process ended is sent once more, to the next process.
     ///
     /// # Errors
-    /// See [`RegistryError`]. A deadline is no error here: it ends the generation with what there is, or with nothing.
+    /// See [`RegistryError`]. A deadline that passes is not an error: the generation ends with the text so far, which may be empty.
     pub(crate) async fn generate(
         &self,
         model: Edition,
@@ -180,13 +196,12 @@ impl Registry {
         let first = self.generate_once(model, &request, context).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
-                tracing::debug!(%error, "a call that had not begun is made again");
+                tracing::debug!(%error, "repeating a call that had not begun");
                 self.generate_once(model, &request, context).await
             }
             result => result,
         };
         match result {
-            Err(RegistryError::Call(CallError::Stopped)) => Err(Refusal::Superseded.into()),
             Err(RegistryError::Call(error)) if error.is_end_of_process() => {
                 let given_up = self.shelf.given_up(model);
                 Err(given_up.map_or(error.into(), RegistryError::Refused))
@@ -219,7 +234,7 @@ impl Registry {
         self.shelf.version(model).hash(&mut hasher);
         let written = serde_json::to_writer(HashWriter(&mut hasher), &request.conversation);
         written.expect("a conversation has only string keys");
-        hasher.finish()
+        PromptHash(hasher.finish())
     }
 
     fn suspects(&self) -> MutexGuard<'_, Suspects> {
@@ -234,7 +249,7 @@ impl Registry {
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
         let check = self.shelf.check_files(model);
-        let turn = match context.deadline {
+        let checked = match context.deadline {
             None => check.await,
             Some(deadline) => tokio::time::timeout_at(deadline, check)
                 .await
@@ -246,11 +261,11 @@ impl Registry {
             return Err(Refusal::PromptRefused { pause }.into());
         }
         let lease = self.shelf.lease(model, &context.client);
-        drop(turn);
-        if lease.waits() {
+        drop(checked);
+        if lease.is_waiting() {
             context.progress.send_replace(Progress::WaitingForRoom);
         }
-        let held = match context.deadline {
+        let lease = match context.deadline {
             None => lease.runner().await?,
             Some(deadline) => match tokio::time::timeout_at(deadline, lease.runner()).await {
                 Ok(runner) => runner?,
@@ -259,16 +274,16 @@ impl Registry {
         };
         let waited = arrived.elapsed();
         let (client, progress) = (context.client.clone(), context.progress.clone());
-        let mut call = held
+        let mut call = lease
             .runner
             .call(client, Request::Generate(request.clone()), progress);
         let answered = answer(&mut call, context.deadline).await;
-        if let Err(error) = &answered
+        if let Err(Unanswered::Failed(error)) = &answered
             && error.is_crash()
             && error.has_begun()
         {
             let prompt = self.hash(model, request);
-            self.suspects().blame(prompt, held.id, Instant::now());
+            self.suspects().blame(prompt, lease.id, Instant::now());
         }
         let Answer::Generated(mut generation) = answered?;
         if generation.phase == Phase::Generate {
@@ -280,14 +295,17 @@ impl Registry {
         Ok(generation)
     }
 
-    /// How the models stand. Asks their processes what they hold, and counts that; one that is in the middle of a longer step does
-    /// not say.
+    /// Returns the status of every model, sorted by name, and updates the metrics. Asks each process for its statistics. A process that is
+    /// in the middle of a long step does not answer, so its statistics are missing.
     pub(crate) async fn observe(&self) -> Vec<ModelStatus> {
         // A drive that does not answer must not block `status`.
-        drop(tokio::time::timeout(LOOK_LIMIT, self.shelf.check_all_files()).await);
-        let models = self.shelf.standings().into_iter().map(async |model| {
-            let look = async { model.runner.as_ref()?.stats().await };
-            let stats = tokio::time::timeout(LOOK_LIMIT, look).await.ok().flatten();
+        drop(tokio::time::timeout(OBSERVE_TIMEOUT, self.shelf.check_all_files()).await);
+        let models = self.shelf.statuses().into_iter().map(async |model| {
+            let stats = async { model.runner.as_ref()?.stats().await };
+            let stats = tokio::time::timeout(OBSERVE_TIMEOUT, stats)
+                .await
+                .ok()
+                .flatten();
             // The metrics of a process that has ended are 0 already.
             let runner = model.runner.as_ref().filter(|runner| !runner.has_ended());
             let vitals = runner.map(Runner::vitals);
@@ -303,9 +321,9 @@ impl Registry {
                 };
                 metrics::holds(&model.name, now);
             }
-            standing::status(
+            status::model_status(
                 model.name,
-                model.standing,
+                model.slot,
                 model.speed,
                 model.offload,
                 vitals.unwrap_or_default(),
@@ -316,7 +334,7 @@ impl Registry {
         join_all(models).await
     }
 
-    /// Ends the workers; comes back when their processes are gone. No call may be under way or come any more.
+    /// Unloads all models, and returns once their processes have exited. No call may be running, and none may follow.
     pub(crate) async fn close(&self) {
         self.shelf.close().await;
     }
@@ -346,8 +364,8 @@ async fn load(lease: Lease, name: String) {
     }
 }
 
-/// The end of `call`, of its own or by `deadline`.
-async fn answer(call: &mut RunningCall, deadline: Option<Instant>) -> Result<Answer, CallError> {
+/// Waits for the answer to `call`, and for a partial one once `deadline` has passed.
+async fn answer(call: &mut RunningCall, deadline: Option<Instant>) -> Result<Answer, Unanswered> {
     let Some(deadline) = deadline else {
         return call.answer().await;
     };
@@ -358,7 +376,7 @@ async fn answer(call: &mut RunningCall, deadline: Option<Instant>) -> Result<Ans
     let result = tokio::time::timeout(DEADLINE_GRACE, call.answer()).await;
     result.unwrap_or_else(|_elapsed| {
         call.report_overdue();
-        Err(CallError::Stuck)
+        Err(CallError::Stuck.into())
     })
 }
 
@@ -366,7 +384,7 @@ fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// What a call ends with whose deadline passed before it had a worker, after it `waited`.
+/// Returns the empty generation of a call that `waited` for a runner until its deadline passed.
 fn never_begun(request: &GenerateRequest, waited: Duration) -> Generation {
     Generation {
         text: String::new(),
@@ -381,5 +399,7 @@ fn never_begun(request: &GenerateRequest, waited: Duration) -> Generation {
     }
 }
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
-//! The wire between server and worker: one JSON object a line, [`Command`]s to the worker's stdin, [`Event`]s from its
-//! stdout.
+//! Worker processes, and the wire protocol between them and the server: [`Command`]s on the worker's stdin and [`Event`]s on its stdout,
+//! one JSON object per line.
 //!
-//! Ids are the server's, never used twice; a command for an unknown id is ignored. The first event is `hello`. What the
-//! worker logs goes to its stderr ([`crate::telemetry`]).
+//! The server chooses the ids of calls, and never uses one twice. A command for an unknown id is ignored. The first event is `hello`. The
+//! worker writes its log to stderr ([`crate::telemetry`]).
 
 pub(crate) mod cpu_lock;
 pub(crate) mod driver_cache;
@@ -44,42 +44,41 @@ const LONG_PROMPTS: &str = "long prompts";
 /// Name of the thread that waits for a turn at the CPUs.
 const TURNS: &str = "turns";
 
-/// The wire's version: a server and a worker of different builds notice each other.
+/// Version of the wire protocol, with which a server and a worker of different builds notice each other.
 pub(crate) const WIRE_VERSION: u32 = 4;
 
-/// What the server asks.
+/// Command of the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    /// First and once: the model to serve.
+    /// Loads the model to serve. The first command, sent once.
     Load(Box<Launch>),
-    /// What all calls of a tool begin with, for every tool that has such: kept ready from here on, in the place of what was
-    /// told before. No answer comes, and what of it cannot be done is not.
+    /// Replaces the shared prefixes of tools that the worker keeps in its cache. No event follows, even if a prefix cannot be prepared.
     Warm(Vec<FixedPrompt>),
-    /// A call.
+    /// Starts a call.
     Call {
-        /// The server's number for it.
+        /// Id of the call.
         id: u64,
-        /// Whose call it is.
+        /// Client that makes the call.
         client: String,
-        /// What the client asks for.
+        /// Request of the client.
         request: Box<Request>,
     },
     /// Ends a call.
     Cancel {
-        /// Which.
+        /// Id of the call.
         id: u64,
-        /// Why.
+        /// Reason for the end.
         reason: CancelReason,
     },
     /// Asks for an [`Event::Stats`].
     Stats,
-    /// Ends the worker at once, in order.
+    /// Shuts the worker down at once.
     Shutdown,
 }
 
 impl Command {
-    /// What logs call it.
+    /// Returns the name of the command for logs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Load(_) => "load",
@@ -92,36 +91,36 @@ impl Command {
     }
 }
 
-/// The longest error text that is accepted from another process, in characters.
-pub(crate) const MAX_TOLD: usize = 1024;
+/// Longest error text that is accepted from another process, in characters.
+pub(crate) const MAX_ERROR_CHARS: usize = 1024;
 
-/// Returns `error` fit for people and their terminals: a process that foreign code can reach wrote it.
+/// Returns `error` with short and printable texts, since a process that foreign code can control wrote it.
 pub(crate) fn cleaned(error: EngineError) -> EngineError {
     EngineError {
         kind: error.kind,
-        text: printable(&error.text, MAX_TOLD),
-        hint: error.hint.map(|hint| printable(&hint, MAX_TOLD)),
+        text: printable(&error.text, MAX_ERROR_CHARS),
+        hint: error.hint.map(|hint| printable(&hint, MAX_ERROR_CHARS)),
     }
 }
 
-/// What the worker tells.
+/// Event of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// The first line.
+    /// The first event.
     Hello {
         /// [`WIRE_VERSION`] of the worker.
         version: u32,
     },
-    /// Percent of the load.
+    /// The percentage of the load that is done.
     Loading(u8),
-    /// The model is loaded; calls are served from here on.
+    /// The model is loaded, and calls are served.
     Ready(Ready),
-    /// News of a call.
+    /// Update of a call.
     Call {
-        /// The server's number for it.
+        /// Id of the call.
         id: u64,
-        /// The news.
+        /// The update.
         update: Update,
     },
     /// The model could not be loaded; the worker ends.
@@ -134,15 +133,15 @@ pub(crate) enum Event {
     Terminated,
 }
 
-/// What a loaded model came to.
+/// Properties of a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ready {
-    /// Tokens of one call, after capping.
+    /// Context of one call in tokens, capped at the trained context.
     pub n_ctx: u32,
-    /// Cells of the cache, shared by all calls.
+    /// Cells of the KV cache, which all calls share.
     pub kv_cells: u32,
-    /// Whether the GGUF brings a chat template.
+    /// Whether the model has a chat template.
     pub has_chat_template: bool,
-    /// From the command to here.
+    /// Time from the command `load` to this event, in milliseconds.
     pub load_ms: u64,
 }

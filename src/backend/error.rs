@@ -7,7 +7,22 @@ use crate::config::units::human_time;
 use crate::engine::EngineError;
 use crate::threads::SystemLimit;
 
-/// Reason why a call has no answer.
+/// How a call ended without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The model was stopped while it was loading, because nobody needs it any longer.
+    Stopped,
+    /// The call failed.
+    Failed(CallError),
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     /// The engine refused it or failed.
@@ -36,9 +51,6 @@ pub(crate) enum CallError {
         /// Whether the call had begun or was being prepared.
         begun: bool,
     },
-    /// The process was stopped before it had loaded its model, because nobody needs the model any longer.
-    #[error("the model was unloaded while it was loading")]
-    Stopped,
     /// The process ended before the call was done.
     #[error("the model's process stopped unexpectedly ({reason})")]
     Died {
@@ -52,8 +64,8 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// Returns the error of calls whose process could not be started.
-    pub(super) fn of_start(error: &io::Error) -> Self {
+    /// Returns the error of calls whose process could not be spawned.
+    pub(super) fn from_spawn(error: &io::Error) -> Self {
         match SystemLimit::of("the model's process", error) {
             Some(limit) => Self::SystemLimit(limit),
             None => Self::NotStarted(error.to_string()),

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_file_that_several_models_map_counts_once() {
-        let of = |number, total| Footprint {
+        let mapping = |number, total| Footprint {
             total,
             mapped: Some(Mapped {
                 file: FileId::numbered(number),
@@ -112,9 +112,12 @@ mod tests {
             }),
             gpu: 0,
         };
-        assert_eq!(sum([of(1, 40), of(1, 50)]), 60);
-        assert_eq!(sum([of(1, 40), of(2, 50), Footprint::alone(7)]), 97);
+        assert_eq!(sum([mapping(1, 40), mapping(1, 50)]), 60);
+        assert_eq!(
+            sum([mapping(1, 40), mapping(2, 50), Footprint::alone(7)]),
+            97
+        );
         assert_eq!(sum([]), 0);
-        assert_eq!(sum([Footprint::alone(u64::MAX), of(1, 40)]), u64::MAX);
+        assert_eq!(sum([Footprint::alone(u64::MAX), mapping(1, 40)]), u64::MAX);
     }
 }

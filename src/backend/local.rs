@@ -22,8 +22,8 @@ use crate::worker::Launch;
 pub(crate) use process::Launcher;
 use task::Task;
 
-/// Starts a process for the model `name`. Returns at once. If it cannot start or load the model, every call gets an error. `life` hears
-/// what becomes of it. The process keeps the prompts `fixed` ready, also after they change.
+/// Starts a process for the model `name`. Returns at once; if it cannot start or load the model, every call gets an error. `life` is
+/// called with each event. The process keeps the prompts in `fixed` ready, also after they change.
 pub(super) fn start(
     launcher: &Launcher,
     name: &str,

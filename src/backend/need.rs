@@ -1,4 +1,4 @@
-//! What a model needs to be loaded. Pure.
+//! Memory that a model needs, and the plan for it. Pure.
 
 use super::footprint::{Demand, Footprint, Mapped};
 use crate::gguf::memory::Estimate;
@@ -13,12 +13,12 @@ pub(crate) struct Allowance {
     pub gpu: Option<u64>,
 }
 
-/// What a model takes when it is loaded.
+/// Memory need of a model, and the plan for its context and layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// Memory of the machine.
+    /// Estimate of the machine's memory.
     pub estimate: Estimate,
-    /// The GPUs' own memory.
+    /// Estimate of the GPUs' own memory.
     pub gpu: Estimate,
     /// Layers that GPUs compute, with the output counted as one.
     pub gpu_layers: u64,
@@ -32,16 +32,16 @@ pub(crate) struct Need {
     pub least: u64,
     /// Memory that the plan may use: the part that pinned models leave.
     pub allowance: Allowance,
-    /// Tokens of one call.
+    /// Context of one call, in tokens.
     pub n_ctx: u32,
-    /// Cells that it gets.
+    /// Planned cells of the KV cache.
     pub kv_cells: u32,
-    /// Cells that it would have where memory did not matter.
+    /// Cells that the KV cache would have without a memory limit.
     pub wanted_cells: u32,
 }
 
 impl Need {
-    /// Returns the values for what the settings leave open.
+    /// Returns the values for the settings that leave something open.
     pub(crate) fn context_plan(&self) -> ContextPlan {
         ContextPlan {
             n_ctx: self.n_ctx,
@@ -51,10 +51,10 @@ impl Need {
         }
     }
 
-    /// Bytes that the estimate leaves of what the model may take.
+    /// Returns the bytes of the allowance that the estimate leaves for saved prefixes.
     ///
-    /// What `cache_ram` allows is no part of the estimate: it may never be used, and counted it would refuse models that fit.
-    /// So a worker gets as much of it as there is beside its estimate, and what it took in the end is measured like the rest.
+    /// The estimate does not include `cache_ram`: saved prefixes may never use it, and models that fit would be refused. Memory that they do
+    /// use is measured like all other memory of the process.
     fn spare(&self) -> u64 {
         self.allowance.machine.saturating_sub(self.estimate.total())
     }

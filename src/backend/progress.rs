@@ -1,28 +1,33 @@
-//! How far a call is: the newest state of it, for people.
+//! Progress of a call, for people.
 
 use crate::engine::Update;
 
-/// How far a call is, for people.
+/// Newest progress of a call, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// The worker is being started.
+    /// The model's process is being started.
     #[default]
     Starting,
-    /// Other models take the memory, and are busy.
+    /// The call waits until busy models free memory.
     WaitingForRoom,
-    /// The model is being loaded; percent.
+    /// The model is being loaded, with this percentage done.
     Loading(u8),
-    /// Place in the queue, 1 is next.
+    /// The call waits at this position in the queue; 1 is next.
     Queued(usize),
-    /// Prompt tokens done, and all.
-    Prefill(u32, u32),
-    /// Tokens spent on thinking.
+    /// The prompt is being processed.
+    Prefill {
+        /// Processed tokens of the prompt.
+        done: u32,
+        /// All tokens of the prompt.
+        total: u32,
+    },
+    /// The model is thinking, with this many tokens so far.
     Thinking(u32),
-    /// The newest text of the answer, at most 200 characters of it.
+    /// The model is writing the answer. The newest text, at most 200 characters.
     Generating(String),
 }
 
-/// Clients show up to 200 characters of a progress message.
+/// Most characters of the newest text: clients show up to 200 characters of a progress message.
 const NEWEST_CHARS: usize = 200;
 
 impl Progress {
@@ -30,7 +35,7 @@ impl Progress {
     pub(super) fn apply(&mut self, update: Update) {
         match update {
             Update::Queued(place) => *self = Self::Queued(place),
-            Update::Prefill(done, total) => *self = Self::Prefill(done, total),
+            Update::Prefill(done, total) => *self = Self::Prefill { done, total },
             Update::Thinking(tokens) => *self = Self::Thinking(tokens),
             Update::Delta(text) => {
                 let mut newest = match std::mem::take(self) {
@@ -59,7 +64,7 @@ mod tests {
 
     #[test]
     fn progress_keeps_the_newest_text_only() {
-        let mut progress = Progress::Prefill(1, 2);
+        let mut progress = Progress::Prefill { done: 1, total: 2 };
         for _ in 0..300 {
             progress.apply(Update::Delta("é".into()));
         }

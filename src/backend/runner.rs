@@ -1,18 +1,18 @@
-//! A running model, as the registry sees it: a mailbox.
+//! The handle of a running model: the mailbox of the task that runs it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CallError, Progress, Vitals};
+use super::{CallError, Progress, Unanswered, Vitals};
 use crate::engine::{Answer, CancelReason, Request, Stats};
 use crate::telemetry::metrics::UnloadReason;
 
 /// A running model. Clones share it; when the last one is dropped, the model is unloaded.
 ///
-/// It is the mailbox of a task that owns a process, or a connection. Every backend starts such a task, and nothing outside the backend
-/// knows which. For a whole life of a runner see the tests of [`super::scripted`].
+/// A runner is the mailbox of a task that owns a process or a connection. Each backend starts such a task, and code outside the backend
+/// does not know which. `registry/example.rs` shows the whole life of a runner.
 #[derive(Debug, Clone)]
 pub(crate) struct Runner {
     name: Arc<str>,
@@ -26,15 +26,20 @@ pub(crate) struct Runner {
 pub(crate) enum Mail {
     /// A new call.
     Call(Box<NewCall>),
-    /// Ends the call with this id.
-    Cancel(u64, CancelReason),
+    /// Ends a call.
+    Cancel {
+        /// Id of the call.
+        id: u64,
+        /// Reason for the end.
+        reason: CancelReason,
+    },
     /// Asks what the model holds at the moment. The sender is dropped if the model is loading or ends.
     Stats(oneshot::Sender<Stats>),
     /// A call got no answer although its deadline passed.
     Overdue,
-    /// Says why the model is unloaded, before the last runner is dropped.
+    /// Gives the reason for which the model is unloaded, before the last runner is dropped.
     Unload(UnloadReason),
-    /// Ends the model although calls wait for it; they get [`CallError::Stopped`].
+    /// Ends the model although calls wait for it, which get [`Unanswered::Stopped`].
     Stop(UnloadReason),
 }
 
@@ -45,37 +50,37 @@ pub(crate) struct NewCall {
     pub id: u64,
     /// Client that makes the call.
     pub client: String,
-    /// What the client asks for.
+    /// Request of the client.
     pub request: Request,
     /// Where to report progress.
     pub progress: watch::Sender<Progress>,
     /// Where to send the answer.
-    pub answer_to: oneshot::Sender<Result<Answer, CallError>>,
+    pub answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
 impl NewCall {
-    /// Ends the call with an error. Does nothing if the client no longer waits.
-    pub(crate) fn fail(self, error: CallError) {
-        drop(self.answer_to.send(Err(error)));
+    /// Ends the call without an answer. Does nothing if the client no longer waits.
+    pub(crate) fn fail(self, end: impl Into<Unanswered>) {
+        drop(self.answer_to.send(Err(end.into())));
     }
 }
 
-/// The end of a runner that its task holds.
+/// The task's end of a runner.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// Messages to the task. It ends when nobody holds a runner any longer.
+    /// Messages to the task. The channel closes when the last runner is dropped.
     pub mail: mpsc::UnboundedReceiver<Mail>,
     /// Where the task publishes facts about its process.
     pub vitals: watch::Sender<Vitals>,
 }
 
 impl Inbox {
-    /// Accepts no more calls, and fails those that are still in the mailbox.
-    pub(crate) async fn refuse_all(mut self, failure: &CallError) {
+    /// Accepts no more calls, and ends those that are still in the mailbox.
+    pub(crate) async fn refuse_all(mut self, end: Unanswered) {
         self.mail.close();
         while let Some(mail) = self.mail.recv().await {
             if let Mail::Call(call) = mail {
-                call.fail(failure.clone());
+                call.fail(end.clone());
             }
         }
     }
@@ -119,7 +124,7 @@ impl Runner {
         drop(self.mailbox.send(Mail::Unload(reason)));
     }
 
-    /// Ends the model although calls wait for it; they get [`CallError::Stopped`]. Metrics count the `reason`.
+    /// Ends the model although calls wait for it, which get [`Unanswered::Stopped`]. Metrics count the `reason`.
     pub(crate) fn stop(&self, reason: UnloadReason) {
         drop(self.mailbox.send(Mail::Stop(reason)));
     }
@@ -147,7 +152,7 @@ impl Runner {
             progress,
             answer_to,
         };
-        // A task that has ended drops the call, and the receiver takes that for the end of the model.
+        // A task that has ended drops the call, which the receiver treats as the end of the model.
         drop(self.mailbox.send(Mail::Call(Box::new(call))));
         RunningCall {
             id,
@@ -162,27 +167,30 @@ impl Runner {
 pub(crate) struct RunningCall {
     id: u64,
     mailbox: mpsc::UnboundedSender<Mail>,
-    answer: oneshot::Receiver<Result<Answer, CallError>>,
+    answer: oneshot::Receiver<Result<Answer, Unanswered>>,
 }
 
 impl RunningCall {
     /// Waits for the answer. Cancel safe.
     ///
     /// # Errors
-    /// See [`CallError`].
-    pub(crate) async fn answer(&mut self) -> Result<Answer, CallError> {
+    /// See [`Unanswered`].
+    pub(crate) async fn answer(&mut self) -> Result<Answer, Unanswered> {
         (&mut self.answer).await.unwrap_or_else(|_| {
-            Err(CallError::Died {
+            Err(Unanswered::Failed(CallError::Died {
                 reason: "it was about to end".into(),
                 begun: false,
                 is_first: false,
-            })
+            }))
         })
     }
 
-    /// Asks for what the model has by now. It comes as the answer.
+    /// Asks for a partial answer, which [`Self::answer`] then returns.
     pub(crate) fn end_by_deadline(&self) {
-        let mail = Mail::Cancel(self.id, CancelReason::Deadline);
+        let mail = Mail::Cancel {
+            id: self.id,
+            reason: CancelReason::Deadline,
+        };
         drop(self.mailbox.send(mail));
     }
 
@@ -195,7 +203,10 @@ impl RunningCall {
 impl Drop for RunningCall {
     fn drop(&mut self) {
         // After the end of the call this does nothing.
-        let mail = Mail::Cancel(self.id, CancelReason::Cancelled);
+        let mail = Mail::Cancel {
+            id: self.id,
+            reason: CancelReason::Cancelled,
+        };
         drop(self.mailbox.send(mail));
     }
 }

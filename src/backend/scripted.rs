@@ -51,11 +51,11 @@ impl ScriptedModel {
         self.inbox.mail.recv().await
     }
 
-    /// Returns the next message that is not about a call that has ended.
-    async fn other_mail(&mut self) -> Option<Mail> {
+    /// Returns the next message that does not cancel a call.
+    async fn mail_but_cancels(&mut self) -> Option<Mail> {
         loop {
             let mail = self.mail().await;
-            if !matches!(mail, Some(Mail::Cancel(..))) {
+            if !matches!(mail, Some(Mail::Cancel { .. })) {
                 return mail;
             }
         }
@@ -63,19 +63,19 @@ impl ScriptedModel {
 
     /// Returns the next message, which must be a call.
     pub(crate) async fn call(&mut self) -> NewCall {
-        match self.other_mail().await {
+        match self.mail_but_cancels().await {
             Some(Mail::Call(call)) => *call,
-            other => panic!("no call: {other:?}"),
+            other => panic!("not a call: {other:?}"),
         }
     }
 
-    /// Waits until the registry unloads the model, and returns its reason. Then the model is gone.
+    /// Waits until the registry unloads the model, ends the model, and returns the reason.
     pub(crate) async fn unload(mut self) -> UnloadReason {
-        let reason = match self.other_mail().await {
+        let reason = match self.mail_but_cancels().await {
             Some(Mail::Unload(reason)) => reason,
             other => panic!("not unloaded: {other:?}"),
         };
-        assert!(self.mail().await.is_none(), "somebody holds it");
+        assert!(self.mail().await.is_none(), "another runner exists");
         (self.life)(Life::Ending(Ended::Done));
         (self.life)(Life::Gone);
         reason

@@ -4,29 +4,29 @@ use crate::backend::Need;
 use crate::backend::footprint::sum;
 use crate::config::load::Layers;
 use crate::config::{Config, FileFault, ModelConfig};
-use crate::registry::budget::{Occupant, Room, room_for};
-use crate::registry::memory::refusal;
-use crate::registry::residency::Shared;
+use crate::registry::budget::{Occupant, Room, SharedLimits, room_for};
+use crate::registry::ids::Edition;
+use crate::registry::memory::{MemoryRefusal, refusal};
 
 /// Reports models that can never be loaded, either alone or next to the pinned models.
 pub(super) fn check_memory(
     config: &Config,
-    shared: Shared,
+    shared: SharedLimits,
     needs: &[Result<Need, FileFault>],
     layers: &mut Layers,
 ) {
     let models = || known_needs(config, needs);
     for (model, need) in models() {
-        if let Some((key, message, hint)) = refusal(need, &model.name, shared) {
+        if let Some(MemoryRefusal { key, message, hint }) = refusal(need, &model.name, shared) {
             layers.problem_at(&model.address(key), message, Some(hint));
             continue;
         }
         let others = models().filter(|(other, _)| other.pin && other.name != model.name);
         let pinned: Vec<Occupant> = (0..)
             .zip(others)
-            .map(|(number, (_, need))| Occupant::pinned(number, need.demand().footprint))
+            .map(|(number, (_, need))| Occupant::pinned(Edition(number), need.demand().footprint))
             .collect();
-        if let Room::Never(cause, hint) = room_for(need.demand(), &pinned, shared, None) {
+        if let Room::Never { cause, hint } = room_for(need.demand(), &pinned, shared, None) {
             let key = if model.pin { "pin" } else { "path" };
             let message = format!(
                 "`{}` does not fit next to the pinned models: {cause}",
@@ -41,7 +41,7 @@ pub(super) fn check_memory(
 /// Reports preloaded models that do not fit together, since they would only evict each other.
 fn check_preloads(
     config: &Config,
-    shared: Shared,
+    shared: SharedLimits,
     needs: &[Result<Need, FileFault>],
     layers: &mut Layers,
 ) {

@@ -97,7 +97,7 @@ fn trials_of<'trials>(
     trials: Option<&'trials mut Trials>,
     layers: &mut Layers,
 ) -> Option<TemplateTrials<'trials>> {
-    let started = trials?.of(source, model.gguf().settings.sandbox);
+    let started = trials?.for_template(source, model.gguf().settings.sandbox);
     let noted = started.inspect_err(|error| {
         let name = &model.name;
         let note = format!("model `{name}`: the chat template was not checked, since no process could be started: {error}");

@@ -71,7 +71,9 @@ fn message(progress: &Progress) -> String {
         Progress::Loading(percent) => format!("loading {percent} %"),
         Progress::WaitingForRoom => "waiting until a busy model can be unloaded".into(),
         Progress::Queued(position) => format!("queued, position {position}"),
-        Progress::Prefill(done, total) => format!("processing the prompt, {done}/{total} tokens"),
+        Progress::Prefill { done, total } => {
+            format!("processing the prompt, {done}/{total} tokens")
+        }
         Progress::Thinking(tokens) => format!("thinking, {tokens} tokens"),
         Progress::Generating(newest) => newest.clone(),
     }

@@ -1,19 +1,19 @@
-//! Who must go so that a model fits: pure.
+//! Decides which idle models to evict so that another one fits. Pure.
 
 use tokio::time::Instant;
 
-use super::residency::Edition;
+use super::ids::Edition;
 use crate::backend::footprint::{Demand, Footprint, counted_as_free, sum, sum_on_gpu};
 use crate::config::units::human;
 
 /// Limits that all models share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shared {
+pub(crate) struct SharedLimits {
     /// Bytes that all models together may take.
     pub budget: u64,
     /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
     pub machine: u64,
-    /// Models that may be loaded at once.
+    /// Most models that may be loaded at once; `None` sets no limit.
     pub max_loaded: Option<usize>,
     /// Bytes of all GPUs' own memory; `None` if there is none or it is unknown.
     pub gpu: Option<u64>,
@@ -22,22 +22,22 @@ pub(crate) struct Shared {
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Occupant {
-    /// Which it is.
+    /// Id of the model.
     pub model: Edition,
     /// Memory that the model takes.
     pub memory: Footprint,
-    /// Since when nobody holds it, if it may go for that.
+    /// Time at which its last lease ended; `None` if the model must not be evicted.
     pub idle_since: Option<Instant>,
-    /// Never goes for room.
+    /// Whether the model is pinned, so that it is never evicted.
     pub is_pinned: bool,
-    /// Is about to be gone.
+    /// Whether its process is ending.
     pub is_ending: bool,
-    /// Is being loaded: what the machine has left does not show yet what it will take.
+    /// Whether the model is loading, so that the machine's free memory still includes what it will take.
     pub is_loading: bool,
 }
 
 impl Occupant {
-    /// A loaded model that never goes.
+    /// Returns a loaded model that is never evicted.
     pub(crate) fn pinned(model: Edition, memory: Footprint) -> Self {
         Self {
             model,
@@ -50,25 +50,30 @@ impl Occupant {
     }
 }
 
-/// Whether a model can be loaded.
+/// Whether there is room to load a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// At once.
-    There,
-    /// When these have gone.
-    After(Vec<Edition>),
-    /// When calls have ended, or processes that are ending are gone.
+    /// Now.
+    Available,
+    /// Once these idle models are evicted.
+    AfterEviction(Vec<Edition>),
+    /// Once running calls or ending processes have finished.
     Busy,
-    /// Not at all: why, and the way out.
-    Never(String, String),
+    /// Never.
+    Never {
+        /// Memory that the model needs, and the limit.
+        cause: String,
+        /// The way out.
+        hint: String,
+    },
 }
 
-/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. Idle models are
-/// unloaded if it is short, but a single model is loaded regardless of `free`, since estimates err.
+/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. If it is short, idle
+/// models are evicted, but a single model is loaded regardless of `free`, since estimates err.
 pub(crate) fn room_for(
     need: Demand,
     occupants: &[Occupant],
-    shared: Shared,
+    shared: SharedLimits,
     free: Option<u64>,
 ) -> Room {
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
@@ -82,8 +87,10 @@ pub(crate) fn room_for(
         return never_on_gpu(need.footprint.gpu, with_pinned, gpu);
     }
     if pinned.count() >= max_loaded {
-        let cause = format!("pinned models already fill `max_loaded` ({max_loaded})");
-        return Room::Never(cause, "raise `max_loaded`, or pin fewer models".into());
+        return Room::Never {
+            cause: format!("pinned models already fill `max_loaded` ({max_loaded})"),
+            hint: "raise `max_loaded`, or pin fewer models".into(),
+        };
     }
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
@@ -101,49 +108,61 @@ pub(crate) fn room_for(
     };
     let mut staying: Vec<&Occupant> = occupants.iter().collect();
     if fits(&staying) == (true, true) {
-        return Room::There;
+        return Room::Available;
     }
-    let mut gone = Vec::new();
+    let mut evicted = Vec::new();
     for occupant in longest_idle_first(occupants) {
         staying.retain(|other| other.model != occupant.model);
-        gone.push(occupant.model);
+        evicted.push(occupant.model);
         if fits(&staying) == (true, true) {
-            return Room::After(gone);
+            return Room::AfterEviction(evicted);
         }
     }
-    // The budget allows it and there is nobody left to go: what the machine says of itself is not the last word.
+    // If the budget allows the model and no idle model is left, it is loaded although `free` is too little.
     let may_come = |occupant: &Occupant| {
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
     };
     match fits(&staying) {
         (true, false) if occupants.iter().any(may_come) => Room::Busy,
-        (true, _) if gone.is_empty() => Room::There,
-        (true, _) => Room::After(gone),
+        (true, _) if evicted.is_empty() => Room::Available,
+        (true, _) => Room::AfterEviction(evicted),
         (false, _) => Room::Busy,
     }
 }
 
-/// Which models go because those that are loaded are more than may be, by an edit or since one took more than was estimated;
-/// and the bytes that all others take where that is still more than the budget.
-pub(crate) fn overrun(occupants: &[Occupant], shared: Shared) -> (Vec<Edition>, Option<u64>) {
+/// Consequences of loaded models that exceed the limits.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overrun {
+    /// Idle models to evict, the longest idle first.
+    pub evicted: Vec<Edition>,
+    /// Bytes that all others take, if that is still more than the budget.
+    pub over_budget: Option<u64>,
+}
+
+/// Returns the idle models to evict if loaded models exceed `shared`, because an edit lowered the limits or a model took more memory than
+/// estimated.
+pub(crate) fn overrun(occupants: &[Occupant], shared: SharedLimits) -> Overrun {
     let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
     let mut staying: Vec<&Occupant> = staying.collect();
     let mut memory = together(staying.iter().copied(), None);
     let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
-    let mut gone = Vec::new();
+    let mut evicted = Vec::new();
     for occupant in longest_idle_first(occupants) {
         if memory <= shared.budget && staying.len() <= max_loaded {
             break;
         }
         staying.retain(|other| other.model != occupant.model);
         memory = together(staying.iter().copied(), None);
-        gone.push(occupant.model);
+        evicted.push(occupant.model);
     }
-    (gone, Some(memory).filter(|memory| *memory > shared.budget))
+    Overrun {
+        evicted,
+        over_budget: Some(memory).filter(|memory| *memory > shared.budget),
+    }
 }
 
-/// Those that may go.
+/// Returns the occupants that may be evicted, the longest idle first.
 fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     let mut idle: Vec<_> = occupants
         .iter()
@@ -162,7 +181,7 @@ fn together<'a>(
     sum(occupants.chain(newcomer))
 }
 
-/// Bytes of GPU memory that `occupants` take together, with `newcomer`.
+/// Returns the bytes of GPU memory that `occupants` and `newcomer` take together.
 fn together_on_gpu<'a>(
     occupants: impl IntoIterator<Item = &'a Occupant>,
     newcomer: Footprint,
@@ -171,7 +190,7 @@ fn together_on_gpu<'a>(
     sum_on_gpu(occupants.chain([newcomer]))
 }
 
-/// Refuses a model that needs `need` bytes of GPU memory, and `with_pinned` bytes together with the models that are pinned.
+/// Refuses a model that needs `need` bytes of GPU memory; together with the pinned models it would take `with_pinned` bytes.
 fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
     let (pinned, hint) = match with_pinned.saturating_sub(need) {
         0 => (String::new(), ""),
@@ -186,11 +205,11 @@ fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
         human(gpu)
     );
     let hint = format!("choose a smaller `n_gpu_layers`, `n_ctx` or quantization{hint}");
-    Room::Never(cause, hint)
+    Room::Never { cause, hint }
 }
 
 /// Refuses a model that needs `need`; together with the pinned models it would take `with_pinned` bytes.
-fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
+fn never(need: Demand, with_pinned: u64, shared: SharedLimits) -> Room {
     let total = need.footprint.total;
     let held = with_pinned.saturating_sub(total);
     let pinned = match held {
@@ -202,11 +221,12 @@ fn never(need: Demand, with_pinned: u64, shared: Shared) -> Room {
         human(total),
         human(shared.budget)
     );
-    Room::Never(cause, way_out(need, held, shared))
+    let hint = way_out(need, held, shared);
+    Room::Never { cause, hint }
 }
 
 /// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. It names only what can help.
-pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
+pub(super) fn way_out(need: Demand, held: u64, shared: SharedLimits) -> String {
     let Demand { footprint, least } = need;
     let left = shared.budget.saturating_sub(held);
     let mut ways = if least <= left {
@@ -222,7 +242,7 @@ pub(super) fn way_out(need: Demand, held: u64, shared: Shared) -> String {
 }
 
 /// Returns the advice to raise the budget, as the end of a sentence; empty if the machine has less than `bytes`.
-pub(super) fn raised_budget(bytes: u64, shared: Shared) -> &'static str {
+pub(super) fn raised_budget(bytes: u64, shared: SharedLimits) -> &'static str {
     if bytes <= shared.machine {
         ", or raise `memory_budget` in `[registry]`"
     } else {

@@ -1,44 +1,45 @@
-//! A call's hold on its model.
+//! Leases, with which calls keep their models loaded.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::residency::{CallId, Refusal, RunnerId};
+use super::ids::{CallId, RunnerId};
+use super::residency::Refusal;
 use super::shelf::Shelf;
 use crate::backend::Runner;
 
-/// The worker that a call gets, or the reason why it gets none.
-pub(super) type Granted = Result<(RunnerId, Runner), Refusal>;
+/// The runner that a call gets, or the reason why it gets none.
+pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 
-/// A call's hold on its model, or its place in the line for one; gone when it is dropped.
+/// A call's lease on its model, or its place in the queue for one. Dropping it releases either.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) shelf: Arc<Shelf>,
     pub(super) call: CallId,
-    pub(super) answer: oneshot::Receiver<Granted>,
+    pub(super) result: oneshot::Receiver<LeaseResult>,
 }
 
-/// A lease that has its worker.
+/// A lease that was granted. Its model stays loaded until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct GrantedLease {
     pub(super) id: RunnerId,
     pub(super) runner: Runner,
     _lease: Lease,
 }
 
 impl Lease {
-    /// Whether there is no answer yet.
-    pub(super) fn waits(&self) -> bool {
-        self.answer.is_empty()
+    /// Returns whether the call still waits for its runner.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.result.is_empty()
     }
 
-    /// Waits for the worker. Dropping the future gives the place up.
-    pub(super) async fn runner(mut self) -> Result<Held, Refusal> {
-        let answer = (&mut self.answer).await;
-        let (id, runner) = answer.expect("every call in the line is answered")?;
-        Ok(Held {
+    /// Waits for the runner. Dropping the future gives up the place in the queue.
+    pub(super) async fn runner(mut self) -> Result<GrantedLease, Refusal> {
+        let result = (&mut self.result).await;
+        let (id, runner) = result.expect("every queued call is answered")?;
+        Ok(GrantedLease {
             id,
             runner,
             _lease: self,

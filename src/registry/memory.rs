@@ -1,9 +1,8 @@
-//! Memory that several models need together, and whether one can ever have what it needs. Pure.
+//! Memory needs of all models, and refusals of models that can never fit. Pure.
 
 use std::collections::BTreeMap;
 
-use super::budget::{raised_budget, way_out};
-use super::residency::Shared;
+use super::budget::{SharedLimits, raised_budget, way_out};
 use crate::backend::footprint::{Footprint, sum, sum_on_gpu};
 use crate::backend::{self, Allowance, FixedPrompts, Need};
 use crate::config::units::human;
@@ -66,13 +65,19 @@ pub(crate) fn gpu_left_for(
     Some(registry.gpu_memory_for(source)?.saturating_sub(held))
 }
 
-/// Returns why the model `name` with this `need` can never be loaded: the key to change, the fault, and the way out. Returns `None` if it
-/// can be loaded.
-pub(crate) fn refusal(
-    need: &Need,
-    name: &str,
-    shared: Shared,
-) -> Option<(&'static str, String, String)> {
+/// Reason why a model can never have the memory that it needs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MemoryRefusal {
+    /// Key of the model to change.
+    pub key: &'static str,
+    /// Memory that the model needs, and the limit.
+    pub message: String,
+    /// The way out.
+    pub hint: String,
+}
+
+/// Returns why the model `name` with this `need` can never be loaded; `None` if it can.
+pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<MemoryRefusal> {
     let budget = shared.budget;
     let Estimate {
         weights,
@@ -83,7 +88,7 @@ pub(crate) fn refusal(
     if total <= budget {
         return gpu_refusal(need, name);
     }
-    // What takes most of it is what to change.
+    // The advice concerns the largest part.
     let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
         let hint = way_out(need.demand(), 0, shared);
         ("path", "weights are", weights, hint)
@@ -101,11 +106,11 @@ pub(crate) fn refusal(
         human(budget),
         human(bytes)
     );
-    Some((key, message, hint))
+    Some(MemoryRefusal { key, message, hint })
 }
 
-/// Returns why GPUs can never hold the model `name`, in the form of [`refusal`]; `None` if they can.
-fn gpu_refusal(need: &Need, name: &str) -> Option<(&'static str, String, String)> {
+/// Returns why GPUs can never hold the model `name`; `None` if they can.
+fn gpu_refusal(need: &Need, name: &str) -> Option<MemoryRefusal> {
     let total = need.gpu.total();
     let there = need.allowance.gpu.filter(|there| total > *there)?;
     let Estimate {
@@ -135,7 +140,7 @@ fn gpu_refusal(need: &Need, name: &str) -> Option<(&'static str, String, String)
         human(there),
         human(bytes)
     );
-    Some((key, message, hint))
+    Some(MemoryRefusal { key, message, hint })
 }
 
 #[cfg(test)]

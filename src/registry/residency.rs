@@ -1,18 +1,18 @@
-//! Which models are loaded: the decisions, as a state machine. Pure: time and free memory come in as arguments, what is to be
-//! done goes out as [`Action`]s, in order.
+//! State machine that decides which models are loaded. Pure: time and free memory are arguments, and the results are [`Action`]s, to be
+//! carried out in order.
 //!
-//! - A model has one worker at most. One that is ending counts, with its memory, until its process is gone.
-//! - An edit that changes how a model is loaded makes another edition of it: the former serves the calls that hold it to the
-//!   end, and takes no new one.
-//! - A call holds its model by a lease, and a model with a lease is never ended: not for room, not for idleness.
-//! - Calls that need a load that has no room wait in order. For the first of them idle models go, the one that idled longest
-//!   first, and only if that suffices; else it waits for leases to end.
+//! - A model has at most one runner. A runner that is ending takes memory until its process has exited.
+//! - An edit that changes the load settings of a model creates another edition of it. The former edition finishes the calls that have a
+//!   lease on it, and accepts no new ones.
+//! - A call holds a lease on its model. A model with a lease is never unloaded, neither to make room nor for idleness.
+//! - Calls whose model must be loaded first, but has no room, wait in order. For the first of them idle models are evicted, the longest
+//!   idle first, but only if that makes enough room. Otherwise the call waits for leases to end.
 
 mod admission;
 mod breaker;
 mod replacement;
 mod slot;
-mod standing;
+mod status;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,58 +20,48 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use super::budget::Shared;
-use super::budget::overrun;
+use super::budget::{Overrun, SharedLimits, overrun};
+use super::ids::{CallId, Edition, RunnerId};
+use crate::backend::Ended;
 use crate::backend::footprint::Demand;
-pub(crate) use crate::config::Stamp;
+use crate::config::Stamp;
 use crate::engine::queue::limits::may_wait;
 use crate::telemetry::metrics::UnloadReason;
 pub(crate) use slot::Refusal;
 use slot::{Slot, State};
-pub(crate) use standing::{ModelState, Standing};
+pub(crate) use status::{ModelState, SlotStatus};
 
-pub(crate) use crate::backend::Ended;
-
-/// A worker's number; never used twice.
-pub(crate) type RunnerId = u64;
-
-/// A call's number.
-pub(crate) type CallId = u64;
-
-/// A model as it is loaded from one edit of its configuration to the next; never used twice.
-pub(crate) type Edition = u64;
-
-/// What the machine knows of a model beforehand.
+/// Memory need and policies of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelTerms {
     /// Memory that the model will take.
     pub need: Demand,
-    /// Never ended for room.
+    /// Whether the model is pinned, so that it is never evicted.
     pub pin: bool,
-    /// Ended when it idled for so long.
+    /// Idle time after which the model is unloaded; `None` means never.
     pub idle_ttl: Option<Duration>,
-    /// Calls of one client that may wait for room.
+    /// Most calls of one client that may wait until the model can be loaded.
     pub max_waiting: usize,
 }
 
-/// What is to be done.
+/// Instruction to the caller of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Start a worker for the model.
+    /// Starts a runner for the model.
     Start(Edition, RunnerId),
-    /// End the worker, which nobody holds, for this reason.
+    /// Ends the runner, on which no call has a lease.
     End(RunnerId, UnloadReason),
-    /// Stop the worker, which is still loading, for this reason. Calls that wait for it get [`Refusal::Superseded`].
+    /// Stops the runner, which is still loading. Calls that wait for it get [`Refusal::Superseded`].
     Stop(RunnerId, UnloadReason),
-    /// Give the call this worker.
+    /// Grants the call a lease on the runner.
     Grant(CallId, RunnerId),
-    /// Tell the call that it cannot be served.
+    /// Refuses the call.
     Refuse(CallId, Refusal),
-    /// Tell people: models that are at work take more than the budget, so many bytes.
+    /// Warns that busy models take this many bytes, more than the budget.
     OverBudget(u64),
 }
 
-/// A call that waits for room.
+/// A call that waits until its model can be loaded.
 #[derive(Debug)]
 struct Waiting {
     call: CallId,
@@ -81,32 +71,32 @@ struct Waiting {
     since: Instant,
 }
 
-/// See the module.
+/// State machine that decides which models are loaded.
 #[derive(Debug)]
 pub(crate) struct Residency {
-    shared: Shared,
+    shared: SharedLimits,
     slots: BTreeMap<Edition, Slot>,
     waiting: VecDeque<Waiting>,
     /// The models of the calls that have a lease.
     leases: BTreeMap<CallId, Edition>,
-    next_worker: RunnerId,
+    next_runner: RunnerId,
     actions: Vec<Action>,
 }
 
 impl Residency {
-    /// There are no models yet.
-    pub(crate) fn new(shared: Shared) -> Self {
+    /// Creates a state machine without models.
+    pub(crate) fn new(shared: SharedLimits) -> Self {
         Self {
             shared,
             slots: BTreeMap::new(),
             waiting: VecDeque::new(),
             leases: BTreeMap::new(),
-            next_worker: 1,
+            next_runner: RunnerId(1),
             actions: Vec::new(),
         }
     }
 
-    /// There is a model `model`, or it has other terms now.
+    /// Adds `model`, or replaces its terms.
     pub(crate) fn set_terms(&mut self, model: Edition, terms: ModelTerms) {
         match self.slots.entry(model) {
             Entry::Occupied(mut slot) => slot.get_mut().terms = terms,
@@ -114,50 +104,54 @@ impl Residency {
         }
     }
 
-    /// All models share something else now: what waits may have room, what idles may have to go.
-    pub(crate) fn set_shared(&mut self, shared: Shared, free: Option<u64>, now: Instant) {
+    /// Replaces the limits. Waiting calls may then have room, and idle models may be evicted.
+    pub(crate) fn set_shared(&mut self, shared: SharedLimits, free: Option<u64>, now: Instant) {
         self.shared = shared;
         self.shrink();
         self.admit(free, now);
     }
 
-    /// Ends idle models while more are loaded than may be.
+    /// Evicts idle models while the loaded ones exceed the limits.
     fn shrink(&mut self) {
-        let (models, over) = overrun(&self.occupants(), self.shared);
-        self.end_all(&models);
-        self.actions.extend(over.map(Action::OverBudget));
+        let Overrun {
+            evicted,
+            over_budget,
+        } = overrun(&self.occupants(), self.shared);
+        self.evict(&evicted);
+        self.actions.extend(over_budget.map(Action::OverBudget));
     }
 
-    /// What is to be done since the last time, in order.
+    /// Returns the actions since the last call of this function, in order.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// The model's file has changed, and with it what it needs.
+    /// Replaces the memory need of `model`, whose file has changed.
     pub(crate) fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.need = need;
         }
     }
 
-    /// Whether any process is there.
-    pub(crate) fn has_workers(&self) -> bool {
+    /// Returns whether any model has a process.
+    pub(crate) fn has_runners(&self) -> bool {
         self.slots
             .values()
-            .any(|slot| slot.state.worker().is_some())
+            .any(|slot| slot.state.runner().is_some())
     }
 
-    /// Nothing is started any more for those that wait now.
+    /// Forgets the waiting calls, so that no model is started for them.
     pub(crate) fn forget_waiting(&mut self) {
         self.waiting.clear();
     }
 
-    /// Whether calls wait for room.
+    /// Returns whether calls wait until a model can be loaded.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// A call of a client wants `model`, whose file is now `stamp`. It gets a worker, a refusal, or waits; then [`Self::release`] follows.
+    /// Handles a call of `client` for `model`, whose files have this `stamp`. The call is granted a lease, is refused, or waits. Call
+    /// [`Self::release`] at its end.
     pub(crate) fn call(
         &mut self,
         call: CallId,
@@ -175,12 +169,12 @@ impl Residency {
         let Some(slot) = slot else {
             return self.actions.push(Action::Refuse(call, Refusal::Superseded));
         };
-        if let State::Running { worker, leases, .. } = &mut slot.state
+        if let State::Running { runner, leases, .. } = &mut slot.state
             && !is_overtaking
         {
             *leases += 1;
             self.leases.insert(call, model);
-            return self.actions.push(Action::Grant(call, *worker));
+            return self.actions.push(Action::Grant(call, *runner));
         }
         if let Some(refusal) = slot.refusal(stamp, now) {
             return self.actions.push(Action::Refuse(call, refusal));
@@ -201,13 +195,13 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// A call is over, or does not wait any more.
+    /// Handles the end of a call, or that it stopped waiting.
     pub(crate) fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
             && let Some(slot) = self.slots.get_mut(&model)
             && let State::Running {
-                worker,
+                runner,
                 leases,
                 idle_since,
                 ..
@@ -218,16 +212,16 @@ impl Residency {
             if *leases == 0
                 && let Some(reason) = slot.retired
             {
-                self.actions.push(Action::End(*worker, reason));
+                self.actions.push(Action::End(*runner, reason));
                 slot.end();
             }
         }
         self.admit(free, now);
     }
 
-    /// A worker has loaded its model.
-    pub(crate) fn loaded(&mut self, worker: RunnerId, free: Option<u64>, now: Instant) {
-        if let Some(slot) = self.slot_of(worker)
+    /// Handles that `runner` has loaded its model.
+    pub(crate) fn loaded(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
+        if let Some(slot) = self.slot_of(runner)
             && let State::Running {
                 idle_since,
                 is_loaded,
@@ -241,12 +235,12 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// A worker's process takes `memory` bytes. Less than was estimated does not count: buffers are not there before they are
-    /// first written, so a process is at its largest only when it is busiest. Where it is more, idle models may have to go,
-    /// and the next load counts with it.
-    pub(crate) fn measured(&mut self, worker: RunnerId, memory: u64) {
+    /// Handles that the process of `runner` takes `memory` bytes. If that is more than the estimate, idle models may be evicted, and the next
+    /// load reserves it. Less than the estimate is ignored: the system allocates buffers when they are first written, so a process is at
+    /// its largest only when it is busiest.
+    pub(crate) fn measured(&mut self, runner: RunnerId, memory: u64) {
         let budget = self.shared.budget;
-        let Some(slot) = self.slot_of(worker) else {
+        let Some(slot) = self.slot_of(runner) else {
             return;
         };
         let State::Running { memory: known, .. } = &mut slot.state else {
@@ -256,7 +250,7 @@ impl Residency {
             return;
         }
         *known = memory;
-        // Alone it ran, so alone it runs again.
+        // A model that ran may be loaded again, even if it exceeds the budget.
         let total = &mut slot.terms.need.footprint.total;
         *total = (*total).max(memory.min(budget));
         self.shrink();
@@ -275,43 +269,43 @@ impl Residency {
         Some(Refusal::GivenUp { cause })
     }
 
-    fn slot_of(&mut self, worker: RunnerId) -> Option<&mut Slot> {
+    fn slot_of(&mut self, runner: RunnerId) -> Option<&mut Slot> {
         let mut slots = self.slots.values_mut();
-        slots.find(|slot| slot.state.worker() == Some(worker))
+        slots.find(|slot| slot.state.runner() == Some(runner))
     }
 
-    /// A worker does not take calls any more; its process is still there. May be told again, with the reason.
-    pub(crate) fn ending(&mut self, worker: RunnerId, ended: Ended, now: Instant) {
+    /// Handles that `runner` accepts no more calls, while its process still exists. May be called again once the reason is known.
+    pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
         let mut slots = self.slots.iter_mut();
-        let Some((model, slot)) = slots.find(|(_, slot)| slot.state.worker() == Some(worker))
+        let Some((model, slot)) = slots.find(|(_, slot)| slot.state.runner() == Some(runner))
         else {
             return;
         };
         if let Some(stamp) = slot.end() {
             slot.fail(ended, stamp, now);
         }
-        // Its calls are told by the worker itself; what they hold is gone.
+        // The runner itself ends its calls, and their leases are void.
         self.leases.retain(|_, held| held != model);
     }
 
-    /// A worker's process is gone.
-    pub(crate) fn gone(&mut self, worker: RunnerId, free: Option<u64>, now: Instant) {
+    /// Handles that the process of `runner` has exited.
+    pub(crate) fn gone(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
         for slot in self.slots.values_mut() {
-            if matches!(slot.state, State::Ending { worker: own, .. } if own == worker) {
+            if matches!(slot.state, State::Ending { runner: own, .. } if own == runner) {
                 slot.state = State::Unloaded;
             }
         }
         self.slots
-            .retain(|_, slot| slot.retired.is_none() || slot.state.worker().is_some());
+            .retain(|_, slot| slot.retired.is_none() || slot.state.runner().is_some());
         self.admit(free, now);
     }
 
-    /// Ends what idled for too long; gives the next time at which something may.
+    /// Ends models that reached their idle timeout. Returns when the next one may; `None` if no model is idle.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for slot in self.slots.values_mut() {
             let State::Running {
-                worker,
+                runner,
                 leases: 0,
                 idle_since,
                 is_loaded: true,
@@ -325,7 +319,7 @@ impl Residency {
             };
             if due <= now {
                 slot.end();
-                self.actions.push(Action::End(worker, UnloadReason::Idle));
+                self.actions.push(Action::End(runner, UnloadReason::Idle));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }

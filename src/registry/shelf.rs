@@ -1,4 +1,4 @@
-//! The state of the registry: what [`super::residency`] decides is carried out here, and what becomes of workers is told to it.
+//! State of the registry behind one lock. Carries out the decisions of [`super::residency`], and feeds it the events of runners.
 
 mod facts;
 mod model;
@@ -15,10 +15,12 @@ use model::Model;
 pub(super) use replace::Replaced;
 use replace::Successors;
 
-use super::lease::{Granted, Lease};
+use super::budget::SharedLimits;
+use super::ids::{CallId, Edition, RunnerId};
+use super::lease::{Lease, LeaseResult};
 use super::memory::{gpu_left_for, needs_of};
-use super::residency::{Action, CallId, Edition, Refusal, Residency, RunnerId, Shared, Standing};
-use super::standing::{Offload, Speed};
+use super::residency::{Action, Refusal, Residency, SlotStatus};
+use super::status::{Offload, Speed};
 use crate::backend::footprint::{Footprint, sum};
 use crate::backend::{self, Allowance, Backend, FixedPrompts, Life, Need, Runner};
 use crate::config::units::human;
@@ -29,14 +31,14 @@ use crate::telemetry::metrics;
 use crate::worker::Grant;
 use crate::worker::cpu_lock::TurnFiles;
 
-/// See the module.
+/// State of the registry, shared with leases and runners.
 #[derive(Debug)]
 pub(super) struct Shelf {
     backend: Backend,
     state: Mutex<State>,
-    /// Something may idle earlier or later than was known.
+    /// Signals that the next idle timeout may have changed.
     changed: Arc<Notify>,
-    /// A worker's process is gone.
+    /// Signals that a process has exited.
     gone: Notify,
     /// Held while files are checked. A check keeps a blocking thread for as long as a drive hangs, so only one may run.
     checking: Arc<tokio::sync::Mutex<()>>,
@@ -46,33 +48,33 @@ pub(super) struct Shelf {
 pub(super) struct State {
     pub(super) residency: Residency,
     runners: HashMap<RunnerId, Runner>,
-    pub(super) waiting: HashMap<CallId, oneshot::Sender<Granted>>,
+    pub(super) waiting: HashMap<CallId, oneshot::Sender<LeaseResult>>,
     next_call: CallId,
     next_edition: Edition,
     successors: Successors,
-    /// Those that new calls may ask for, and those before them that tools may still ask for.
+    /// Current editions, and former ones that tools may still call.
     models: HashMap<Edition, Model>,
     budget: u64,
-    /// Where several models share the CPUs.
+    /// Lock files with which models take turns at the CPUs; `None` if no model computes there.
     turns: Option<TurnFiles>,
 }
 
-/// What is known of a model at the moment.
+/// Status of a model, and its runner.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) name: String,
-    pub(super) standing: Standing,
+    pub(super) slot: SlotStatus,
     pub(super) speed: Speed,
-    /// Its layers on GPUs; `None` if there are none, or no process.
+    /// Layers on GPUs; `None` if there are none, or no process.
     pub(super) offload: Option<Offload>,
-    /// Whoever holds it keeps it from being ended.
+    /// Runner of the model. Its process does not end before this handle is dropped.
     pub(super) runner: Option<Runner>,
 }
 
 impl Shelf {
-    /// A shelf without models.
+    /// Creates a shelf without models, and the task that ends idle ones.
     pub(super) fn open(backend: Backend) -> Arc<Self> {
-        let nothing = Shared {
+        let no_limits = SharedLimits {
             budget: 0,
             machine: 0,
             max_loaded: None,
@@ -81,11 +83,11 @@ impl Shelf {
         let shelf = Arc::new(Self {
             backend,
             state: Mutex::new(State {
-                residency: Residency::new(nothing),
+                residency: Residency::new(no_limits),
                 runners: HashMap::new(),
                 waiting: HashMap::new(),
-                next_call: 1,
-                next_edition: 1,
+                next_call: CallId(1),
+                next_edition: Edition(1),
                 successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
@@ -99,8 +101,8 @@ impl Shelf {
         shelf
     }
 
-    /// Takes `models` in: one that is loaded as before keeps its edition, and with it what runs. Gives the editions in their
-    /// order; all others stay until [`Self::retire_all_but`].
+    /// Adds `models`, and returns their editions in their order. A model whose load settings are unchanged keeps its edition, and so its
+    /// process. All other editions stay until [`Self::retire_all_but`].
     pub(super) fn stage(
         self: &Arc<Self>,
         models: &[ModelConfig],
@@ -145,7 +147,7 @@ impl Shelf {
             for edition in former.copied().collect::<Vec<_>>() {
                 state.residency.unpin(edition);
             }
-            let shared = Shared {
+            let shared = SharedLimits {
                 budget,
                 machine,
                 max_loaded: shared.max_loaded,
@@ -156,7 +158,7 @@ impl Shelf {
         })
     }
 
-    /// No call gets a model any more that is not among `kept`.
+    /// Retires all editions except `kept`: they accept no new calls.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
@@ -177,20 +179,20 @@ impl Shelf {
 
     /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
-        let (answer_to, answer) = oneshot::channel();
+        let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
         let call = self.change(|state| {
             state.forget_ended(now);
             let model = state.current(model);
-            let call = state.next_call;
-            state.next_call += 1;
+            let call = state.next_call.allocate();
             state.waiting.insert(call, answer_to);
             let free = if state.residency.is_running(model) {
                 state.free()
             } else {
                 memory::free()
             };
-            let stamp = state.models.get(&model).map_or(0, |known| known.stamp);
+            let known = state.models.get(&model);
+            let stamp = known.map(|known| known.stamp).unwrap_or_default();
             match state.fault_of(model) {
                 Some(fault) => {
                     if let Some(known) = state.models.get(&model) {
@@ -205,11 +207,11 @@ impl Shelf {
         Lease {
             shelf: Arc::clone(self),
             call,
-            answer,
+            result,
         }
     }
 
-    /// Changes the state and carries out what that asks for.
+    /// Changes the state, and carries out the actions that follow.
     pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -241,7 +243,7 @@ impl Shelf {
                     }
                 }
                 Action::End(id, reason) => {
-                    // Its last handle: the process ends in order.
+                    // This is the last handle, so the process shuts down gracefully.
                     if let Some(runner) = state.runners.remove(&id) {
                         tracing::info!(model = runner.name(), reason = reason.name(), "unloaded");
                         runner.unload(reason);
@@ -251,7 +253,7 @@ impl Shelf {
                     if let (Some(answer_to), Some(runner)) =
                         (state.waiting.remove(&call), state.runners.get(&id))
                     {
-                        // A call that has left meanwhile gives its lease back when it is dropped.
+                        // A call that no longer waits releases its lease when it is dropped.
                         drop(answer_to.send(Ok((id, runner.clone()))));
                     }
                 }
@@ -259,7 +261,7 @@ impl Shelf {
                 Action::OverBudget(bytes) => tracing::warn!(
                     taken = human(bytes),
                     memory_budget = human(state.budget),
-                    "the models at work take more than `memory_budget`: one took more than was estimated"
+                    "busy models take more than `memory_budget`: one of them takes more than estimated"
                 ),
             }
         }
@@ -287,15 +289,15 @@ impl Shelf {
         let shelf = Arc::downgrade(self);
         let life = move |life| {
             if let Some(shelf) = shelf.upgrade() {
-                shelf.heard(id, life, is_measured);
+                shelf.handle_life(id, life, is_measured);
             }
         };
         self.backend
             .start(name, &model.config.source, grant, fixed, life)
     }
 
-    /// News of a worker.
-    fn heard(self: &Arc<Self>, id: RunnerId, life: Life, is_measured: bool) {
+    /// Handles an event in the life of a runner. Measurements are ignored unless the model `is_measured`.
+    fn handle_life(self: &Arc<Self>, id: RunnerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
         self.change(|state| {
@@ -316,19 +318,18 @@ impl Shelf {
         }
     }
 
-    /// Ends the workers that nobody calls; comes back when no process is left. For the end of the server: no call may come
-    /// any more.
+    /// Ends all runners, and returns once no process is left. Called at the end of the server, when no more calls can arrive.
     pub(super) async fn close(&self) {
         {
             let mut state = self.lock();
             state.residency.forget_waiting();
             state.runners.clear();
-            // Their files go now: who holds this shelf may outlive the server's runtime.
+            // Removes the lock files now, since a holder of this shelf may outlive the runtime.
             state.turns = None;
         }
         loop {
             let gone = self.gone.notified();
-            if !self.lock().residency.has_workers() {
+            if !self.lock().residency.has_runners() {
                 return;
             }
             gone.await;
@@ -338,12 +339,12 @@ impl Shelf {
 
 impl Drop for Shelf {
     fn drop(&mut self) {
-        // `end_idle` sees that there is none.
+        // Wakes `end_idle`, which then ends.
         self.changed.notify_one();
     }
 }
 
-/// Ends models that idle, as long as there is a registry.
+/// Unloads idle models until the shelf is dropped.
 async fn end_idle(shelf: Weak<Shelf>, changed: Arc<Notify>) {
     loop {
         let next = {

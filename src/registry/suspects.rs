@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::residency::RunnerId;
+use super::ids::RunnerId;
 
 /// Deaths after which a prompt is refused. A process that dies counts once for each prompt, however many calls had the prompt.
 const DEATHS_TO_REFUSE: u32 = 2;
@@ -22,7 +22,8 @@ const SUSPECTED_FOR: Duration = Duration::from_mins(10);
 const MAX_SUSPECTS: usize = 256;
 
 /// Hash of a prompt.
-pub(super) type PromptHash = u64;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PromptHash(pub(super) u64);
 
 /// The suspects, as hashes.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub(super) struct Suspects(HashMap<PromptHash, Suspect>);
 struct Suspect {
     deaths: u32,
     /// The process that died last.
-    worker: RunnerId,
+    runner: RunnerId,
     last: Instant,
 }
 
@@ -42,8 +43,8 @@ impl Suspects {
         self.0.is_empty()
     }
 
-    /// Notes that the process of `worker` died while it worked on `prompt`.
-    pub(super) fn blame(&mut self, prompt: PromptHash, worker: RunnerId, now: Instant) {
+    /// Notes that the process of `runner` died while it worked on `prompt`.
+    pub(super) fn blame(&mut self, prompt: PromptHash, runner: RunnerId, now: Instant) {
         self.0
             .retain(|_, suspect| now < suspect.last + SUSPECTED_FOR);
         if !self.0.contains_key(&prompt) && self.0.len() >= MAX_SUSPECTS {
@@ -54,18 +55,18 @@ impl Suspects {
         }
         match self.0.entry(prompt) {
             // Another call with the same prompt.
-            Entry::Occupied(known) if known.get().worker == worker => {}
+            Entry::Occupied(known) if known.get().runner == runner => {}
             Entry::Occupied(mut known) => {
                 let deaths = known.get().deaths + 1;
                 known.insert(Suspect {
                     deaths,
-                    worker,
+                    runner,
                     last: now,
                 });
             }
             Entry::Vacant(place) => drop(place.insert(Suspect {
                 deaths: 1,
-                worker,
+                runner,
                 last: now,
             })),
         }
@@ -91,54 +92,69 @@ mod tests {
     #[test]
     fn a_prompt_is_refused_after_two_deaths_for_ten_minutes_and_others_are_not() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
-        suspects.blame(1, 1, now);
-        assert_eq!(suspects.refused_for(1, now), None);
-        suspects.blame(1, 2, now);
-        assert_eq!(suspects.refused_for(1, now), Some(SUSPECTED_FOR));
-        assert_eq!(suspects.refused_for(2, now), None);
-        assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
+        suspects.blame(PromptHash(1), RunnerId(1), now);
+        assert_eq!(suspects.refused_for(PromptHash(1), now), None);
+        suspects.blame(PromptHash(1), RunnerId(2), now);
+        assert_eq!(
+            suspects.refused_for(PromptHash(1), now),
+            Some(SUSPECTED_FOR)
+        );
+        assert_eq!(suspects.refused_for(PromptHash(2), now), None);
+        assert_eq!(
+            suspects.refused_for(PromptHash(1), now + SUSPECTED_FOR),
+            None
+        );
     }
 
     #[test]
     fn an_answer_clears_its_prompt_alone() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in [1, 2] {
-            suspects.blame(prompt, 1, now);
+            suspects.blame(PromptHash(prompt), RunnerId(1), now);
         }
-        suspects.clear(1);
+        suspects.clear(PromptHash(1));
         for prompt in [1, 2] {
-            suspects.blame(prompt, 2, now);
+            suspects.blame(PromptHash(prompt), RunnerId(2), now);
         }
-        assert_eq!(suspects.refused_for(1, now), None);
-        assert!(suspects.refused_for(2, now).is_some());
+        assert_eq!(suspects.refused_for(PromptHash(1), now), None);
+        assert!(suspects.refused_for(PromptHash(2), now).is_some());
     }
 
     #[test]
     fn one_death_counts_once_however_many_calls_had_the_prompt() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for _ in 0..10 {
-            suspects.blame(1, 1, now);
+            suspects.blame(PromptHash(1), RunnerId(1), now);
         }
-        assert_eq!(suspects.refused_for(1, now), None);
-        suspects.blame(1, 2, now);
-        assert!(suspects.refused_for(1, now).is_some());
+        assert_eq!(suspects.refused_for(PromptHash(1), now), None);
+        suspects.blame(PromptHash(1), RunnerId(2), now);
+        assert!(suspects.refused_for(PromptHash(1), now).is_some());
     }
 
     #[test]
     fn a_death_that_is_long_ago_does_not_count() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
-        suspects.blame(1, 1, now);
-        suspects.blame(1, 2, now + SUSPECTED_FOR);
-        assert_eq!(suspects.refused_for(1, now + SUSPECTED_FOR), None);
+        suspects.blame(PromptHash(1), RunnerId(1), now);
+        suspects.blame(PromptHash(1), RunnerId(2), now + SUSPECTED_FOR);
+        assert_eq!(
+            suspects.refused_for(PromptHash(1), now + SUSPECTED_FOR),
+            None
+        );
     }
 
     #[test]
     fn memory_is_bounded_and_the_oldest_suspect_goes_first() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in 0..10_000 {
-            suspects.blame(prompt, 1, now + Duration::from_millis(prompt));
+            suspects.blame(
+                PromptHash(prompt),
+                RunnerId(1),
+                now + Duration::from_millis(prompt),
+            );
         }
         assert_eq!(suspects.0.len(), MAX_SUSPECTS);
-        assert!(suspects.0.contains_key(&9_999) && !suspects.0.contains_key(&0));
+        assert!(
+            suspects.0.contains_key(&PromptHash(9_999)) && !suspects.0.contains_key(&PromptHash(0))
+        );
     }
 }

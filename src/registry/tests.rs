@@ -20,14 +20,14 @@ struct World {
 const A: usize = 0;
 const B: usize = 1;
 
-fn world() -> World {
+/// Returns a configuration of `models`, of which one may be loaded at a time.
+pub(super) fn config(models: &[&str]) -> Config {
     let path = "tests/models/tiny-crab-chat.Q8_0.gguf";
-    let set = ["a", "b"].map(|name| format!("models.{name}.path={path}"));
+    let paths = models
+        .iter()
+        .map(|name| format!("models.{name}.path={path}"));
     let overrides = Overrides {
-        set: set
-            .into_iter()
-            .chain(["registry.max_loaded=1".to_owned()])
-            .collect(),
+        set: paths.chain(["registry.max_loaded=1".to_owned()]).collect(),
         ..Overrides::default()
     };
     let surroundings = Surroundings {
@@ -36,7 +36,11 @@ fn world() -> World {
         variables: BTreeMap::new(),
         folders: Vec::new(),
     };
-    let (config, _) = Config::load(&overrides, &surroundings).unwrap();
+    Config::load(&overrides, &surroundings).unwrap().0
+}
+
+fn world() -> World {
+    let config = config(&["a", "b"]);
     let (script, started) = Script::new();
     let registry = Registry::new(Backend::Scripted(script));
     let editions = registry.stage(&config.models, &BTreeMap::new(), &config.registry);
@@ -47,10 +51,10 @@ fn world() -> World {
     }
 }
 
-fn request() -> GenerateRequest {
+pub(super) fn request(text: &str) -> GenerateRequest {
     GenerateRequest {
         conversation: Conversation {
-            messages: vec![Message::new(Role::User, "Hi")],
+            messages: vec![Message::new(Role::User, text)],
             thinking: ThinkingOutput::Strip,
             json_schema: None,
             thinking_budget: None,
@@ -62,18 +66,22 @@ fn request() -> GenerateRequest {
     }
 }
 
+pub(super) fn context() -> CallContext {
+    CallContext {
+        client: "test".into(),
+        deadline: None,
+        progress: watch::Sender::default(),
+    }
+}
+
 impl World {
     /// Calls a model, and returns the text of its answer.
     fn call(&self, model: usize) -> JoinHandle<Result<String, RegistryError>> {
         let (registry, edition) = (Arc::clone(&self.registry), self.editions[model]);
         tokio::spawn(async move {
-            let context = CallContext {
-                client: "test".into(),
-                deadline: None,
-                progress: watch::Sender::default(),
-            };
-            let generation = registry.generate(edition, request(), &context).await?;
-            Ok(generation.text)
+            let context = context();
+            let generation = registry.generate(edition, request("Hi"), &context);
+            Ok(generation.await?.text)
         })
     }
 
@@ -158,6 +166,6 @@ async fn a_dropped_call_is_cancelled() {
     assert!(call.await.unwrap_err().is_cancelled());
     let mail = model.mail().await;
     let is_cancel =
-        matches!(mail, Some(Mail::Cancel(id, CancelReason::Cancelled)) if id == held.id);
+        matches!(mail, Some(Mail::Cancel { id, reason: CancelReason::Cancelled }) if id == held.id);
     assert!(is_cancel, "{mail:?}");
 }

@@ -95,7 +95,7 @@ impl Turns {
         if self.waiter.is_waiting() {
             return Ok(None);
         }
-        if let Some(place) = self.locks.try_take() {
+        if let Some(place) = self.locks.try_lock_place() {
             return Ok(Some(place));
         }
         let began = Instant::now();
@@ -115,17 +115,17 @@ impl Turns {
 
 impl Locks {
     /// Locks a free place if no worker waits for one. Does not block.
-    fn try_take(&self) -> Option<usize> {
+    fn try_lock_place(&self) -> Option<usize> {
         self.queue.try_lock().ok()?;
-        let place = self.try_place();
+        let place = self.try_any_place();
         unlock(&self.queue);
         place
     }
 
     /// Waits for a place behind the workers that already wait. Blocks.
-    fn take(&self) -> io::Result<usize> {
+    fn lock_place(&self) -> io::Result<usize> {
         self.queue.lock()?;
-        let taken = if let Some(place) = self.try_place() {
+        let locked = if let Some(place) = self.try_any_place() {
             Ok(place)
         } else {
             // Any place will do, since each is held for one step.
@@ -133,10 +133,10 @@ impl Locks {
             self.places[place].lock().map(|()| place)
         };
         unlock(&self.queue);
-        taken
+        locked
     }
 
-    fn try_place(&self) -> Option<usize> {
+    fn try_any_place(&self) -> Option<usize> {
         self.places
             .iter()
             .position(|place| place.try_lock().is_ok())

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{LoadSettings, Stamp};
-
 use crate::config::file::SandboxMode;
+use crate::config::{LoadSettings, Stamp};
 use crate::gpu;
 
 /// Variables that limit a driver's cache for one model, with their values: 512 MiB. Mesa reads a bare number as gigabytes, the others as
@@ -226,8 +225,9 @@ mod tests {
     fn each_model_file_has_its_own_directory_whatever_path_names_it() {
         let of_stamp =
             |model: &str, stamp| directory_in(Path::new("/cache"), Path::new(model), stamp);
-        let of = |model: &str| of_stamp(model, 1);
-        assert_ne!(of_stamp("a.gguf", 1), of_stamp("a.gguf", 2));
+        let of = |model: &str| of_stamp(model, Stamp::numbered(1));
+        let [one, other] = [1, 2].map(Stamp::numbered);
+        assert_ne!(of_stamp("a.gguf", one), of_stamp("a.gguf", other));
         assert_ne!(of("/models/a.gguf"), of("/models/b.gguf"));
         let here = env::current_dir().unwrap().join("a.gguf");
         assert_eq!(of("a.gguf"), of(here.to_str().unwrap()));
@@ -248,7 +248,7 @@ mod tests {
     fn the_size_of_a_directory_includes_its_subdirectories() {
         let root = env::temp_dir().join(format!("llama-mcp-shaders-{}", std::process::id()));
         drop(fs::remove_dir_all(&root));
-        let model = directory_in(&root, Path::new("a.gguf"), 1);
+        let model = directory_in(&root, Path::new("a.gguf"), Stamp::default());
         create(&model.join("inner")).unwrap();
         fs::write(model.join("one"), [0; 10]).unwrap();
         fs::write(model.join("inner/two"), [0; 32]).unwrap();

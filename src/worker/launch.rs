@@ -1,4 +1,4 @@
-//! What a worker is started with.
+//! Launch of a worker: the settings of its model, and its share of the machine.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use crate::config::LoadSettings;
 use crate::config::units::{GpuLayers, Size};
 
-/// What a worker is started with: the model's settings as configured, and what the registry grants it.
+/// The configured settings of a worker's model, and what the registry grants the worker.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// Settings of the model. Two launches with equal settings and files can serve the same model.
     pub settings: LoadSettings,
-    /// What this process may take.
+    /// Share of the machine for this process.
     #[serde(default)]
     pub grant: Grant,
 }
 
-/// What one process of a model may take of the machine.
+/// Share of the machine that the registry grants one process of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Grant {
-    /// The plan for its context; `None` if the files could not be read beforehand.
+    /// Plan for the context; `None` if the files could not be read beforehand.
     pub plan: Option<ContextPlan>,
-    /// Most bytes that the model may take; `None` is what is free.
+    /// Most bytes that the model may take; `None` means all free memory.
     pub memory_limit: Option<u64>,
     /// Locks of the CPUs that models take in turns; `None` if this process need not share them.
     pub cpu_locks: Option<CpuLocks>,
@@ -49,14 +49,14 @@ pub(crate) struct ContextPlan {
 /// The files whose locks are turns at the CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CpuLocks {
-    /// Locked by the process that waits for a turn.
+    /// File that the process locks which waits for the next turn.
     pub queue: PathBuf,
-    /// Each is locked by a process that computes; at least one.
+    /// Files of which each computing process locks one; at least one.
     pub places: Vec<PathBuf>,
 }
 
 impl Launch {
-    /// Returns the settings with the values of the plan for what they leave open.
+    /// Returns the settings, with values of the plan for those that leave something open.
     pub(crate) fn planned_settings(&self) -> LoadSettings {
         let mut settings = self.settings.clone();
         let Some(plan) = self.grant.plan else {
@@ -77,7 +77,7 @@ impl Launch {
 }
 
 impl From<LoadSettings> for Launch {
-    /// A launch to which nothing is granted, for a worker that is driven by hand.
+    /// Returns a launch without grants, for a worker that is driven by hand.
     fn from(settings: LoadSettings) -> Self {
         Self {
             settings,

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DESCRIBE, WORKER};
 use crate::config::GpuMemory;
+use crate::engine::EngineError;
 use crate::engine::device::Device;
 use crate::engine::llama::{Model, cpu_backend, devices};
 use crate::threads::{self, SystemLimit};
@@ -21,8 +22,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
-    /// CPU backend as text, or the reason why there is none.
-    pub cpu_backend: Result<String, String>,
+    /// CPU backend as text; `Err` if this CPU has none.
+    pub cpu_backend: Result<String, EngineError>,
     /// Devices to compute on.
     pub devices: Vec<Device>,
 }
@@ -44,41 +45,65 @@ impl Machine {
     }
 }
 
+/// Reason why llama.cpp's view of the machine is unknown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DetectError {
+    /// The process could not be started.
+    #[error("could not start a process for llama.cpp: {0}")]
+    NotStarted(io::Error),
+    /// The system cannot start another thread.
+    #[error(transparent)]
+    SystemLimit(#[from] SystemLimit),
+    /// The process did not finish in time.
+    #[error("llama.cpp did not find its devices within {} s", LIMIT.as_secs())]
+    TimedOut,
+    /// The exit status of the process is unknown.
+    #[error("could not wait for llama.cpp's process: {0}")]
+    NoStatus(io::Error),
+    /// The process ended without a valid result.
+    #[error("llama.cpp did not start ({status}) {last_line}: {error}")]
+    NoResult {
+        /// How the process ended.
+        status: ExitStatus,
+        /// Last line of its log.
+        last_line: String,
+        /// Fault in its output.
+        error: serde_json::Error,
+    },
+}
+
 /// Returns what llama.cpp finds, using a process of `program`, which is this program.
 ///
 /// # Errors
-/// The reason why nothing was found, as text.
-pub(crate) fn detect(program: &Path) -> Result<Machine, String> {
+/// See [`DetectError`].
+pub(crate) fn detect(program: &Path) -> Result<Machine, DetectError> {
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("could not start a process for llama.cpp: {error}"))?;
-    let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
-    let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
+        .map_err(DetectError::NotStarted)?;
+    let output = read_on_thread(child.stdout.take())?;
+    let log = read_on_thread(child.stderr.take())?;
     // The output ends with the process, which may hang in a driver.
-    let Ok(said) = said.recv_timeout(LIMIT) else {
+    let Ok(output) = output.recv_timeout(LIMIT) else {
         drop(child.kill());
         // A process that is blocked in the kernel ends later, or never.
         drop(threads::start("reaper", move || drop(child.wait())));
-        let seconds = LIMIT.as_secs();
-        return Err(format!(
-            "llama.cpp did not find its devices within {seconds} s"
-        ));
+        return Err(DetectError::TimedOut);
     };
-    let status = child.wait();
-    let status =
-        status.map_err(|error| format!("could not wait for llama.cpp's process: {error}"))?;
+    let status = child.wait().map_err(DetectError::NoStatus)?;
     let log = log.recv().unwrap_or_default();
-    let last = log.lines().last().unwrap_or_default();
-    serde_json::from_str(said.trim())
-        .map_err(|error| format!("llama.cpp did not start ({status}) {last}: {error}"))
+    serde_json::from_str(output.trim()).map_err(|error| DetectError::NoResult {
+        status,
+        last_line: log.lines().last().unwrap_or_default().to_owned(),
+        error,
+    })
 }
 
 /// Reads all of `source` on another thread, which sends it once `source` has ended.
-fn read_aside(
+fn read_on_thread(
     source: Option<impl Read + Send + 'static>,
 ) -> Result<mpsc::Receiver<String>, SystemLimit> {
     let (tx, rx) = mpsc::channel();
@@ -97,9 +122,7 @@ fn read_aside(
 /// `output` is closed.
 pub(crate) fn describe(output: &mut dyn Write) -> io::Result<()> {
     Model::capture_logs();
-    let cpu_backend = cpu_backend()
-        .map(|backend| backend.to_string())
-        .map_err(|error| error.to_string());
+    let cpu_backend = cpu_backend().map(|backend| backend.to_string());
     let machine = Machine {
         // Without a CPU backend llama.cpp cannot look for devices.
         devices: if cpu_backend.is_ok() {

@@ -27,6 +27,41 @@ use crate::config::file::SandboxMode;
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::worker::Launch;
 
+/// A restriction that this system does not support.
+#[derive(Debug, thiserror::Error)]
+enum MissingRestriction {
+    #[cfg(target_os = "linux")]
+    #[error(
+        "the model's process cannot be restricted: NVIDIA's driver has not created `/dev/nvidia-uvm` yet and must start a program to do so"
+    )]
+    DriverNotReady,
+    #[cfg(target_os = "linux")]
+    #[error(
+        "the model's process is not restricted: the kernel has no Landlock, or Landlock is disabled"
+    )]
+    NoLandlock,
+    #[cfg(target_os = "linux")]
+    #[error("the model's process is not restricted: {0}")]
+    Landlock(#[from] files::Error),
+    #[cfg(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
+    #[error("system calls of the model's process cannot be restricted (seccomp): {0}")]
+    Seccomp(#[from] system_calls::Error),
+    #[cfg(all(
+        target_os = "linux",
+        not(any(target_arch = "x86_64", target_arch = "aarch64"))
+    ))]
+    #[error(
+        "system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU"
+    )]
+    NoSeccomp,
+    #[cfg(not(target_os = "linux"))]
+    #[error("this system cannot restrict the model's process")]
+    NoSandbox,
+}
+
 /// Restricts this thread, and the threads that it starts later, to what the model of `launch` needs. Warns in the log about restrictions that
 /// the system does not support.
 ///
@@ -38,16 +73,16 @@ pub(super) fn enter(launch: &Launch) -> Result<(), EngineError> {
     }
     #[cfg(unix)]
     forbid_core_dumps();
-    let Err(gap) = restrict(launch) else {
+    let Err(missing) = restrict(launch) else {
         return Ok(());
     };
     if launch.settings.sandbox == SandboxMode::Required {
-        let text = format!("`sandbox = \"required\"`: {gap}");
+        let text = format!("`sandbox = \"required\"`: {missing}");
         let hint = "run the server on a kernel with Landlock and seccomp, or set `sandbox = \"auto\"` under `[registry]`";
         return Err(EngineError::new(EngineErrorKind::Load, text).hint(hint));
     }
     tracing::warn!(
-        "{gap}; set `sandbox = \"required\"` under `[registry]` to refuse to load models in this case"
+        "{missing}; set `sandbox = \"required\"` under `[registry]` to refuse to load models in this case"
     );
     Ok(())
 }
@@ -55,20 +90,17 @@ pub(super) fn enter(launch: &Launch) -> Result<(), EngineError> {
 /// Applies every restriction that the system supports.
 ///
 /// # Errors
-/// The missing restrictions, as text.
+/// The first restriction that is missing.
 #[cfg(target_os = "linux")]
-fn restrict(launch: &Launch) -> Result<(), String> {
+fn restrict(launch: &Launch) -> Result<(), MissingRestriction> {
     if files::driver_starts_a_program() {
-        return Err(
-            "the model's process cannot be restricted: NVIDIA's driver has not created `/dev/nvidia-uvm` yet and must start a program to do so"
-                .into(),
-        );
+        return Err(MissingRestriction::DriverNotReady);
     }
     let files = files::restrict(launch);
     // Landlock limits the creation of files to the cache. Without Landlock, seccomp denies it.
     let may_create = launch.grant.driver_cache.is_some() && files.is_ok();
     // Applied even if Landlock failed, since each restriction is useful without the other.
-    let calls = refuse_system_calls(may_create);
+    let calls = deny_system_calls(may_create);
     let status = files?;
     tracing::debug!(?status, "the model's process is restricted");
     calls
@@ -78,26 +110,23 @@ fn restrict(launch: &Launch) -> Result<(), String> {
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
-fn refuse_system_calls(may_create: bool) -> Result<(), String> {
-    let refused = system_calls::refuse(may_create);
-    refused.map_err(|error| {
-        format!("system calls of the model's process cannot be restricted (seccomp): {error}")
-    })
+fn deny_system_calls(may_create: bool) -> Result<(), MissingRestriction> {
+    Ok(system_calls::deny(may_create)?)
 }
 
 #[cfg(all(
     target_os = "linux",
     not(any(target_arch = "x86_64", target_arch = "aarch64"))
 ))]
-fn refuse_system_calls(_may_create: bool) -> Result<(), String> {
-    Err("system calls of the model's process cannot be restricted (seccomp): seccomp filters are not supported on this CPU".into())
+fn deny_system_calls(_may_create: bool) -> Result<(), MissingRestriction> {
+    Err(MissingRestriction::NoSeccomp)
 }
 
 /// Returns an error if the sandbox is required, since this system has none.
 #[cfg(not(target_os = "linux"))]
-fn restrict(launch: &Launch) -> Result<(), String> {
+fn restrict(launch: &Launch) -> Result<(), MissingRestriction> {
     match launch.settings.sandbox {
-        SandboxMode::Required => Err("this system cannot restrict the model's process".into()),
+        SandboxMode::Required => Err(MissingRestriction::NoSandbox),
         _ => Ok(()),
     }
 }

@@ -43,7 +43,7 @@ use crate::threads::{self, SystemLimit};
 /// Input of the main thread.
 #[expect(
     clippy::large_enum_variant,
-    reason = "few are made, and each is moved at once"
+    reason = "short-lived values, of which few exist at a time"
 )]
 enum Input {
     Command(Command, Instant),
@@ -108,7 +108,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         version: WIRE_VERSION,
     });
     Model::capture_logs();
-    let mut commands = Commands::of_stdin();
+    let mut commands = Commands::from_stdin();
     let Some(launch) = commands.wait_for_load() else {
         return true;
     };
@@ -202,7 +202,7 @@ trait CallSink {
 /// An input that [`Worker::handle`] leaves to its caller's loop.
 #[expect(
     clippy::large_enum_variant,
-    reason = "few are made, and each is moved at once"
+    reason = "short-lived values, of which few exist at a time"
 )]
 enum LoopEvent {
     Loaded(Box<Result<Model, EngineError>>),

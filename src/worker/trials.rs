@@ -152,7 +152,7 @@ impl Trials {
         }
     }
 
-    /// Creates trials like [`Self::new`], and starts the process in the background. If that fails, [`Self::of`] returns the error.
+    /// Creates trials like [`Self::new`], and starts the process in the background. If that fails, [`Self::for_template`] returns the error.
     pub(crate) fn start(program: &Path) -> Self {
         Self {
             process: Process::start(program).ok(),
@@ -164,7 +164,7 @@ impl Trials {
     ///
     /// # Errors
     /// The system cannot start the process.
-    pub(crate) fn of<'trials>(
+    pub(crate) fn for_template<'trials>(
         &'trials mut self,
         source: &'trials str,
         sandbox: SandboxMode,

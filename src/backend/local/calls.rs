@@ -1,24 +1,24 @@
-//! The calls that a worker has, and what each line that it writes does to them; no I/O.
+//! The calls of a worker, and the effect of each line of its output on them. Pure.
 //!
-//! Nothing of a line is trusted: a worker runs foreign files, and whatever it writes must not break the server.
+//! The lines are untrusted: a worker runs foreign files, and no output may break the server.
 
 use std::collections::HashMap;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{CallError, Progress};
+use crate::backend::{CallError, Progress, Unanswered};
 use crate::engine::{Answer, EngineError, Stats, Update};
 use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
-/// Most bytes of an answer for each token that it may have. The longest tokens of real vocabularies, runs of blanks or of one
-/// character, have 128 to 256 bytes.
+/// Most bytes of an answer per token. The longest tokens of real vocabularies, which are runs of spaces or of another character, have 128
+/// to 256 bytes.
 const BYTES_PER_TOKEN: usize = 512;
 
 /// A call in the process of the model.
 #[derive(Debug)]
 pub(crate) struct Call {
     progress: watch::Sender<Progress>,
-    answer_to: oneshot::Sender<Result<Answer, CallError>>,
+    answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
     /// Whether the process works on it, so that the process may die of it.
     begun: bool,
     /// Most bytes that its answer can have.
@@ -29,7 +29,7 @@ impl Call {
     /// Makes a call that reports to `progress` and sends its answer, of at most `max_tokens` tokens, to `answer_to`.
     pub(crate) fn new(
         progress: watch::Sender<Progress>,
-        answer_to: oneshot::Sender<Result<Answer, CallError>>,
+        answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
         max_tokens: u32,
     ) -> Self {
         let max_tokens = usize::try_from(max_tokens).unwrap_or(usize::MAX);
@@ -42,18 +42,18 @@ impl Call {
     }
 
     /// Ends the call. Does nothing if the client no longer waits.
-    fn end(self, result: Result<Answer, CallError>) {
+    fn end(self, result: Result<Answer, Unanswered>) {
         drop(self.answer_to.send(result));
     }
 }
 
-/// The calls of one worker, by the server's numbers.
+/// The calls of one worker, by id.
 #[derive(Debug)]
 pub(crate) struct Calls {
     calls: HashMap<u64, Call>,
-    /// The last percent; none once the model is loaded.
+    /// Last reported percentage of the load; `None` once the model is loaded.
     loading: Option<u8>,
-    /// Whether a call got a token.
+    /// Whether any call has received a token.
     has_decoded: bool,
 }
 
@@ -67,11 +67,11 @@ impl Default for Calls {
     }
 }
 
-/// What a line means beyond the calls.
+/// Effect of a line, apart from the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum News {
-    /// Nothing.
-    Nothing,
+pub(crate) enum LineEffect {
+    /// The line has no other effect.
+    None,
     /// The model is loaded.
     Ready(Ready),
     /// A call has ended.
@@ -80,16 +80,16 @@ pub(crate) enum News {
     Alive,
     /// The worker received SIGTERM.
     Terminated,
-    /// What was counted.
+    /// Statistics that the server asked for.
     Stats(Stats),
     /// The model could not be loaded.
     LoadFailed(EngineError),
-    /// The worker is of another build, with this version of the wire.
+    /// The worker is of another build, with this version of the wire protocol.
     OtherVersion(u32),
-    /// The line is no event: llama.cpp or a driver printed it.
-    NoEvent,
-    /// The worker broke the protocol and must be killed; the reason.
-    Broken(&'static str),
+    /// The line is not an event: llama.cpp or a driver printed it.
+    NotAnEvent,
+    /// The worker violated the wire protocol in this way, and must be killed.
+    Violation(&'static str),
 }
 
 impl Calls {
@@ -98,12 +98,12 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    /// Whether the model is still being loaded.
+    /// Returns whether the model is still being loaded.
     pub(crate) fn is_loading(&self) -> bool {
         self.loading.is_some()
     }
 
-    /// A call was sent.
+    /// Adds a call that was sent to the worker.
     pub(crate) fn insert(&mut self, id: u64, call: Call) {
         if let Some(percent) = self.loading {
             call.progress.send_replace(Progress::Loading(percent));
@@ -111,19 +111,21 @@ impl Calls {
         self.calls.insert(id, call);
     }
 
-    /// A call is not waited for any more; false where there is none.
+    /// Removes a call whose client no longer waits. Returns whether there was such a call.
     pub(crate) fn forget(&mut self, id: u64) -> bool {
         self.calls.remove(&id).is_some()
     }
 
-    /// Takes a line of the worker.
-    pub(crate) fn take(&mut self, line: &str) -> News {
+    /// Applies a line of the worker's output to the calls, and returns its other effect.
+    pub(crate) fn apply_line(&mut self, line: &str) -> LineEffect {
         match serde_json::from_str(line) {
-            Ok(Event::Hello { version }) if version != WIRE_VERSION => News::OtherVersion(version),
-            Ok(Event::Hello { .. }) => News::Nothing,
-            Ok(Event::LoadFailed(error)) => News::LoadFailed(cleaned(error)),
+            Ok(Event::Hello { version }) if version != WIRE_VERSION => {
+                LineEffect::OtherVersion(version)
+            }
+            Ok(Event::Hello { .. }) => LineEffect::None,
+            Ok(Event::LoadFailed(error)) => LineEffect::LoadFailed(cleaned(error)),
             Ok(Event::Loading(_) | Event::Ready(_)) if !self.is_loading() => {
-                News::Broken("it loaded its model twice")
+                LineEffect::Violation("it loaded its model twice")
             }
             Ok(Event::Loading(percent)) => {
                 let former = self.loading.replace(percent);
@@ -131,45 +133,45 @@ impl Calls {
                     call.progress.send_replace(Progress::Loading(percent));
                 }
                 if former == Some(percent) {
-                    News::Nothing
+                    LineEffect::None
                 } else {
-                    News::Alive
+                    LineEffect::Alive
                 }
             }
             Ok(Event::Ready(ready)) => {
                 self.loading = None;
-                News::Ready(ready)
+                LineEffect::Ready(ready)
             }
-            Ok(Event::Stats(stats)) => News::Stats(stats),
-            Ok(Event::Alive) => News::Alive,
-            Ok(Event::Terminated) => News::Terminated,
+            Ok(Event::Stats(stats)) => LineEffect::Stats(stats),
+            Ok(Event::Alive) => LineEffect::Alive,
+            Ok(Event::Terminated) => LineEffect::Terminated,
             Ok(Event::Call { id, update }) => self.update(id, update),
-            Err(_) => News::NoEvent,
+            Err(_) => LineEffect::NotAnEvent,
         }
     }
 
-    fn update(&mut self, id: u64, update: Update) -> News {
+    fn update(&mut self, id: u64, update: Update) -> LineEffect {
         self.has_decoded |= matches!(
             update,
             Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
         );
         match update {
-            Update::Done(answer) if self.is_too_long(id, &answer) => {
-                News::Broken("an answer was longer than 512 bytes per token of `max_tokens`")
-            }
+            Update::Done(answer) if self.is_too_long(id, &answer) => LineEffect::Violation(
+                "an answer was longer than 512 bytes per token of `max_tokens`",
+            ),
             Update::Done(answer) => self.finish(id, Ok(answer)),
-            Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)))),
-            news => {
-                // A call that was cancelled is not in the table any more.
+            Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)).into())),
+            update => {
+                // A cancelled call is no longer in the table.
                 if let Some(call) = self.calls.get_mut(&id) {
-                    match news {
+                    match update {
                         Update::Preparing(begun) => call.begun = begun,
                         Update::Admitted => call.begun = true,
                         _ => {}
                     }
-                    call.progress.send_modify(|progress| progress.apply(news));
+                    call.progress.send_modify(|progress| progress.apply(update));
                 }
-                News::Nothing
+                LineEffect::None
             }
         }
     }
@@ -180,17 +182,21 @@ impl Calls {
         call.is_some_and(|call| generation.text.len() > call.max_bytes)
     }
 
-    fn finish(&mut self, id: u64, result: Result<Answer, CallError>) -> News {
+    fn finish(&mut self, id: u64, result: Result<Answer, Unanswered>) -> LineEffect {
         let Some(call) = self.calls.remove(&id) else {
-            return News::Nothing;
+            return LineEffect::None;
         };
         call.end(result);
-        News::Ended
+        LineEffect::Ended
     }
 
-    /// Ends all calls.
-    pub(crate) fn fail_all(&mut self, failure: &CallError) {
+    /// Ends all calls. A failure is completed with the state of each call.
+    pub(crate) fn end_all(&mut self, end: &Unanswered) {
         for (_, call) in self.calls.drain() {
+            let Unanswered::Failed(failure) = end else {
+                call.end(Err(end.clone()));
+                continue;
+            };
             let failure = match failure {
                 CallError::Died { reason, .. } => CallError::Died {
                     reason: reason.clone(),
@@ -204,7 +210,7 @@ impl Calls {
                 CallError::Terminated { .. } => CallError::Terminated { begun: call.begun },
                 other => other.clone(),
             };
-            call.end(Err(failure));
+            call.end(Err(failure.into()));
         }
     }
 }
@@ -213,7 +219,7 @@ impl Calls {
 mod tests {
     use super::*;
     use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase, Usage};
-    use crate::worker::MAX_TOLD;
+    use crate::worker::MAX_ERROR_CHARS;
 
     fn event(event: &Event) -> String {
         serde_json::to_string(event).unwrap()
@@ -231,10 +237,10 @@ mod tests {
         event(&Event::Call { id: 1, update })
     }
 
-    /// A worker's one call of at most two tokens, and what comes of it.
+    /// Returns the calls of a worker, among them one of at most two tokens with id 1, its result and its progress.
     fn calls() -> (
         Calls,
-        oneshot::Receiver<Result<Answer, CallError>>,
+        oneshot::Receiver<Result<Answer, Unanswered>>,
         watch::Receiver<Progress>,
     ) {
         let (progress, seen) = watch::channel(Progress::default());
@@ -245,37 +251,42 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_longer_than_its_tokens_allow_is_none() {
+    fn an_answer_longer_than_its_tokens_allow_is_a_violation() {
         let (mut calls, mut result, _seen) = calls();
-        let news = calls.take(&answer("x".repeat(2 * BYTES_PER_TOKEN + 1)));
-        assert!(matches!(news, News::Broken(_)));
+        let effect = calls.apply_line(&answer("x".repeat(2 * BYTES_PER_TOKEN + 1)));
+        assert!(matches!(effect, LineEffect::Violation(_)));
         assert!(result.try_recv().is_err());
         let longest = "x".repeat(2 * BYTES_PER_TOKEN);
-        assert_eq!(calls.take(&answer(longest.clone())), News::Ended);
+        assert_eq!(
+            calls.apply_line(&answer(longest.clone())),
+            LineEffect::Ended
+        );
         let Answer::Generated(generation) = result.try_recv().unwrap().unwrap();
         assert_eq!(generation.text, longest);
     }
 
     #[test]
     fn error_texts_of_a_worker_are_short_and_printable() {
-        let hostile = format!("why\u{1b}[31m\n\u{202e}{}", "x".repeat(9 * MAX_TOLD));
+        let hostile = format!("why\u{1b}[31m\n\u{202e}{}", "x".repeat(9 * MAX_ERROR_CHARS));
         let error = EngineError::new(EngineErrorKind::Decode, &hostile).hint(&hostile);
         let is_clean = |error: &EngineError| {
             let texts = [&error.text, error.hint.as_ref().unwrap()];
-            texts
-                .iter()
-                .all(|text| text.starts_with("why [31m xx") && text.chars().count() == MAX_TOLD)
+            texts.iter().all(|text| {
+                text.starts_with("why [31m xx") && text.chars().count() == MAX_ERROR_CHARS
+            })
         };
         let (mut calls, mut result, _seen) = calls();
-        let News::LoadFailed(told) = calls.take(&event(&Event::LoadFailed(error.clone()))) else {
-            panic!("it is not told")
+        let LineEffect::LoadFailed(cleaned) =
+            calls.apply_line(&event(&Event::LoadFailed(error.clone())))
+        else {
+            panic!("not reported")
         };
-        assert!(is_clean(&told), "{told:?}");
+        assert!(is_clean(&cleaned), "{cleaned:?}");
         let update = Update::Failed(error);
-        calls.take(&event(&Event::Call { id: 1, update }));
-        let Err(CallError::Engine(told)) = result.try_recv().unwrap() else {
+        calls.apply_line(&event(&Event::Call { id: 1, update }));
+        let Err(Unanswered::Failed(CallError::Engine(cleaned))) = result.try_recv().unwrap() else {
             panic!("it did not fail")
         };
-        assert!(is_clean(&told), "{told:?}");
+        assert!(is_clean(&cleaned), "{cleaned:?}");
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Line {
     /// The text, with invalid UTF-8 replaced: what llama.cpp or a driver prints can be any bytes.
     pub(super) text: String,
     /// Whether `text` is only the beginning of a line that was longer than allowed.
-    pub(super) is_cut: bool,
+    pub(super) is_truncated: bool,
 }
 
 /// Reads lines of bounded length.
@@ -21,7 +21,7 @@ pub(super) struct Lines<R> {
     /// Most bytes of a line, without its end.
     max: usize,
     line: Vec<u8>,
-    /// The rest of a line that was cut is skipped.
+    /// Whether the rest of a truncated line is being skipped.
     is_skipping: bool,
 }
 
@@ -36,8 +36,8 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         }
     }
 
-    /// Returns the next line, or `None` at the end. Of a longer line than allowed the beginning is returned as soon as it is known
-    /// to be too long, and the rest is skipped. Cancel safe: what was read of a line is kept.
+    /// Returns the next line, or `None` at the end. Truncates a line that is too long as soon as that is known, and skips the rest of it.
+    /// Cancel safe: a partly read line is kept.
     pub(super) async fn next(&mut self) -> Option<Line> {
         loop {
             let room = (self.max + 1).saturating_sub(self.line.len()) as u64;
@@ -47,19 +47,19 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
                 return None;
             }
             let has_end = self.line.ends_with(b"\n");
-            let is_cut = !has_end && self.line.len() > self.max;
-            let was_skipping = std::mem::replace(&mut self.is_skipping, is_cut);
+            let is_truncated = !has_end && self.line.len() > self.max;
+            let was_skipping = std::mem::replace(&mut self.is_skipping, is_truncated);
             if !was_skipping {
                 let kept = &self.line[..self.line.len().min(self.max)];
                 let text = String::from_utf8_lossy(kept.trim_ascii_end()).into_owned();
-                self.forget();
-                return Some(Line { text, is_cut });
+                self.clear();
+                return Some(Line { text, is_truncated });
             }
-            self.forget();
+            self.clear();
         }
     }
 
-    fn forget(&mut self) {
+    fn clear(&mut self) {
         self.line.clear();
         self.line.shrink_to(KEPT_CAPACITY);
     }
@@ -73,17 +73,17 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &str, is_cut: bool) -> Line {
+    fn line(text: &str, is_truncated: bool) -> Line {
         let text = text.to_owned();
-        Line { text, is_cut }
+        Line { text, is_truncated }
     }
 
     async fn all(bytes: &[u8], max: usize) -> Vec<(String, bool)> {
         // A small buffer, so that lines come in parts.
         let mut lines = Lines::new(BufReader::with_capacity(3, bytes), max);
         let mut all = Vec::new();
-        while let Some(Line { text, is_cut }) = lines.next().await {
-            all.push((text, is_cut));
+        while let Some(Line { text, is_truncated }) = lines.next().await {
+            all.push((text, is_truncated));
         }
         all
     }
@@ -96,9 +96,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_longer_line_the_beginning_is_returned_and_the_rest_is_skipped() {
+    async fn a_line_that_is_too_long_is_truncated_and_its_rest_is_skipped() {
         let expected = [("12345", true), ("next", false), ("12345", true)]
-            .map(|(text, is_cut)| (text.to_owned(), is_cut));
+            .map(|(text, is_truncated)| (text.to_owned(), is_truncated));
         assert_eq!(all(b"1234567890123\nnext\n123456", 5).await, expected);
     }
 

@@ -15,7 +15,7 @@ const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 
 /// Signs of life of one worker.
 pub(super) struct Liveness {
-    dog: Watchdog,
+    watchdog: Watchdog,
     /// Whether the process owes an answer to [`crate::worker::Command::Stats`].
     is_asked: bool,
     /// Whether it was logged that the process is stuck.
@@ -30,7 +30,7 @@ impl Liveness {
     pub(super) fn new(pid: u32, vitals: watch::Sender<Vitals>) -> Self {
         vitals.send_modify(|vitals| vitals.pid = Some(pid));
         Self {
-            dog: Watchdog::new(Instant::now()),
+            watchdog: Watchdog::new(Instant::now()),
             is_asked: false,
             is_reported: false,
             terminated: None,
@@ -40,7 +40,7 @@ impl Liveness {
 
     /// Notes that the process was given work.
     pub(super) fn expect(&mut self) {
-        self.dog.expect(Instant::now());
+        self.watchdog.expect(Instant::now());
     }
 
     /// Notes that the process was asked to answer.
@@ -51,7 +51,7 @@ impl Liveness {
 
     /// Returns whether the process must be asked for the next sign of life.
     pub(super) fn is_to_be_asked(&self) -> bool {
-        !self.is_asked && self.dog.silence().is_some()
+        !self.is_asked && self.watchdog.silence().is_some()
     }
 
     /// Notes the answer; `is_idle` if the process has no call.
@@ -62,10 +62,10 @@ impl Liveness {
 
     /// Notes a sign of life; `is_idle` if the process has no call.
     pub(super) fn heard(&mut self, is_idle: bool) {
-        self.dog.heard();
+        self.watchdog.heard();
         self.is_reported = false;
         if is_idle && !self.is_asked {
-            self.dog.rest();
+            self.watchdog.rest();
         }
         self.publish();
     }
@@ -89,29 +89,29 @@ impl Liveness {
     /// Returns the time of the next check if a step may take at most `limit`; `None` if no check is needed.
     pub(super) fn next_look(&self, limit: Option<Duration>) -> Option<Instant> {
         let termination = self.terminated.map(|since| since + TERMINATION_GRACE);
-        let look = self.dog.next_look(look_interval(limit));
+        let look = self.watchdog.next_look(look_interval(limit));
         termination.into_iter().chain(look).min()
     }
 
     /// Checks the process: a step may take at most `limit`, and `activity` is the work so far.
     pub(super) fn look(&mut self, limit: Option<Duration>, activity: Option<Activity>) {
-        self.dog
+        self.watchdog
             .look(Instant::now(), look_interval(limit), activity);
         self.publish();
     }
 
     /// Returns whether the process has stalled.
     pub(super) fn has_stalled(&self, limit: Option<Duration>) -> bool {
-        self.dog.has_stalled(limit)
+        self.watchdog.has_stalled(limit)
     }
 
     /// Returns the time since the last step; zero if the process has no work.
     pub(super) fn silence(&self) -> Duration {
-        self.dog.silence().unwrap_or_default()
+        self.watchdog.silence().unwrap_or_default()
     }
 
     fn publish(&self) {
-        let silence = self.dog.silence();
+        let silence = self.watchdog.silence();
         self.vitals
             .send_if_modified(|vitals| std::mem::replace(&mut vitals.silence, silence) != silence);
     }

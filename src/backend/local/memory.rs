@@ -49,7 +49,7 @@ pub(crate) fn need_of(
     }
 }
 
-/// Whether a GPU computes, as far as the build tells.
+/// Returns whether a GPU computes the model, as far as the build and the settings tell.
 pub(crate) fn is_on_gpu(load: &LoadSettings) -> bool {
     load.n_gpu_layers.is_any() && gpu::IN_BUILD
 }

@@ -9,16 +9,16 @@ use std::time::Instant;
 use super::lines::Line;
 use crate::printable::printable;
 use crate::telemetry;
-use crate::worker::MAX_TOLD;
+use crate::worker::MAX_ERROR_CHARS;
 use rate::{LogRate, Passage};
 
 /// Most bytes of a line that are logged.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
-/// Lines that are kept as the reason of a crash; llama.cpp's abort message is one.
+/// Most lines that are kept as the reason of a crash, such as llama.cpp's abort message.
 const KEPT_LINES: usize = 8;
 
-/// Writes one pipe's lines of a model's process into the server's log.
+/// Relays the lines of one pipe of a model's process to the server's log.
 #[derive(Debug)]
 pub(super) struct ModelLog {
     model: String,
@@ -34,36 +34,36 @@ impl ModelLog {
         }
     }
 
-    /// Logs `line`, unless there are too many.
+    /// Logs `line`, unless the rate limit is exceeded.
     pub(super) fn relay(&mut self, line: &Line) {
         match self.rate.admit(Instant::now()) {
-            Passage::Free => {}
-            Passage::After(left_out) => self.tell(left_out),
-            Passage::LeftOut => return,
+            Passage::Logged => {}
+            Passage::After(dropped) => self.warn_dropped(dropped),
+            Passage::Dropped => return,
         }
         telemetry::relay(&self.model, &printable(&shortened(line), usize::MAX));
     }
 
-    fn tell(&self, left_out: u64) {
+    fn warn_dropped(&self, dropped: u64) {
         tracing::warn!(
             model = self.model,
-            "dropped {left_out} lines of the model's log: more than 200 a second"
+            "dropped {dropped} lines of the model's log: more than 200 a second"
         );
     }
 }
 
 impl Drop for ModelLog {
     fn drop(&mut self) {
-        let left_out = self.rate.take_left_out();
-        if left_out > 0 {
-            self.tell(left_out);
+        let dropped = self.rate.take_dropped();
+        if dropped > 0 {
+            self.warn_dropped(dropped);
         }
     }
 }
 
 /// Returns what is logged of `line`: the beginning of a long one.
 fn shortened(line: &Line) -> Cow<'_, str> {
-    if !line.is_cut && line.text.len() <= MAX_LINE {
+    if !line.is_truncated && line.text.len() <= MAX_LINE {
         return Cow::Borrowed(&line.text);
     }
     let beginning = &line.text[..line.text.floor_char_boundary(MAX_LINE)];
@@ -80,11 +80,11 @@ impl LastWords {
         if !telemetry::may_explain_crash(line) {
             return;
         }
-        self.0.push_back(printable(line, MAX_TOLD));
+        self.0.push_back(printable(line, MAX_ERROR_CHARS));
         let length = |lines: &VecDeque<String>| -> usize {
             lines.iter().map(|line| line.chars().count()).sum()
         };
-        while self.0.len() > KEPT_LINES || length(&self.0) > MAX_TOLD {
+        while self.0.len() > KEPT_LINES || length(&self.0) > MAX_ERROR_CHARS {
             self.0.pop_front();
         }
     }
@@ -125,21 +125,21 @@ mod tests {
 
     #[test]
     fn last_words_are_short_and_keep_the_end() {
-        let long = "x".repeat(MAX_TOLD * 2);
+        let long = "x".repeat(MAX_ERROR_CHARS * 2);
         let text = text_of(&[&long, "abort: why"]).unwrap();
         assert_eq!(text, "abort: why");
-        assert_eq!(text_of(&[&long]).unwrap().chars().count(), MAX_TOLD);
+        assert_eq!(text_of(&[&long]).unwrap().chars().count(), MAX_ERROR_CHARS);
     }
 
     #[test]
-    fn a_long_line_is_cut_and_says_so() {
-        let line = |text: &str, is_cut| Line {
+    fn a_long_line_is_truncated_and_says_so() {
+        let line = |text: &str, is_truncated| Line {
             text: text.to_owned(),
-            is_cut,
+            is_truncated,
         };
         assert_eq!(shortened(&line("whole", false)), "whole");
-        let told = shortened(&line("é", true)).into_owned();
-        assert_eq!(told, "é … (line truncated)");
+        let text = shortened(&line("é", true)).into_owned();
+        assert_eq!(text, "é … (line truncated)");
         let long = line(&"é".repeat(MAX_LINE), false);
         assert!(shortened(&long).len() < MAX_LINE + 40);
     }

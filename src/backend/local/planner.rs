@@ -1,4 +1,4 @@
-//! The plan of a model's context, cache and layers on GPUs, from the memory that it may take: pure.
+//! Plans a model's context, cache and layers on GPUs from the memory that it may take. Pure.
 
 use super::memory::mapped_by;
 use crate::backend::{Allowance, Need};
@@ -6,7 +6,7 @@ use crate::config::{LoadSettings, ModelFiles};
 use crate::engine::limits::{CELL_STEP, Facts, Limits};
 use crate::gguf::memory::{Estimate, Run, Split};
 
-/// Tokens of context that `n_gpu_layers = "auto"` leaves room for, at least, if `n_ctx` is 0. llama.cpp's own fitting has the same.
+/// Least context for which `n_gpu_layers = "auto"` leaves room if `n_ctx` is 0, in tokens. llama.cpp uses the same value.
 const LEAST_CONTEXT: u32 = 4096;
 
 /// Plans a model's context and memory.

@@ -1,4 +1,4 @@
-//! A worker's process: how it is started, its pipes, and how it ended.
+//! The process of a worker: its start, its pipes and its end.
 
 use std::io;
 #[cfg(unix)]
@@ -28,17 +28,17 @@ use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
 use crate::worker::{HELPER_THREADS, Launch};
 
-/// How long a worker may take to end in order before it is killed: it only has to free its memory.
+/// Grace period for a worker to shut down before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a killed worker may take to end: the system frees its memory, which may be hundreds of gigabytes or a GPU's.
+/// Longest time for a killed worker to end: the system frees its memory, which may be hundreds of gigabytes, or on a GPU.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Most bytes of commands that a worker may leave unread: those of calls that were cancelled stay there.
+/// Most bytes of commands that a worker may leave unread, including those of cancelled calls.
 const MAX_UNREAD: usize = 256 * 1024 * 1024;
 
-/// Starts workers, all from one thread that lives as long as the server: the kernel's parent-death signal follows the
-/// parent *thread*.
+/// Starts workers, all from one thread that lives as long as the server: the kernel sends the parent-death signal when the parent *thread*
+/// ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
     program: PathBuf,
@@ -61,17 +61,17 @@ struct Settings {
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
 impl Launcher {
-    /// Workers are `program worker`. To be called inside the runtime that will serve them.
+    /// Creates a launcher of workers, which run `program worker`. Call it within the Tokio runtime that serves them.
     ///
     /// # Errors
-    /// The system starts no thread.
+    /// The system cannot start a thread.
     pub(crate) fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         threads::start("spawner", move || {
             let _runtime = runtime.enter();
             for (mut command, reply) in jobs {
-                // A worker that nobody waits for is killed on drop.
+                // If nobody waits for the worker, dropping it kills it.
                 drop(reply.send(command.spawn()));
             }
         })?;
@@ -95,7 +95,7 @@ impl Launcher {
         self.drain.is_cancelled()
     }
 
-    /// Sets what the workers log that are started from now on: a level, or levels by module.
+    /// Sets the log level, or levels by module, of workers that are started from now on.
     pub(crate) fn set_log_level(&self, level: String) {
         self.settings().log_level = level;
     }
@@ -133,11 +133,11 @@ impl Launcher {
         let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
-        // A group of its own: Ctrl-C in a terminal is the server's, which lets calls end.
+        // A process group of its own, so that Ctrl-C in a terminal only reaches the server, which drains its calls.
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args([worker::WORKER, "--parent", &std::process::id().to_string()])
-            // One argument: a name may begin with `-`.
+            // One argument, since a name may begin with `-`.
             .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
@@ -148,7 +148,7 @@ impl Launcher {
                     .iter()
                     .flat_map(|path| driver_cache::variables(path)),
             )
-            // Else an abort of llama.cpp starts a debugger, which writes into the pipe of the events.
+            // Keeps llama.cpp from starting a debugger at an abort, which would write into the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&log_level))
             .envs(spin_count())
@@ -182,28 +182,35 @@ impl Launcher {
     }
 }
 
-/// How long GNU OpenMP's threads spin at a barrier before they sleep, unless the user has chosen: the default spins for
-/// milliseconds, and where another process wants the cores each barrier then costs that.
+/// Returns the variable that limits how long GNU OpenMP's threads spin at a barrier before they sleep; `None` if the user has set one. By
+/// default they spin for milliseconds, which every barrier costs if another process needs the cores.
 ///
-/// Measured on 2 cores, `SmolLM2` 135M, 100 tokens, 2 threads (medians; alone, and two processes at once): default 1.2 s and
-/// 7.0 to 8.5 s, 10000 1.1 s and 25.8 s, 1000 1.1 s and 4.5 s, 300 1.0 s and 2.7 s, 1 1.5 s and 2.2 s.
+/// Measured on 2 cores, `SmolLM2` 135M, 100 tokens, 2 threads (medians):
+///
+/// | spin count | one process | two processes at once |
+/// | --- | --- | --- |
+/// | default | 1.2 s | 7.0 to 8.5 s |
+/// | 10000 | 1.1 s | 25.8 s |
+/// | 1000 | 1.1 s | 4.5 s |
+/// | 300 | 1.0 s | 2.7 s |
+/// | 1 | 1.5 s | 2.2 s |
 fn spin_count() -> Option<(&'static str, &'static str)> {
-    let chosen = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
+    let is_set = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
         .iter()
         .any(|name| std::env::var_os(name).is_some());
-    (!chosen).then_some(("GOMP_SPINCOUNT", "300"))
+    (!is_set).then_some(("GOMP_SPINCOUNT", "300"))
 }
 
-/// From how many free bytes on glibc gives memory back, unless the user has chosen. Left alone it learns from the largest block
-/// that was freed, and keeps as much: after the load of `SmolLM2` 135M that was 13 MiB, with no difference in speed.
+/// Returns the variable that makes glibc return free memory above 1 MiB to the system; `None` if the user has set one. By default glibc
+/// keeps as much as the largest block that was freed: 13 MiB after the load of `SmolLM2` 135M, with no difference in speed.
 ///
-/// Its huge pages are not asked for: they make a load of 720 MiB of cache either 0.2 s faster or, where the kernel has to
-/// look for them, 1 s slower, and what is decoded no faster.
+/// Huge pages of glibc are not enabled. They make a load with 720 MiB of cache 0.2 s faster, or 1 s slower if the kernel must search for
+/// them, and decoding no faster.
 fn trim_threshold() -> Option<(&'static str, &'static str)> {
-    let chosen = ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
+    let is_set = ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
         .iter()
         .any(|name| std::env::var_os(name).is_some());
-    (!chosen).then_some(("MALLOC_TRIM_THRESHOLD_", "1048576"))
+    (!is_set).then_some(("MALLOC_TRIM_THRESHOLD_", "1048576"))
 }
 
 /// A started worker. Dropping it kills it, and with it every process of its group.
@@ -230,12 +237,12 @@ impl Process {
         activity_of(self.child.id()?, &HELPER_THREADS)
     }
 
-    /// Returns the CPU time and the memory that it takes.
+    /// Returns the CPU time and memory that the process has used; `None` if they are unknown.
     pub(super) fn usage(&self) -> Option<Usage> {
         usage_of(self.child.id()?)
     }
 
-    /// Sends a command. Never waits; what is sent after the worker's end is lost.
+    /// Sends a command without waiting. Commands to a worker that has ended are lost.
     pub(super) fn send(&self, command: &worker::Command) {
         let mut line = serde_json::to_vec(command).expect("a command has only string keys");
         line.push(b'\n');
@@ -243,15 +250,15 @@ impl Process {
         drop(self.commands.send(line));
     }
 
-    /// Returns whether the worker leaves more commands unread than [`MAX_UNREAD`]. A thread of it does nothing but read them.
-    pub(super) fn is_deaf(&self) -> bool {
+    /// Returns whether the worker leaves more than [`MAX_UNREAD`] bytes unread, although it has a thread that only reads commands.
+    pub(super) fn ignores_commands(&self) -> bool {
         self.unread.load(Ordering::Relaxed) > MAX_UNREAD
     }
 
-    /// Waits until the process has ended, whoever else holds its pipes. Cancel safe.
+    /// Waits until the process has ended, even if another process holds its pipes. Cancel safe.
     #[cfg(unix)]
     pub(super) async fn ended(&mut self) {
-        // It is not reaped here: until then nobody else gets its number, which is its group's, too.
+        // The process is not reaped here, so that its id, which is also its group's, is not reused.
         while self.child.id().is_some_and(crate::process::is_running) {
             self.children_end.recv().await;
         }
@@ -272,27 +279,26 @@ impl Process {
         }
     }
 
-    /// Ends the worker, gracefully if it can. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
+    /// Shuts the worker down, and kills it after a grace period. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
-        // After that it is killed.
+        // A worker that has not ended by then is killed by `reap`.
         tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
         if let Err(error) = self.reap().await {
             tracing::error!(%error, "a model's process cannot be ended");
         }
     }
 
-    /// Returns how a worker that ended by itself did: its status, and what it said last. One that has only closed its output is
-    /// killed.
+    /// Returns why a worker ended by itself: its exit status and its last words. Kills a worker that has only closed its output.
     pub(super) async fn reason(&mut self) -> String {
         let has_ended = tokio::time::timeout(END_LIMIT, self.ended()).await.is_ok();
         let status = match self.reap().await {
-            Ok(status) if has_ended => in_words(status),
+            Ok(status) if has_ended => describe(status),
             Ok(_) => "it closed its output".to_owned(),
             Err(error) => error.to_string(),
         };
-        let said = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
-        match said {
+        let last_words = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
+        match last_words {
             Ok(Ok(last_words)) => match last_words.text() {
                 Some(text) => format!("{status}; its last words: {text}"),
                 None => status,
@@ -301,7 +307,7 @@ impl Process {
         }
     }
 
-    /// Kills what is left of the group, and takes the process's status.
+    /// Kills the rest of the process group, and returns the exit status of the process.
     ///
     /// # Errors
     /// The process does not end within [`KILL_LIMIT`]: a signal cannot end a process that the kernel blocks, as on a dead drive.
@@ -323,9 +329,9 @@ impl Drop for Process {
     }
 }
 
-/// How a process ended.
-fn in_words(status: ExitStatus) -> String {
-    // A mapped file is read while it is computed with.
+/// Returns how a process ended, with the probable cause.
+fn describe(status: ExitStatus) -> String {
+    // A mapped file is read from disk while the model computes.
     #[cfg(unix)]
     if status.signal() == Some(signal_hook::consts::SIGBUS) {
         return format!(
@@ -339,7 +345,7 @@ fn in_words(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// Writes commands in order, however slowly the worker reads.
+/// Writes commands to the worker in order, at the pace at which it reads.
 async fn feed(
     mut stdin: ChildStdin,
     mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>,
@@ -347,14 +353,14 @@ async fn feed(
 ) {
     while let Some(line) = lines.recv().await {
         if stdin.write_all(&line).await.is_err() {
-            // The worker has ended; its events tell.
+            // The worker has ended, which the end of its output shows.
             return;
         }
         unread.fetch_sub(line.len(), Ordering::Relaxed);
     }
 }
 
-/// Logs what a worker writes to its stderr, always, so that it never blocks. Returns the last lines that are no log.
+/// Logs the stderr of a worker until it ends, so that the worker never blocks on it. Returns the last lines that may explain a crash.
 async fn drain(name: String, stderr: ChildStderr) -> LastWords {
     let mut last_words = LastWords::default();
     let mut log = ModelLog::new(name);

@@ -1,4 +1,4 @@
-//! The task that owns a worker's process: starts it, hands calls over, hears it, ends it.
+//! The task that owns a worker process: starts it, sends calls to it, handles its output, and ends it.
 
 mod ending;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use ending::End;
 
 use super::Launcher;
-use super::calls::{Call, Calls, News};
+use super::calls::{Call, Calls, LineEffect};
 use super::lines::{Line, Lines};
 use super::liveness::Liveness;
 use super::model_log::ModelLog;
@@ -27,11 +27,10 @@ use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};
 use crate::worker::{Command, Launch, Ready};
 
-/// Most bytes of an event. An answer is the longest, and 100,000 tokens of text have half a megabyte.
+/// Most bytes of an event. The longest events are answers, and 100,000 tokens of text have half a megabyte.
 const MAX_EVENT: usize = 8 * 1024 * 1024;
 
-/// How long the events of a process that has ended are read: what it wrote is in the pipe, but another process may hold the pipe
-/// open.
+/// How long the remaining events of a process that has ended are read. They are in the pipe, but another process may hold the pipe open.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// The owner of one worker process.
@@ -39,23 +38,24 @@ pub(super) struct Task {
     name: String,
     launcher: Launcher,
     process: Process,
-    /// For what the process prints beside its events.
+    /// Log of the lines that are not events.
     log: ModelLog,
     fixed: watch::Receiver<FixedPrompts>,
     calls: Calls,
     /// Pending requests for statistics.
     asking: Vec<oneshot::Sender<Stats>>,
     liveness: Liveness,
-    /// The most bytes that the process was seen to take.
+    /// Peak of the measured memory, in bytes.
     memory: u64,
     /// The last measurement of the process.
     usage: Usage,
-    /// The reason for which the process ends once nobody holds it.
+    /// Reason for which the process ends once the last runner is dropped.
     unload_reason: UnloadReason,
     life: Box<dyn Fn(Life) + Send>,
 }
 
 impl Task {
+    /// Starts the process, and serves it until it has ended.
     pub(super) async fn run(
         launcher: Launcher,
         name: String,
@@ -69,12 +69,12 @@ impl Task {
         let (process, stdout) = match launcher.spawn(&name, &launch).await {
             Ok(started) => started,
             Err(error) => {
-                let failure = CallError::of_start(&error);
+                let failure = CallError::from_spawn(&error);
                 tracing::error!(model = name, path = %path.display(), "{failure}");
                 metrics::load_failed(&name);
                 life(Life::Ending(Ended::LoadFailed(failure.to_string())));
                 life(Life::Gone);
-                return inbox.refuse_all(&failure).await;
+                return inbox.refuse_all(failure.into()).await;
             }
         };
         tracing::info!(
@@ -116,8 +116,8 @@ impl Task {
     ) -> End {
         let mut lines = Lines::new(events, MAX_EVENT);
         loop {
-            if self.process.is_deaf() {
-                return End::Broken("it does not read its commands".into());
+            if self.process.ignores_commands() {
+                return End::Violation("it does not read its commands".into());
             }
             let next_look = self.liveness.next_look(self.launcher.stall_timeout());
             tokio::select! {
@@ -127,10 +127,10 @@ impl Task {
                 },
                 prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
                 line = lines.next() => match line {
-                    Some(line) => if let Some(end) = self.hear(&line) { return end },
+                    Some(line) => if let Some(end) = self.handle_line(&line) { return end },
                     None => return End::Died,
                 },
-                () = self.process.ended() => return self.hear_rest(lines).await,
+                () = self.process.ended() => return self.handle_rest(lines).await,
                 () = sleep_until(next_look) => if let Some(end) = self.look() { return end },
             }
         }
@@ -140,7 +140,7 @@ impl Task {
     fn handle(&mut self, mail: Mail) -> Option<End> {
         match mail {
             Mail::Call(call) => self.send_call(*call),
-            Mail::Cancel(id, reason) => {
+            Mail::Cancel { id, reason } => {
                 if reason == CancelReason::Cancelled && !self.calls.forget(id) {
                     return None;
                 }
@@ -228,13 +228,13 @@ impl Task {
         None
     }
 
-    /// Takes what a process that has ended still wrote.
-    async fn hear_rest(&mut self, mut lines: Lines<BufReader<ChildStdout>>) -> End {
-        // Whoever else of its group holds the pipe goes, too.
+    /// Handles the remaining events of a process that has ended.
+    async fn handle_rest(&mut self, mut lines: Lines<BufReader<ChildStdout>>) -> End {
+        // Other processes of its group may hold the pipe.
         self.process.kill();
         let rest = async {
             while let Some(line) = lines.next().await {
-                if let Some(end) = self.hear(&line) {
+                if let Some(end) = self.handle_line(&line) {
                     return end;
                 }
             }
@@ -245,36 +245,36 @@ impl Task {
     }
 
     /// Handles a line of the process. Returns the reason if the worker must end.
-    fn hear(&mut self, line: &Line) -> Option<End> {
-        if line.is_cut {
-            return Some(End::Broken("it wrote a line longer than 8 MiB".into()));
+    fn handle_line(&mut self, line: &Line) -> Option<End> {
+        if line.is_truncated {
+            return Some(End::Violation("it wrote a line longer than 8 MiB".into()));
         }
-        match self.calls.take(&line.text) {
-            News::Nothing => {}
-            News::Ready(ready) => {
+        match self.calls.apply_line(&line.text) {
+            LineEffect::None => {}
+            LineEffect::Ready(ready) => {
                 self.liveness.heard(self.calls.is_empty());
                 self.loaded(&ready);
             }
-            News::Ended => {
+            LineEffect::Ended => {
                 self.liveness.heard(self.calls.is_empty());
                 self.measure();
             }
-            News::Alive => self.liveness.heard(false),
-            News::Terminated => self.liveness.terminated(),
-            News::Stats(stats) => {
+            LineEffect::Alive => self.liveness.heard(false),
+            LineEffect::Terminated => self.liveness.terminated(),
+            LineEffect::Stats(stats) => {
                 self.liveness.answered(self.calls.is_empty());
                 for answer_to in self.asking.drain(..) {
-                    // Who asked may not wait any more.
+                    // The caller may no longer wait.
                     answer_to.send(stats).ok();
                 }
             }
-            News::LoadFailed(error) if self.calls.is_loading() => {
+            LineEffect::LoadFailed(error) if self.calls.is_loading() => {
                 return Some(End::LoadFailed(error));
             }
-            News::LoadFailed(error) => return Some(End::Broken(error.to_string())),
-            News::OtherVersion(version) => return Some(End::OtherVersion(version)),
-            News::Broken(reason) => return Some(End::Broken(reason.into())),
-            News::NoEvent => self.log.relay(line),
+            LineEffect::LoadFailed(error) => return Some(End::Violation(error.to_string())),
+            LineEffect::OtherVersion(version) => return Some(End::OtherVersion(version)),
+            LineEffect::Violation(reason) => return Some(End::Violation(reason.into())),
+            LineEffect::NotAnEvent => self.log.relay(line),
         }
         None
     }
@@ -313,10 +313,10 @@ impl Task {
     }
 }
 
-/// What they are changed to; comes back only when they are. Cancel safe.
+/// Waits until the prompts change, and returns the new ones. Cancel safe.
 async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> {
     if fixed.changed().await.is_err() {
-        // Nobody can change them any more.
+        // The sender was dropped, so they never change again.
         std::future::pending::<()>().await;
     }
     fixed.borrow_and_update().to_vec()

@@ -1,4 +1,4 @@
-//! A model's process in which foreign code runs: whatever it writes or leaves behind, its calls end with an error that says why.
+//! Model processes that run foreign code: whatever they write or leave behind, their calls end with an error that gives the reason.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Launcher, start};
-use crate::backend::Progress;
+use crate::backend::{Progress, Unanswered};
 use crate::engine::{
     Conversation, GenerateRequest, Message, Request, Role, SamplingParams, ThinkingOutput,
 };
@@ -41,7 +41,7 @@ fn request() -> Request {
 /// Calls a model whose process behaves as `name` says, and returns the error of the call.
 fn error_of(name: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/local/tests/worker.sh");
-    // The script behaves as its name says.
+    // The script's behaviour depends on the name of the link.
     let folder = env::temp_dir().join(format!("llama-mcp-{}-worker-{name}", process::id()));
     drop(fs::remove_dir_all(&folder));
     fs::create_dir(&folder).unwrap();
@@ -58,7 +58,10 @@ fn error_of(name: &str) -> String {
     });
     runtime.shutdown_timeout(Duration::ZERO);
     fs::remove_dir_all(folder).unwrap();
-    result.unwrap_err().to_string()
+    match result.unwrap_err() {
+        Unanswered::Failed(error) => error.to_string(),
+        Unanswered::Stopped => panic!("nobody stopped it"),
+    }
 }
 
 const STOPPED: &str = "the model's process stopped unexpectedly";
@@ -81,7 +84,7 @@ fn an_answer_longer_than_its_tokens_allow_ends_the_process() {
 }
 
 #[test]
-fn a_long_line_of_the_log_is_cut() {
+fn a_long_line_of_the_log_is_truncated() {
     let error = error_of("long-line-of-errors");
     let beginning = format!("{STOPPED} (exit status: 3; its last words: xxx");
     assert!(
@@ -92,7 +95,7 @@ fn a_long_line_of_the_log_is_cut() {
 }
 
 #[test]
-fn a_flood_of_errors_is_left_out_of_the_log_and_holds_nothing_up() {
+fn a_flood_of_errors_is_dropped_from_the_log_and_delays_nothing() {
     let error = error_of("flood");
     let again = "ERROR llama-cpp-2: again | ".repeat(7);
     assert_eq!(
@@ -102,7 +105,7 @@ fn a_flood_of_errors_is_left_out_of_the_log_and_holds_nothing_up() {
 }
 
 #[test]
-fn a_process_whose_child_keeps_its_pipes_counts_as_ended_and_the_child_goes_with_it() {
+fn a_process_whose_child_keeps_its_pipes_counts_as_ended_and_the_child_is_killed() {
     let error = error_of("child");
     let words = error.strip_prefix(&format!(
         "{STOPPED} (exit status: 3; its last words: child "
@@ -114,7 +117,7 @@ fn a_process_whose_child_keeps_its_pipes_counts_as_ended_and_the_child_goes_with
 }
 
 #[test]
-fn what_a_process_tells_of_its_failure_is_one_short_printable_line() {
+fn the_error_text_of_a_process_is_one_short_printable_line() {
     let error = error_of("escape");
     assert!(error.starts_with("why [31m xxx"), "{error}");
     assert_eq!(error.chars().count(), 1024);

@@ -52,7 +52,8 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
 /// Returns the backends and devices that llama.cpp finds, asked in a separate process.
 fn ask_llama_cpp(around: &Surroundings) -> Result<Machine, String> {
     let program = around.program.as_deref();
-    machine::detect(program.ok_or("could not find this program's file")?)
+    let program = program.ok_or("could not find this program's file")?;
+    machine::detect(program).map_err(|error| error.to_string())
 }
 
 fn cpus(around: &Surroundings) -> Finding {
@@ -90,7 +91,7 @@ fn features() -> impl IntoIterator<Item = (&'static str, bool)> {
 fn devices(machine: &Machine) -> Vec<Finding> {
     let mut findings = vec![match &machine.cpu_backend {
         Ok(backend) => Finding::ok("kernel", format!("llama.cpp CPU backend: {backend}")),
-        Err(error) => Finding::new(Verdict::Problem, "kernel", error),
+        Err(error) => Finding::new(Verdict::Problem, "kernel", error.to_string()),
     }];
     let gpus = machine.devices.iter().filter(|device| device.is_gpu);
     findings.extend(gpus.map(|gpu| {

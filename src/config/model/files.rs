@@ -14,7 +14,16 @@ use crate::config::paths;
 use crate::gguf::{self, GgufError, Header};
 
 /// State of a model's files on disk. The number changes once any of the files is replaced, changed or removed.
-pub(crate) type Stamp = u64;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp(u64);
+
+#[cfg(test)]
+impl Stamp {
+    /// Returns a stamp that differs from those with other numbers.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// Facts from the headers of a model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +149,7 @@ impl LoadSettings {
             });
             state.hash(&mut hasher);
         }
-        hasher.finish()
+        Stamp(hasher.finish())
     }
 }
 

@@ -4,9 +4,9 @@ use super::*;
 use crate::backend::footprint::Mapped;
 use crate::gguf::FileId;
 
-const A: Edition = 1;
-const B: Edition = 2;
-const C: Edition = 3;
+const A: Edition = Edition(1);
+const B: Edition = Edition(2);
+const C: Edition = Edition(3);
 
 fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) -> Occupant {
     Occupant {
@@ -19,44 +19,44 @@ fn occupant(model: Edition, memory: u64, idle_for: Option<u64>, now: Instant) ->
     }
 }
 
-const SHARED: Shared = Shared {
+const SHARED: SharedLimits = SharedLimits {
     budget: 100,
     machine: 110,
     max_loaded: None,
     gpu: None,
 };
 
-fn room_for(need: u64, occupants: &[Occupant], shared: Shared, free: Option<u64>) -> Room {
+fn room_for(need: u64, occupants: &[Occupant], shared: SharedLimits, free: Option<u64>) -> Room {
     super::room_for(Demand::alone(need), occupants, shared, free)
 }
 
 fn after(models: &[Edition]) -> Room {
-    Room::After(models.to_vec())
+    Room::AfterEviction(models.to_vec())
 }
 
 #[test]
-fn the_one_that_idled_longest_goes_first_and_no_more_than_needed() {
+fn the_longest_idle_model_is_evicted_first_and_no_more_than_needed() {
     let now = Instant::now();
     let occupants = [
         occupant(A, 30, Some(5), now),
         occupant(B, 30, Some(9), now),
         occupant(C, 30, None, now),
     ];
-    assert_eq!(room_for(10, &occupants, SHARED, None), Room::There);
+    assert_eq!(room_for(10, &occupants, SHARED, None), Room::Available);
     assert_eq!(room_for(30, &occupants, SHARED, None), after(&[B]));
     assert_eq!(room_for(60, &occupants, SHARED, None), after(&[B, A]));
     assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
     assert!(matches!(
         room_for(101, &occupants, SHARED, None),
-        Room::Never(..)
+        Room::Never { .. }
     ));
 }
 
 #[test]
-fn pinned_models_never_go_and_what_they_hold_is_not_to_be_had() {
+fn pinned_models_are_never_evicted_and_their_memory_is_not_available() {
     let pinned = Occupant::pinned(A, Footprint::alone(50));
-    assert_eq!(room_for(50, &[pinned], SHARED, None), Room::There);
-    let Room::Never(cause, _) = room_for(51, &[pinned], SHARED, None) else {
+    assert_eq!(room_for(50, &[pinned], SHARED, None), Room::Available);
+    let Room::Never { cause, .. } = room_for(51, &[pinned], SHARED, None) else {
         panic!("it can never fit")
     };
     assert_eq!(
@@ -72,7 +72,7 @@ fn memory_of_gpus_is_counted_apart_from_the_machines() {
         gpu,
         ..Footprint::alone(10)
     };
-    let shared = Shared {
+    let shared = SharedLimits {
         gpu: Some(50),
         ..SHARED
     };
@@ -89,10 +89,10 @@ fn memory_of_gpus_is_counted_apart_from_the_machines() {
         };
         super::room_for(need, &[loaded], shared, None)
     };
-    assert_eq!(room(20, None, false), Room::There);
+    assert_eq!(room(20, None, false), Room::Available);
     assert_eq!(room(21, None, false), Room::Busy);
     assert_eq!(room(21, Some(1), false), after(&[A]));
-    let Room::Never(cause, hint) = room(21, None, true) else {
+    let Room::Never { cause, hint } = room(21, None, true) else {
         panic!("it can never fit")
     };
     assert_eq!(
@@ -103,23 +103,26 @@ fn memory_of_gpus_is_counted_apart_from_the_machines() {
         hint.contains("`n_gpu_layers`") && hint.contains("pin fewer"),
         "{hint}"
     );
-    assert!(matches!(room(51, None, false), Room::Never(..)));
+    assert!(matches!(room(51, None, false), Room::Never { .. }));
 }
 
 #[test]
-fn a_way_out_is_told_only_if_it_can_help() {
-    let of = |total, least, held| {
+fn advice_is_given_only_if_it_can_help() {
+    let advice = |total, least, held| {
         let footprint = Footprint::alone(total);
         way_out(Demand { footprint, least }, held, SHARED)
     };
     assert_eq!(
-        of(105, 20, 0),
+        advice(105, 20, 0),
         "choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`"
     );
     // More than the machine has, with any context.
-    assert_eq!(of(120, 115, 0), "choose a smaller model or quantization");
     assert_eq!(
-        of(90, 60, 50),
+        advice(120, 115, 0),
+        "choose a smaller model or quantization"
+    );
+    assert_eq!(
+        advice(90, 60, 50),
         "choose a smaller model or quantization, or pin fewer models"
     );
 }
@@ -145,10 +148,10 @@ fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
         least: total,
     };
     let room = |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
-    assert_eq!(room(80, None, None), Room::There);
+    assert_eq!(room(80, None, None), Room::Available);
     assert_eq!(room(81, None, None), Room::Busy);
-    // The file is already in memory: 40 more are needed beside the 40 of the file, which count as free.
-    assert_eq!(room(80, None, Some(80)), Room::There);
+    // The file is already in memory: the model needs 40 bytes in addition to the 40 of the file, which the system counts as free.
+    assert_eq!(room(80, None, Some(80)), Room::Available);
     assert_eq!(room(80, None, Some(79)), Room::Busy);
     // Unloading the idle model frees only the memory that it does not share.
     assert_eq!(room(80, Some(1), Some(60)), after(&[A]));
@@ -175,15 +178,15 @@ fn mapped_weights_in_use_are_not_free_unless_they_are_locked() {
     };
     // Other programs take 30 of 100 bytes, and the file counts as free.
     assert_eq!(room(false, 70), Room::Busy);
-    assert_eq!(room(false, 80), Room::There);
-    assert_eq!(room(true, 40), Room::There);
+    assert_eq!(room(false, 80), Room::Available);
+    assert_eq!(room(true, 40), Room::Available);
     assert_eq!(room(true, 39), Room::Busy);
 }
 
 #[test]
-fn only_so_many_are_loaded_at_once() {
+fn at_most_max_loaded_models_are_loaded_at_once() {
     let now = Instant::now();
-    let shared = Shared {
+    let shared = SharedLimits {
         max_loaded: Some(1),
         ..SHARED
     };
@@ -198,42 +201,46 @@ fn only_so_many_are_loaded_at_once() {
 }
 
 #[test]
-fn idle_models_go_for_memory_that_others_took_but_one_alone_is_loaded_anyway() {
+fn idle_models_are_evicted_if_free_memory_is_short_but_a_single_model_is_loaded_anyway() {
     let now = Instant::now();
     let occupants = [occupant(A, 10, Some(1), now)];
     assert_eq!(room_for(20, &occupants, SHARED, Some(15)), after(&[A]));
-    assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::There);
+    assert_eq!(room_for(20, &[], SHARED, Some(15)), Room::Available);
 }
 
 #[test]
-fn what_a_loading_model_will_take_is_not_free() {
+fn memory_that_a_loading_model_will_take_is_not_free() {
     let now = Instant::now();
     let loading = Occupant {
         is_loading: true,
         ..occupant(A, 30, None, now)
     };
-    assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::There);
+    assert_eq!(room_for(20, &[loading], SHARED, Some(50)), Room::Available);
     assert_eq!(room_for(20, &[loading], SHARED, Some(49)), Room::Busy);
 }
 
 #[test]
-fn idle_models_go_where_one_took_more_than_was_estimated() {
+fn idle_models_are_evicted_if_a_model_takes_more_than_estimated() {
     let now = Instant::now();
     let occupants = [
         occupant(A, 30, Some(1), now),
         occupant(B, 30, Some(9), now),
         occupant(C, 60, None, now),
     ];
-    let beyond = |budget, max_loaded| {
-        let shared = Shared {
+    let overrun_of = |budget, max_loaded| {
+        let shared = SharedLimits {
             budget,
             max_loaded,
             ..SHARED
         };
-        overrun(&occupants, shared)
+        let Overrun {
+            evicted,
+            over_budget,
+        } = overrun(&occupants, shared);
+        (evicted, over_budget)
     };
-    assert_eq!(beyond(120, None), (vec![], None));
-    assert_eq!(beyond(100, None), (vec![B], None));
-    assert_eq!(beyond(50, None), (vec![B, A], Some(60)));
-    assert_eq!(beyond(120, Some(2)), (vec![B], None));
+    assert_eq!(overrun_of(120, None), (vec![], None));
+    assert_eq!(overrun_of(100, None), (vec![B], None));
+    assert_eq!(overrun_of(50, None), (vec![B, A], Some(60)));
+    assert_eq!(overrun_of(120, Some(2)), (vec![B], None));
 }

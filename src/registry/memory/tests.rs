@@ -4,8 +4,8 @@ use crate::config::LoadSettings;
 
 const MIB: u64 = 1 << 20;
 
-fn shared(gpu: Option<u64>) -> Shared {
-    Shared {
+fn shared(gpu: Option<u64>) -> SharedLimits {
+    SharedLimits {
         budget: 1 << 40,
         machine: 1 << 40,
         max_loaded: None,
@@ -23,7 +23,7 @@ fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
     };
     let there = planned(&long, ALL, 1 << 40, Some(1 << 40)).gpu.total() - 1;
     let need = planned(&long, ALL, 1 << 40, Some(there));
-    let (_, message, hint) = refusal(&need, "m", shared(Some(there))).unwrap();
+    let MemoryRefusal { message, hint, .. } = refusal(&need, "m", shared(Some(there))).unwrap();
     let needed = human(need.gpu.total());
     assert!(
         message.starts_with(&format!(
@@ -48,7 +48,7 @@ fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
         ..load()
     };
     let need = planned(&long, ALL, 1 << 40, Some(MIB));
-    let (key, message, hint) = refusal(&need, "m", shared(Some(MIB))).unwrap();
+    let MemoryRefusal { key, message, hint } = refusal(&need, "m", shared(Some(MIB))).unwrap();
     assert!(
         need.gpu.cache > need.gpu.weights.max(need.gpu.compute),
         "{need:?}"

@@ -1,4 +1,4 @@
-//! Who may be loaded now, and who must wait or go for that.
+//! Admission: which waiting calls get their models loaded, and which models are evicted for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,20 +6,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::slot::{Slot, State};
-use super::{Action, Edition, Refusal, Residency, Stamp, Waiting};
+use super::{Action, Refusal, Residency, Waiting};
 use crate::backend::footprint::Demand;
+use crate::config::Stamp;
 use crate::registry::budget::{Occupant, Room, room_for};
+use crate::registry::ids::Edition;
 use crate::telemetry::metrics::UnloadReason;
 
-/// Who has waited for room so long is not overtaken any more by calls of a model that alone is in the way: they wait behind, so
-/// that it comes to rest and can go.
+/// Starvation guard: once the first call in the queue has waited this long, new calls to a loaded model queue behind it if evicting that
+/// model alone would make enough room.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// And after so long by no call of any model that is in the way with others.
+/// Second starvation guard: after this long, new calls also queue if their model is one of several that must be evicted together.
 const LONG_PATIENCE: Duration = Duration::from_mins(1);
 
 impl Residency {
-    /// Whether a call of `model`, which is loaded, would keep the first that waits for room from it for too long.
+    /// Returns whether a new call to `model`, which is loaded, must queue because the first call in the queue has waited too long.
     pub(super) fn is_overtaking(&self, model: Edition, free: Option<u64>, now: Instant) -> bool {
         let Some(first) = self.waiting.front() else {
             return false;
@@ -38,12 +40,12 @@ impl Residency {
             room_for(self.need(first.model), &occupants, self.shared, free)
         };
         let would_help = room(&|other| other.model != model) != Room::Busy;
-        // Not in the way: room could be made beside it.
-        let may_stay = room(&|other| other.model == model || other.is_pinned) == Room::There;
+        // Evicting the other models makes enough room.
+        let may_stay = room(&|other| other.model == model || other.is_pinned) == Room::Available;
         would_help || (waited >= LONG_PATIENCE && !may_stay)
     }
 
-    /// Starts what has room, in order; ends idle models for it.
+    /// Starts models for waiting calls, in order, as far as there is room. Evicts idle models to make room.
     pub(super) fn admit(&mut self, free: Option<u64>, now: Instant) {
         while let Some(first) = self.waiting.front() {
             let (call, model, stamp) = (first.call, first.model, first.stamp);
@@ -52,19 +54,19 @@ impl Residency {
             };
             match &slot.state {
                 State::Running { .. } => {}
-                // Its process must be gone before another one is started.
+                // Its process must exit before another one is started.
                 State::Ending { .. } => return,
                 State::Unloaded => {
-                    // The load that it waited for may have failed meanwhile.
+                    // The load for which the call waited may have failed.
                     let refusal = match (slot.refusal(stamp, now), self.room(model, free)) {
                         (Some(refusal), _) => refusal,
-                        (None, Room::Never(cause, hint)) => Refusal::NeverFits { cause, hint },
-                        (None, Room::There) => {
+                        (None, Room::Never { cause, hint }) => Refusal::NeverFits { cause, hint },
+                        (None, Room::Available) => {
                             self.start(model, stamp, now);
-                            self.grant_all(model);
+                            self.grant_waiting(model);
                             continue;
                         }
-                        (None, Room::After(models)) => return self.end_all(&models),
+                        (None, Room::AfterEviction(models)) => return self.evict(&models),
                         (None, Room::Busy) => return,
                     };
                     self.waiting.pop_front();
@@ -72,14 +74,14 @@ impl Residency {
                     continue;
                 }
             }
-            self.grant_all(model);
+            self.grant_waiting(model);
         }
     }
 
-    /// Gives the running worker of `model` to all that wait for it.
-    fn grant_all(&mut self, model: Edition) {
+    /// Grants all calls that wait for `model` a lease on its runner.
+    fn grant_waiting(&mut self, model: Edition) {
         let Some(Slot {
-            state: State::Running { worker, leases, .. },
+            state: State::Running { runner, leases, .. },
             ..
         }) = self.slots.get_mut(&model)
         else {
@@ -93,23 +95,22 @@ impl Residency {
         for waiting in granted {
             *leases += 1;
             self.leases.insert(waiting.call, model);
-            self.actions.push(Action::Grant(waiting.call, *worker));
+            self.actions.push(Action::Grant(waiting.call, *runner));
         }
     }
 
     fn start(&mut self, model: Edition, stamp: Stamp, now: Instant) {
-        let worker = self.next_worker;
-        self.next_worker += 1;
+        let runner = self.next_runner.allocate();
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.state = State::Running {
-                worker,
+                runner,
                 memory: slot.terms.need.footprint.total,
                 leases: 0,
                 idle_since: now,
                 is_loaded: false,
                 stamp,
             };
-            self.actions.push(Action::Start(model, worker));
+            self.actions.push(Action::Start(model, runner));
         }
     }
 
@@ -129,14 +130,14 @@ impl Residency {
             .collect()
     }
 
-    pub(super) fn end_all(&mut self, models: &[Edition]) {
+    pub(super) fn evict(&mut self, models: &[Edition]) {
         for model in models {
             if let Some(slot) = self.slots.get_mut(model)
-                && let Some(worker) = slot.state.worker()
+                && let Some(runner) = slot.state.runner()
             {
                 slot.end();
                 self.actions
-                    .push(Action::End(worker, UnloadReason::Evicted));
+                    .push(Action::End(runner, UnloadReason::Evicted));
             }
         }
     }

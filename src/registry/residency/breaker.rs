@@ -1,6 +1,6 @@
 //! A circuit breaker for one model: a process that keeps dying is not started again. Pure.
 
-use super::Stamp;
+use crate::config::Stamp;
 
 /// Deaths in a row that open the breaker.
 pub(super) const DEATHS_TO_OPEN: u32 = 3;
@@ -27,7 +27,7 @@ impl Breaker {
         };
     }
 
-    /// Closes the breaker and resets the count, since the process finished a call, or told why it could not load the model.
+    /// Closes the breaker and resets the count, since the process finished a call, or reported why it could not load the model.
     pub(super) fn close(&mut self) {
         *self = Self::default();
     }
@@ -57,7 +57,7 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
-            3 => (0..2_u64).prop_map(Event::Died),
+            3 => (0..2_u64).prop_map(|number| Event::Died(Stamp::numbered(number))),
             1 => Just(Event::Finished),
         ];
         proptest::collection::vec(event, 0..20)
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_open_exactly_if_the_last_three_events_were_deaths_with_the_same_file(events in events()) {
+        fn the_breaker_is_open_exactly_if_the_last_three_events_were_deaths_with_the_same_file(events in events()) {
             let mut breaker = Breaker::default();
             for event in &events {
                 match event {
@@ -74,8 +74,8 @@ mod tests {
                 }
             }
             let last = events.iter().rev().take(3);
-            for stamp in 0..2 {
-                let deaths = last.clone().filter(|event| matches!(event, Event::Died(of) if *of == stamp));
+            for stamp in [0, 1].map(Stamp::numbered) {
+                let deaths = last.clone().filter(|event| matches!(event, Event::Died(died) if *died == stamp));
                 prop_assert_eq!(breaker.open_for(stamp).is_some(), deaths.count() == 3);
             }
         }

@@ -1,11 +1,12 @@
-//! Former editions: another one takes their place, and they end with their last call.
+//! Former editions of models, which end with their last call.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Action, Edition, Refusal, Residency, Waiting};
+use super::{Action, Refusal, Residency, Waiting};
+use crate::registry::ids::Edition;
 use crate::telemetry::metrics::UnloadReason;
 
 impl Residency {
@@ -44,19 +45,19 @@ impl Residency {
         match slot.state {
             State::Unloaded => drop(self.slots.remove(&model)),
             State::Running {
-                worker,
+                runner,
                 is_loaded: false,
                 ..
             } => {
                 slot.end();
                 self.leases.retain(|_, held| *held != model);
-                self.actions.push(Action::Stop(worker, reason));
+                self.actions.push(Action::Stop(runner, reason));
             }
             State::Running {
-                worker, leases: 0, ..
+                runner, leases: 0, ..
             } => {
                 slot.end();
-                self.actions.push(Action::End(worker, reason));
+                self.actions.push(Action::End(runner, reason));
             }
             State::Running { .. } | State::Ending { .. } => {}
         }

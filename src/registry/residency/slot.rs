@@ -1,31 +1,32 @@
-//! One model's life: not loaded, running, ending; and the loads of it that failed.
+//! State of one model: unloaded, running or ending, and its failed loads.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ModelTerms;
 use super::breaker::{Breaker, DEATHS_TO_OPEN};
-use super::{Edition, ModelTerms, RunnerId, Stamp};
 use crate::backend::Ended;
 use crate::backend::footprint::Footprint;
-use crate::config::FileFault;
 use crate::config::units::human_time;
+use crate::config::{FileFault, Stamp};
 use crate::registry::budget::Occupant;
+use crate::registry::ids::{Edition, RunnerId};
 use crate::telemetry::metrics::UnloadReason;
 
-/// After a failed load the next one comes no sooner than this, then twice that, and so on.
+/// Backoff after the first failed load. It doubles with every further failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest of these pauses.
+/// Longest backoff between two loads.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// Why a call is not served.
+/// Reason why a call gets no runner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The model can never have its memory.
+    /// The model can never be loaded, since it needs too much memory.
     #[error("{cause}; {hint}")]
     NeverFits {
-        /// What it needs, and what there is.
+        /// Memory that the model needs, and the limit.
         cause: String,
         /// The way out.
         hint: String,
@@ -37,17 +38,17 @@ pub(crate) enum Refusal {
     /// unloaded or restarted on request.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
-    /// As many calls wait for the model's room as may.
+    /// The queue of calls that wait until the model can be loaded is full. The number of calls in it.
     #[error(
         "the model is busy: {0} calls are waiting until other models are unloaded; try again later"
     )]
     Busy(usize),
-    /// The last load failed just now.
+    /// The last load failed, and the backoff has not passed.
     #[error("the model could not be loaded: {cause}; try again in {} s", pause.as_secs_f64().ceil())]
     Paused {
-        /// Why it failed.
+        /// Reason why it failed.
         cause: String,
-        /// Until the next try.
+        /// Time until the next load may start.
         pause: Duration,
     },
     /// The model's process died several times in a row.
@@ -55,7 +56,7 @@ pub(crate) enum Refusal {
         "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     )]
     GivenUp {
-        /// How it died last.
+        /// Cause of the last death.
         cause: String,
     },
     /// The model's process died twice while it worked on the same prompt.
@@ -69,11 +70,12 @@ pub(crate) enum Refusal {
     },
 }
 
+/// State and history of one model.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) terms: ModelTerms,
     pub(super) state: State,
-    /// Loads that failed on end; why the last did, when the next may come, and of which file.
+    /// Failed loads in a row; `None` if the last load succeeded.
     pub(super) failures: Option<Failures>,
     /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
@@ -81,11 +83,14 @@ pub(super) struct Slot {
     pub(super) retired: Option<UnloadReason>,
 }
 
+/// Failed loads in a row.
 #[derive(Debug)]
 pub(super) struct Failures {
     count: u32,
+    /// Cause of the last failure.
     cause: String,
     retry_at: Instant,
+    /// Stamp of the files that could not be loaded.
     stamp: Stamp,
 }
 
@@ -93,32 +98,32 @@ pub(super) struct Failures {
 pub(super) enum State {
     Unloaded,
     Running {
-        worker: RunnerId,
+        runner: RunnerId,
         memory: u64,
         leases: usize,
         idle_since: Instant,
-        /// Else it is still being loaded, and that is no idling.
+        /// Whether the load has finished. Idle time counts from then on.
         is_loaded: bool,
         stamp: Stamp,
     },
     Ending {
-        worker: RunnerId,
+        runner: RunnerId,
         memory: u64,
         stamp: Stamp,
     },
 }
 
 impl State {
-    pub(super) fn worker(&self) -> Option<RunnerId> {
+    pub(super) fn runner(&self) -> Option<RunnerId> {
         match self {
             Self::Unloaded => None,
-            Self::Running { worker, .. } | Self::Ending { worker, .. } => Some(*worker),
+            Self::Running { runner, .. } | Self::Ending { runner, .. } => Some(*runner),
         }
     }
 }
 
 impl Slot {
-    /// A model that is not loaded.
+    /// Returns the slot of a model that is not loaded.
     pub(super) fn new(terms: ModelTerms) -> Self {
         Self {
             terms,
@@ -129,37 +134,37 @@ impl Slot {
         }
     }
 
-    /// Its worker, where there is one, is about to end; gives the file that it loaded.
+    /// Marks the runner as ending. Returns the stamp of the files that it loaded; `None` if there is no runner.
     pub(super) fn end(&mut self) -> Option<Stamp> {
-        let (worker, memory, stamp) = match self.state {
+        let (runner, memory, stamp) = match self.state {
             State::Unloaded => return None,
             State::Running {
-                worker,
+                runner,
                 memory,
                 stamp,
                 ..
             }
             | State::Ending {
-                worker,
+                runner,
                 memory,
                 stamp,
-            } => (worker, memory, stamp),
+            } => (runner, memory, stamp),
         };
         self.state = State::Ending {
-            worker,
+            runner,
             memory,
             stamp,
         };
         Some(stamp)
     }
 
-    /// Why the model is not loaded for the asking.
+    /// Returns why the model must not be loaded now, if its files have this `stamp`; `None` if it may be.
     pub(super) fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
         if let Some(cause) = self.breaker.open_for(stamp) {
             let cause = cause.to_owned();
             return Some(Refusal::GivenUp { cause });
         }
-        // Another file may be another matter.
+        // A changed file may load, so only failures of this one count.
         let failures = self
             .failures
             .as_ref()
@@ -183,7 +188,7 @@ impl Slot {
         }
     }
 
-    /// Notes that the worker, which had loaded the file `stamp`, has ended.
+    /// Notes that the runner, which had loaded the file `stamp`, has ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
         let cause = match ended {
             Ended::Done | Ended::Terminated => return,
@@ -226,7 +231,7 @@ impl Slot {
             } => Occupant {
                 model,
                 memory: footprint(memory),
-                // A load that was begun is ended.
+                // A load that has begun is always finished.
                 idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
                 is_ending: false,

@@ -1,4 +1,4 @@
-//! The machine under random schedules, beside a plain record of what must hold.
+//! The state machine under random schedules, compared with a simple model of it.
 
 mod world;
 
@@ -9,14 +9,14 @@ use world::{Event, MODELS, World, events};
 
 proptest! {
     #[test]
-    fn no_schedule_breaks_a_promise(
+    fn no_schedule_breaks_an_invariant(
         events in events(),
         max_loaded in proptest::option::of(1..4_usize),
         pinned in proptest::option::of(0..MODELS.len()),
     ) {
         let mut world = World::with_pin(max_loaded, pinned);
         for event in &events {
-            world.happen(event);
+            world.apply(event);
             let loaded = world.processes.len();
             prop_assert!(max_loaded.is_none_or(|max| loaded <= max), "{loaded} are loaded");
         }
@@ -28,112 +28,127 @@ proptest! {
 #[test]
 fn idle_time_counts_from_the_end_of_the_last_lease_and_not_while_the_model_loads() {
     let mut world = World::new(None);
-    world.happen(&Event::Call(0));
-    world.happen(&Event::Release(0));
-    world.happen(&Event::Time(100));
-    assert!(!world.processes[&1].is_ending, "it was loading");
-    world.happen(&Event::Loaded(0));
-    world.happen(&Event::Call(0));
-    world.happen(&Event::Time(100));
-    assert!(!world.processes[&1].is_ending, "it was held");
-    world.happen(&Event::Release(0));
-    world.happen(&Event::Time(59));
-    assert!(!world.processes[&1].is_ending, "its time was not over");
-    world.happen(&Event::Time(1));
-    assert!(world.processes[&1].is_ending);
+    world.apply(&Event::Call(0));
+    world.apply(&Event::Release(0));
+    world.apply(&Event::Time(100));
+    assert!(
+        !world.processes[&RunnerId(1)].is_ending,
+        "unloaded while loading"
+    );
+    world.apply(&Event::Loaded(0));
+    world.apply(&Event::Call(0));
+    world.apply(&Event::Time(100));
+    assert!(
+        !world.processes[&RunnerId(1)].is_ending,
+        "unloaded under a lease"
+    );
+    world.apply(&Event::Release(0));
+    world.apply(&Event::Time(59));
+    assert!(
+        !world.processes[&RunnerId(1)].is_ending,
+        "unloaded before its idle timeout"
+    );
+    world.apply(&Event::Time(1));
+    assert!(world.processes[&RunnerId(1)].is_ending);
 }
 
 #[test]
-fn who_waits_for_room_is_overtaken_for_some_seconds_and_not_for_ever() {
+fn a_waiting_call_is_overtaken_only_for_a_few_seconds() {
     let mut world = World::new(Some(1));
-    world.happen(&Event::Call(0));
-    world.happen(&Event::Loaded(0));
+    world.apply(&Event::Call(0));
+    world.apply(&Event::Loaded(0));
     // The second model waits while calls of the first overlap.
-    world.happen(&Event::Call(1));
-    world.happen(&Event::Call(0));
+    world.apply(&Event::Call(1));
+    world.apply(&Event::Call(0));
     assert_eq!((world.held.len(), world.waiting.len()), (2, 1));
-    world.happen(&Event::Time(5));
-    world.happen(&Event::Call(0));
+    world.apply(&Event::Time(5));
+    world.apply(&Event::Call(0));
     assert_eq!((world.held.len(), world.waiting.len()), (2, 2));
-    world.happen(&Event::Release(0));
-    world.happen(&Event::Release(0));
-    world.happen(&Event::Gone(0));
+    world.apply(&Event::Release(0));
+    world.apply(&Event::Release(0));
+    world.apply(&Event::Gone(0));
     assert_eq!(
         world.held.keys().copied().collect::<Vec<_>>(),
-        [2],
-        "the one that waited first"
+        [CallId(2)],
+        "the first call in the queue comes first"
     );
 }
 
 #[test]
-fn one_clients_waiting_calls_do_not_keep_anothers_out() {
+fn the_waiting_calls_of_one_client_do_not_keep_out_those_of_another() {
     let mut world = World::new(Some(1));
-    world.happen(&Event::Call(0));
+    world.apply(&Event::Call(0));
     let (busy, now) = (world.current[1], world.now);
-    let mut refusals = |client: &str, calls: std::ops::Range<CallId>| {
-        for call in calls {
-            world.machine.call(call, client, busy, 0, None, now);
+    let mut refusals = |client: &str, calls: std::ops::Range<u64>| {
+        for call in calls.map(CallId) {
+            let stamp = Stamp::default();
+            world.machine.call(call, client, busy, stamp, None, now);
         }
-        let told = |action: &Action| match action {
+        let refusal = |action: &Action| match action {
             Action::Refuse(_, refusal) => Some(refusal.to_string()),
             _ => None,
         };
         let actions = world.machine.take_actions();
-        actions.iter().filter_map(told).collect::<Vec<_>>()
+        actions.iter().filter_map(refusal).collect::<Vec<_>>()
     };
-    let told =
+    let busy_text =
         "the model is busy: 100 calls are waiting until other models are unloaded; try again later";
-    assert_eq!(refusals("many", 100..202), [told, told]);
+    assert_eq!(refusals("many", 100..202), [busy_text, busy_text]);
     assert_eq!(refusals("few", 300..301), [""; 0]);
 }
 
 #[test]
-fn a_failed_load_is_not_tried_again_at_once_and_after_three_deaths_not_until_the_file_changes() {
+fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the_file_changes() {
     let mut world = World::new(None);
     let refusal = |world: &mut World, stamp: Stamp| {
         world
             .machine
-            .call(999, "one", world.current[0], stamp, None, world.now);
+            .call(CallId(999), "one", world.current[0], stamp, None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
-            [Action::Refuse(999, refusal)] => refusal.to_string(),
+            [Action::Refuse(CallId(999), refusal)] => refusal.to_string(),
             other => panic!("not refused: {other:?}"),
         }
     };
     for pause in [1, 2, 4] {
-        world.happen(&Event::Call(0));
-        world.happen(&Event::LoadFails(0, true));
-        world.happen(&Event::Gone(0));
+        world.apply(&Event::Call(0));
+        world.apply(&Event::LoadFails(0, true));
+        world.apply(&Event::Gone(0));
         if pause < 4 {
-            let told = refusal(&mut world, 0);
+            let text = refusal(&mut world, Stamp::default());
             assert_eq!(
-                told,
+                text,
                 format!("the model could not be loaded: it is broken; try again in {pause} s")
             );
         }
-        world.happen(&Event::Time(pause));
+        world.apply(&Event::Time(pause));
     }
-    let told = refusal(&mut world, 0);
+    let text = refusal(&mut world, Stamp::default());
     assert_eq!(
-        told,
+        text,
         "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
     );
-    let changed = 1;
-    world
-        .machine
-        .call(1000, "one", world.current[0], changed, None, world.now);
+    let changed = Stamp::numbered(1);
+    world.machine.call(
+        CallId(1000),
+        "one",
+        world.current[0],
+        changed,
+        None,
+        world.now,
+    );
     assert!(matches!(
         world.machine.take_actions()[..],
-        [Action::Start(..), Action::Grant(1000, _)]
+        [Action::Start(..), Action::Grant(CallId(1000), _)]
     ));
 }
 
 /// Loads the first model and lets its process die while it serves.
 fn die_serving(world: &mut World) {
-    world.happen(&Event::Call(0));
-    world.happen(&Event::Loaded(0));
-    world.happen(&Event::Dies(0));
-    world.happen(&Event::Gone(0));
+    world.apply(&Event::Call(0));
+    world.apply(&Event::Loaded(0));
+    world.apply(&Event::Dies(0));
+    world.apply(&Event::Gone(0));
 }
 
 #[test]
@@ -146,9 +161,9 @@ fn a_model_that_dies_three_times_while_it_serves_is_given_up_and_shown_as_failed
     }
     die_serving(&mut world);
     assert!(world.machine.given_up(model).is_some());
-    let standings = world.machine.standings();
-    assert_eq!(standings[0].1.state, ModelState::Failed);
-    world.happen(&Event::Call(0));
+    let statuses = world.machine.statuses();
+    assert_eq!(statuses[0].1.state, ModelState::Failed);
+    world.apply(&Event::Call(0));
     assert_eq!((world.waiting.len(), world.processes.len()), (0, 0));
 }
 
@@ -158,9 +173,9 @@ fn an_answered_call_resets_the_count_of_deaths() {
     for _ in 0..3 {
         die_serving(&mut world);
         die_serving(&mut world);
-        world.happen(&Event::Call(0));
-        world.happen(&Event::Loaded(0));
-        world.happen(&Event::Finish(0));
+        world.apply(&Event::Call(0));
+        world.apply(&Event::Loaded(0));
+        world.apply(&Event::Finish(0));
         assert_eq!(world.machine.given_up(world.current[0]), None);
     }
 }
@@ -171,10 +186,10 @@ fn a_model_that_was_given_up_starts_again_once_it_is_replaced_by_hand() {
     for _ in 0..3 {
         die_serving(&mut world);
     }
-    let new = 1000;
+    let new = Edition(1000);
     let former = std::mem::replace(&mut world.current[0], new);
     world.needs.insert(new, MODELS[0]);
     world.machine.replace(former, new, None, world.now);
-    world.happen(&Event::Call(0));
+    world.apply(&Event::Call(0));
     assert_eq!((world.held.len(), world.processes.len()), (1, 1));
 }

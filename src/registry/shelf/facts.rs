@@ -7,8 +7,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
 use super::{Observed, Shelf};
+use crate::config::Stamp;
 use crate::engine::Usage;
-use crate::registry::residency::{Edition, Refusal, Stamp};
+use crate::registry::ids::Edition;
+use crate::registry::residency::Refusal;
 
 /// Longest time that a call waits for the check of its model's files. After that the call uses the last known state, and the model's
 /// process finds any fault.
@@ -16,17 +18,17 @@ const FILE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Shelf {
     /// Returns the status of each model, sorted by name.
-    pub(in crate::registry) fn standings(&self) -> Vec<Observed> {
+    pub(in crate::registry) fn statuses(&self) -> Vec<Observed> {
         let state = self.lock();
-        let standings = state.residency.standings().into_iter();
-        let mut models: Vec<Observed> = standings
-            .filter_map(|(edition, standing)| state.observed(edition, standing))
+        let statuses = state.residency.statuses().into_iter();
+        let mut models: Vec<Observed> = statuses
+            .filter_map(|(edition, slot)| state.observed(edition, slot))
             .collect();
         models.sort_by(|one, other| one.name.cmp(&other.name));
         models
     }
 
-    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::standings`] know them. Waits at most
+    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] know them. Waits at most
     /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls queue in the order in which
     /// they came.
     pub(in crate::registry) async fn check_files(
@@ -60,11 +62,11 @@ impl Shelf {
         let Some((model, known)) = self.unloaded(model) else {
             return;
         };
-        let look = known.look();
+        let check = known.check();
         let mut state = self.lock();
         // A model that was started meanwhile keeps the stamp with which it was started.
         if !state.residency.is_running(model) {
-            state.learn(model, look);
+            state.apply_check(model, check);
         }
     }
 
@@ -73,7 +75,7 @@ impl Shelf {
         let state = self.lock();
         let model = state.current(model);
         let of_files = state.fault_of(model).map(|fault| fault.to_string());
-        of_files.or_else(|| state.residency.standing(model)?.failure)
+        of_files.or_else(|| state.residency.status(model)?.failure)
     }
 
     /// Returns the current edition of `model` if it is not running.
@@ -89,7 +91,7 @@ impl Shelf {
         let mut state = self.lock();
         let model = state.current(model);
         if let Some(model) = state.models.get_mut(&model) {
-            model.speed = model.speed.after(usage);
+            model.speed = model.speed.updated(usage);
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::backend::footprint::Demand;
-use crate::backend::{self, Allowance, FixedPrompts, Look, Need};
-use crate::config::{FileFault, ModelConfig};
-use crate::registry::residency::{ModelTerms, Stamp};
-use crate::registry::standing::Speed;
+use crate::backend::{self, Allowance, FixedPrompts, Need, SourceCheck};
+use crate::config::{FileFault, ModelConfig, Stamp};
+use crate::registry::residency::ModelTerms;
+use crate::registry::status::Speed;
 
 /// A model and the known facts about its files.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(super) struct Model {
     pub(super) need: Result<Need, FileFault>,
     /// Memory that the model may take: what pinned models leave.
     allowance: Allowance,
-    /// Prompts that the model's workers keep ready.
+    /// Prompts that the model's runners keep ready.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
 }
@@ -49,8 +49,8 @@ impl Model {
         need.map(Need::demand).unwrap_or_default()
     }
 
-    /// Returns whether the model is counted by the measured memory of its process. A process does not show what it takes of a GPU that
-    /// shares the machine's memory: there the estimate counts.
+    /// Returns whether the measured memory of the process is used. The memory of a GPU that shares the machine's memory does not show in a
+    /// process, so the estimate applies to such a GPU.
     pub(super) fn is_measured(&self) -> bool {
         !backend::is_on_gpu(&self.config.source) || self.allowance.gpu.is_some()
     }
@@ -66,11 +66,11 @@ impl Model {
     }
 
     /// Checks the stamp of the source, and reads the source if it has changed or could not be read. Blocks on the file system.
-    pub(super) fn look(&self) -> Look {
+    pub(super) fn check(&self) -> SourceCheck {
         let fault = self.need.as_ref().err();
         let is_passing = fault.is_some_and(|fault| fault.is_passing);
         let fixed = self.fixed.borrow().clone();
-        backend::look(
+        backend::check_source(
             &self.config.source,
             self.stamp,
             is_passing,

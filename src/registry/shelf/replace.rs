@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{Shelf, State};
 use crate::memory;
-use crate::registry::residency::{Edition, ModelState};
+use crate::registry::ids::Edition;
+use crate::registry::residency::ModelState;
 
 /// Result of replacing a model's edition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,8 @@ impl Shelf {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let old = state.edition_called(name)?;
-            let standing = state.residency.standing(old)?;
-            let new = state.next_edition();
+            let status = state.residency.status(old)?;
+            let new = state.next_edition.allocate();
             let model = state.models.remove(&old)?;
             let name = model.config.name.clone();
             state.models.insert(new, model);
@@ -39,18 +40,16 @@ impl Shelf {
             Some(Replaced {
                 name,
                 edition: new,
-                was: standing.state,
-                running: match standing.state {
+                was: status.state,
+                running: match status.state {
                     // Calls that wait for the load are repeated with the new edition.
                     ModelState::Loading => 0,
-                    _ => standing.calls,
+                    _ => status.calls,
                 },
             })
         })
     }
-}
 
-impl Shelf {
     /// Returns the edition that replaced `edition`, or `edition` itself.
     pub(in crate::registry) fn current(&self, edition: Edition) -> Edition {
         self.lock().current(edition)
@@ -85,7 +84,7 @@ impl Successors {
         self.0.get(&edition).copied().unwrap_or(edition)
     }
 
-    /// Records that `new` replaces `old`. A reload may have told a tool any earlier edition, so all of them lead to `new`.
+    /// Records that `new` replaces `old`. Tools may know any earlier edition from a reload, so all of them lead to `new`.
     fn replace(&mut self, old: Edition, new: Edition) {
         for current in self.0.values_mut() {
             if *current == old {
@@ -108,13 +107,14 @@ mod tests {
     #[test]
     fn every_edition_that_a_tool_may_know_leads_to_the_current_one() {
         let mut successors = Successors::default();
-        successors.replace(1, 2);
-        // A reload tells its tools edition 2, and the model is restarted before the former editions are retired.
-        successors.replace(2, 3);
-        successors.retain(&[2]);
-        assert_eq!(successors.current(2), 3);
-        successors.replace(3, 4);
-        assert_eq!(successors.current(2), 4);
-        assert_eq!(successors.current(5), 5);
+        let [first, second, third, fourth, other] = [1, 2, 3, 4, 5].map(Edition);
+        successors.replace(first, second);
+        // A reload gives its tools the second edition, and the model is restarted before the former editions are retired.
+        successors.replace(second, third);
+        successors.retain(&[second]);
+        assert_eq!(successors.current(second), third);
+        successors.replace(third, fourth);
+        assert_eq!(successors.current(second), fourth);
+        assert_eq!(successors.current(other), other);
     }
 }

@@ -1,27 +1,28 @@
-//! What the shelf's lock guards changes by.
+//! Changes of the state that the shelf's lock guards.
 
 use tokio::time::Instant;
 
 use super::model::Model;
 use super::{Observed, State};
-use crate::backend::{self, Look, Runner};
+use crate::backend::{self, Ended, Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
 use crate::memory;
 use crate::process;
-use crate::registry::residency::{CallId, Edition, Ended, ModelState, Refusal, Standing};
-use crate::registry::standing::Offload;
+use crate::registry::ids::{CallId, Edition};
+use crate::registry::residency::{ModelState, Refusal, SlotStatus};
+use crate::registry::status::Offload;
 use crate::worker::cpu_lock::TurnFiles;
 
 impl State {
-    /// A worker that is about to end answers no new call; why it ends is told later.
+    /// Removes runners that accept no more calls. The reason follows with [`crate::backend::Life::Ending`].
     pub(super) fn forget_ended(&mut self, now: Instant) {
         let runners = self.runners.iter();
         let ended = runners
             .filter(|(_, runner)| runner.has_ended())
             .map(|(id, _)| *id);
-        for worker in ended.collect::<Vec<_>>() {
-            self.runners.remove(&worker);
-            self.residency.ending(worker, Ended::Done, now);
+        for runner in ended.collect::<Vec<_>>() {
+            self.runners.remove(&runner);
+            self.residency.ending(runner, Ended::Done, now);
         }
     }
 
@@ -35,16 +36,11 @@ impl State {
         if let Some((edition, _)) = same {
             return *edition;
         }
-        self.next_edition()
+        self.next_edition.allocate()
     }
 
-    /// Returns an unused edition number.
-    pub(super) fn next_edition(&mut self) -> Edition {
-        self.next_edition += 1;
-        self.next_edition
-    }
-
-    /// `model` is what `edition` is from here on: its workers keep ready what is fixed now.
+    /// Inserts `model` as `edition`. A former model of the edition passes on its speed and its channel to the running process, which then
+    /// keeps the new fixed prompts ready.
     pub(super) fn put(&mut self, edition: Edition, mut model: Model) {
         if let Some(former) = self.models.remove(&edition) {
             let fixed = model.fixed.borrow().clone();
@@ -65,7 +61,7 @@ impl State {
         (!self.residency.is_running(model)).then(|| fault.clone())
     }
 
-    /// Refuses `call`, which waits for its worker.
+    /// Answers `call`, which waits for a runner, with `refusal`.
     pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
         if let Some(answer_to) = self.waiting.remove(&call) {
             // A call that was dropped meanwhile needs no answer.
@@ -73,13 +69,13 @@ impl State {
         }
     }
 
-    /// What is known of `model`; none of one that no configuration names any more and whose process is about to be gone.
-    pub(super) fn observed(&self, model: Edition, mut standing: Standing) -> Option<Observed> {
-        let runner = standing.worker.and_then(|id| self.runners.get(&id));
+    /// Adds to the status in `slot` what else is known about `model`. Returns `None` for a former edition whose process is ending.
+    pub(super) fn observed(&self, model: Edition, mut slot: SlotStatus) -> Option<Observed> {
+        let runner = slot.runner.and_then(|id| self.runners.get(&id));
         let known = self.models.get(&model);
         if let Some(fault) = self.fault_of(model).filter(|_| runner.is_none()) {
-            standing.state = ModelState::Failed;
-            standing.failure = Some(fault.to_string());
+            slot.state = ModelState::Failed;
+            slot.failure = Some(fault.to_string());
         }
         let name = known.map(|known| known.config.name.as_str());
         Some(Observed {
@@ -87,14 +83,14 @@ impl State {
             speed: known.map(|known| known.speed).unwrap_or_default(),
             offload: known
                 .filter(|_| runner.is_some())
-                .and_then(|known| Offload::of(known.need.as_ref().ok()?)),
+                .and_then(|known| Offload::from_need(known.need.as_ref().ok()?)),
             runner: runner.cloned(),
-            standing,
+            slot,
         })
     }
 
-    /// Turns at the CPUs for the models that compute there; also for one, since an edit may add another. A worker keeps those
-    /// with which it began.
+    /// Creates the lock files of CPU turns for `models` that compute on the CPUs. Even a single model takes turns, since an edit may add
+    /// another one, and a running process keeps the files with which it was started.
     pub(super) fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
         let threads = models.filter_map(|model| backend::cpu_threads(&model.source));
         let Some(widest) = threads.max() else {
@@ -110,13 +106,13 @@ impl State {
             return;
         }
         self.turns = TurnFiles::create(widest, cpus)
-            .inspect_err(|error| tracing::warn!(%error, "no turns at the CPUs: models at work hold each other up"))
+            .inspect_err(|error| tracing::warn!(%error, "could not create the lock files of CPU turns: busy models will slow each other down"))
             .ok();
     }
 
-    /// Applies what a check of the model's files found.
-    pub(super) fn learn(&mut self, model: Edition, look: Look) {
-        let (Some(known), Some(need)) = (self.models.get_mut(&model), look.need) else {
+    /// Applies the result of checking the files of `model`.
+    pub(super) fn apply_check(&mut self, model: Edition, check: SourceCheck) {
+        let (Some(known), Some(need)) = (self.models.get_mut(&model), check.need) else {
             return;
         };
         let name = &known.config.name;
@@ -126,12 +122,12 @@ impl State {
             (Ok(_), Err(_)) => tracing::info!(model = name, "the model can be loaded now"),
             (Ok(_), Ok(_)) => {}
         }
-        known.stamp = look.stamp;
+        known.stamp = check.stamp;
         known.need = need;
         self.residency.set_need(model, known.demand());
     }
 
-    /// Bytes that the machine has left, where somebody waits for them.
+    /// Returns the free memory of the machine; `None` if no call waits for it, or it is unknown.
     pub(in crate::registry) fn free(&self) -> Option<u64> {
         self.residency.has_waiting().then(memory::free).flatten()
     }

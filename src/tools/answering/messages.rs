@@ -184,7 +184,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         CallError::Engine(error) => error.hint.clone(),
         // The error contains the way out.
         CallError::SystemLimit(_) => None,
-        CallError::NotStarted(_) | CallError::Stuck | CallError::Stopped => {
+        CallError::NotStarted(_) | CallError::Stuck => {
             Some("try again; the server's log may say more".into())
         }
         CallError::Died { begun: true, is_first: true, .. } => {
@@ -230,9 +230,7 @@ fn code_of(error: &CallError) -> ErrorCode {
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
         CallError::SystemLimit(_) => ErrorCode::SystemLimit,
         CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
-        CallError::Died { .. } | CallError::Terminated { .. } | CallError::Stopped => {
-            ErrorCode::ModelDied
-        }
+        CallError::Died { .. } | CallError::Terminated { .. } => ErrorCode::ModelDied,
     }
 }
 

@@ -133,14 +133,14 @@ impl Shared {
             return false;
         }
         drop(request);
-        let taken = self.locks.take();
+        let locked = self.locks.lock_place();
         let mut request = self.request();
         if matches!(*request, Request::Waiting) {
-            *request = Request::Done(taken);
+            *request = Request::Done(locked);
             self.changed.notify_all();
             return true;
         }
-        if let Ok(place) = taken {
+        if let Ok(place) = locked {
             self.locks.release(place);
         }
         let is_closed = matches!(*request, Request::Closed);

@@ -6,12 +6,14 @@ use std::{env, fs};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
+use super::MissingRestriction;
 use crate::gpu;
 use crate::worker::Launch;
+pub(super) use landlock::RulesetError as Error;
 
 /// Newest Landlock ABI that was tested: files, TCP, signals and abstract sockets. Older kernels enforce a part of it.
 const TRIED: ABI = ABI::V6;
@@ -82,18 +84,16 @@ const THREAD_NAMES: &str = "/proc/self/task";
 /// Restricts this thread, and those that it starts from now on, to the files of `launch`. Returns the restrictions for the log.
 ///
 /// # Errors
-/// The missing restriction and its reason, as text.
-pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, String> {
+/// The kernel does not support Landlock, or refuses the rules.
+pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, MissingRestriction> {
     if let Err(error) = drop_rights_of_root() {
         tracing::debug!(%error, "could not drop the capabilities of root");
     }
-    match enforce(launch) {
-        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => Err(
-            "the model's process is not restricted: the kernel has no Landlock, or Landlock is disabled".into(),
-        ),
-        Ok(status) => Ok(status),
-        Err(error) => Err(format!("the model's process is not restricted: {error}")),
+    let status = enforce(launch)?;
+    if status.ruleset == RulesetStatus::NotEnforced {
+        return Err(MissingRestriction::NoLandlock);
     }
+    Ok(status)
 }
 
 /// Returns whether NVIDIA's driver must start a program: at its first use after a boot, a program with the rights of root loads a kernel
@@ -116,7 +116,7 @@ fn drop_rights_of_root() -> rustix::io::Result<()> {
     set_capabilities(None, some)
 }
 
-fn enforce(launch: &Launch) -> Result<RestrictionStatus, RulesetError> {
+fn enforce(launch: &Launch) -> Result<RestrictionStatus, Error> {
     LazyLock::force(&KNOWN_PROC);
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{WriteFile | Truncate});

@@ -10,12 +10,13 @@ use std::{env, process};
 
 use libc::c_int;
 use seccompiler::{
-    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, apply_filter, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter, sock_filter,
 };
 
 use crate::gpu;
-use lists::{CREATION, FCNTLS, IOCTLS, NAMESPACES, REFUSED};
+use lists::{CREATION, DENIED, FCNTLS, IOCTLS, NAMESPACES};
+pub(super) use seccompiler::Error;
 
 /// Variables with which users bind OpenMP's threads to CPUs. OpenMP passes the ids of threads, which a filter cannot distinguish from those
 /// of other processes.
@@ -31,7 +32,7 @@ const BINDING_VARIABLES: [&str; 4] = [
 ///
 /// # Errors
 /// The kernel does not support seccomp filters.
-pub(super) fn refuse(may_create: bool) -> Result<(), Error> {
+pub(super) fn deny(may_create: bool) -> Result<(), Error> {
     for program in [second_abi(), clone3()?, listed(may_create)?] {
         if !program.is_empty() {
             apply_filter(&program)?;
@@ -42,7 +43,7 @@ pub(super) fn refuse(may_create: bool) -> Result<(), Error> {
 
 /// Returns the filter that denies the calls of [`lists`].
 fn listed(may_create: bool) -> Result<BpfProgram, Error> {
-    let whole = REFUSED.iter().copied().flatten();
+    let whole = DENIED.iter().copied().flatten();
     let whole = whole.filter(|call| !may_create || !CREATION.contains(call));
     let whole = whole.map(|call| (*call, Vec::new()));
     let rules = whole.chain(conditional()?).collect();
@@ -51,7 +52,7 @@ fn listed(may_create: bool) -> Result<BpfProgram, Error> {
 
 /// Makes one call fail with `error`, as on an older kernel.
 #[cfg(test)]
-pub(super) fn refuse_one(call: i64, error: c_int) -> Result<(), Error> {
+pub(super) fn deny_one(call: i64, error: c_int) -> Result<(), Error> {
     apply_filter(&compile([(call, Vec::new())].into(), error)?)
 }
 
@@ -63,8 +64,8 @@ fn clone3() -> Result<BpfProgram, Error> {
 type Rules = std::collections::BTreeMap<i64, Vec<SeccompRule>>;
 
 fn compile(rules: Rules, error: c_int) -> Result<BpfProgram, Error> {
-    let refusal = SeccompAction::Errno(error.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, ARCH.try_into()?)?;
+    let denial = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denial, ARCH.try_into()?)?;
     Ok(filter.try_into()?)
 }
 
@@ -128,12 +129,12 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, Error> {
             ),
             (libc::SYS_mprotect, vec![when(2, MaskedEq(run), run)?]),
             (libc::SYS_pkey_mprotect, vec![when(2, MaskedEq(run), run)?]),
+            // A thread may lower its own priority: kind 0 (`PRIO_PROCESS`), id 0.
+            (
+                libc::SYS_setpriority,
+                vec![when(0, Ne, 0)?, when(1, Ne, 0)?],
+            ),
         ]);
-    }
-    if !gpu::IN_BUILD {
-        // A thread may lower its own priority: kind 0 (`PRIO_PROCESS`), id 0.
-        let others = vec![when(0, Ne, 0)?, when(1, Ne, 0)?];
-        rules.push((libc::SYS_setpriority, others));
     }
     let binds = |name: &&str| env::var_os(name).is_some();
     if !gpu::IN_BUILD && !BINDING_VARIABLES.iter().any(binds) {

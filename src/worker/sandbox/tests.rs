@@ -237,7 +237,7 @@ fn entered_without(call: i64, error: i32) -> [Result<(), EngineError>; 2] {
         };
         thread::scope(|scope| {
             let inner = scope.spawn(|| {
-                system_calls::refuse_one(call, error).unwrap();
+                system_calls::deny_one(call, error).unwrap();
                 enter(&settings.into())
             });
             inner.join().unwrap()

@@ -8,7 +8,8 @@ use crate::worker::{Command, Launch};
 pub(super) struct Commands(Lines<BufReader<Stdin>>);
 
 impl Commands {
-    pub(super) fn of_stdin() -> Self {
+    /// Reads commands from stdin.
+    pub(super) fn from_stdin() -> Self {
         Self(BufReader::new(stdin()).lines())
     }
 

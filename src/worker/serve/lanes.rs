@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::warming::PrefixSet;
 use crate::engine::Conversation;
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
@@ -32,8 +33,8 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) enum Job {
     /// The id of a call, and its conversation.
     Call(u64, Conversation),
-    /// The number of a set of shared prefixes, and one of them.
-    Fixed(u64, Box<FixedPrompt>),
+    /// A set of shared prefixes, and one of its prompts.
+    Fixed(PrefixSet, Box<FixedPrompt>),
 }
 
 impl Job {

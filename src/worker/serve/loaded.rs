@@ -38,7 +38,7 @@ impl Worker {
         let limits = Limits::plan(load, model.facts(load, memory, grant.shared_prefix_bytes));
         log_limits(load, &limits);
         if load.mlock && telemetry::is_lock_refused() {
-            warn_of_lock();
+            warn_unlocked();
         }
         let decoder = model.decoder(limits, load)?;
         let template = load.chat_template.clone().or_else(|| model.chat_template());
@@ -184,7 +184,7 @@ impl<D: Decoder> CallSink for Scheduler<D> {
 }
 
 /// Warns that the weights are not locked into memory, with the way out.
-fn warn_of_lock() {
+fn warn_unlocked() {
     let cause = memory_lock::limit()
         .map_or_else(|| "the system denied it".to_owned(), memory_lock::way_out);
     tracing::warn!("`mlock` has no effect, so the weights can be swapped out: {cause}");

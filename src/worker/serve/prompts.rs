@@ -5,6 +5,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
 use super::lanes::{Inbox, Job, Lane, Progress, Stage};
+use super::warming::PrefixSet;
 use super::{EventSink, Input, catch_panic};
 use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
@@ -20,13 +21,13 @@ use crate::threads::SystemLimit;
 /// The result of a [`Job`].
 #[expect(
     clippy::large_enum_variant,
-    reason = "few are made, and each is moved at once"
+    reason = "short-lived values, of which few exist at a time"
 )]
 pub(super) enum Prepared {
     /// The id of a call, and its prompt.
     Call(u64, Result<Prompt, EngineError>),
-    /// The number of a set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
-    Fixed(u64, Option<Vec<Token>>),
+    /// A set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
+    Fixed(PrefixSet, Option<Vec<Token>>),
 }
 
 const UNRENDERABLE: &str = "the model's chat template could not be rendered";

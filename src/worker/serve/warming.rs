@@ -6,11 +6,15 @@ use std::collections::VecDeque;
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::token::Token;
 
+/// Id of a set of shared prefixes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PrefixSet(u64);
+
 /// The current set of shared prefixes.
 #[derive(Debug, Default)]
 pub(super) struct Warming {
-    /// Number of the set. Prefixes of an earlier set that are still being prepared are dropped.
-    set: u64,
+    /// Id of the set. Prefixes of an earlier set that are still being prepared are dropped.
+    set: PrefixSet,
     waiting: VecDeque<FixedPrompt>,
     is_preparing: bool,
     /// Prepared prefixes of the set; `None` once the set was handed over.
@@ -20,21 +24,21 @@ pub(super) struct Warming {
 impl Warming {
     /// Replaces the set by `prompts`.
     pub(super) fn replace(&mut self, prompts: Vec<FixedPrompt>) {
-        self.set += 1;
+        self.set.0 += 1;
         self.waiting = prompts.into();
         self.is_preparing = false;
         self.ready = Some(Vec::new());
     }
 
-    /// Returns the next prompt to prepare, and the number of its set.
-    pub(super) fn next(&mut self) -> Option<(u64, FixedPrompt)> {
+    /// Returns the next prompt to prepare, and its set.
+    pub(super) fn next(&mut self) -> Option<(PrefixSet, FixedPrompt)> {
         let prompt = self.waiting.pop_front()?;
         self.is_preparing = true;
         Some((self.set, prompt))
     }
 
     /// Adds the tokens of a prepared prefix of `set`; `None` if it is not worth keeping.
-    pub(super) fn prepared(&mut self, set: u64, tokens: Option<Vec<Token>>) {
+    pub(super) fn prepared(&mut self, set: PrefixSet, tokens: Option<Vec<Token>>) {
         if set != self.set {
             return;
         }

@@ -7,7 +7,7 @@ use crate::engine::limits::Limits;
 
 const MIB: u64 = 1 << 20;
 
-/// All layers of the model below, the output as one of them.
+/// All layers of the tiny model, with the output counted as one.
 pub(crate) const ALL: u64 = 4;
 
 pub(crate) fn load() -> LoadSettings {
@@ -18,7 +18,7 @@ pub(crate) fn load() -> LoadSettings {
     }
 }
 
-/// Plans the tiny model, of 3 layers.
+/// Plans the tiny model, which has 3 layers.
 pub(crate) fn planned(
     load: &LoadSettings,
     gpu_layers: u64,
@@ -38,7 +38,7 @@ pub(crate) fn planned(
 }
 
 #[test]
-fn without_memory_of_its_own_a_gpu_takes_the_machines() {
+fn a_gpu_without_its_own_memory_takes_the_machines() {
     let need = planned(&load(), ALL, 1 << 40, None);
     assert_eq!(
         (need.gpu.total(), need.gpu_layers, need.layers),
@@ -87,7 +87,7 @@ fn planned_auto(load: &LoadSettings, gpu: Option<u64>) -> Need {
 }
 
 #[test]
-fn auto_offloads_all_layers_where_they_fit_or_where_memory_is_shared() {
+fn auto_offloads_all_layers_if_they_fit_or_memory_is_shared() {
     assert_eq!(planned_auto(&load(), Some(1 << 40)).gpu_layers, ALL);
     assert_eq!(planned_auto(&load(), None).gpu_layers, ALL);
     assert_eq!(planned_auto(&load(), Some(0)).gpu_layers, 0);
@@ -111,7 +111,7 @@ proptest! {
         let load = LoadSettings { n_ctx, parallel, ..load() };
         let need = planned_auto(&load, Some(gpu));
         prop_assert!(need.gpu.total() <= gpu);
-        // More layers do not fit. A longer context may be the reason where it is left open.
+        // One more layer does not fit. If `n_ctx` is 0, room for a longer context may be the reason.
         let more = planned(&load, need.gpu_layers + 1, 1 << 40, Some(gpu));
         prop_assert!(n_ctx == 0 || need.gpu_layers == ALL || more.gpu.total() > gpu);
     }
@@ -121,19 +121,19 @@ proptest! {
         let load = LoadSettings { parallel: 1, ..load() };
         let need = planned(&load, ALL, 1 << 40, Some(gpu));
         prop_assert!(need.fitting_layers <= ALL);
-        let of = |layers| {
+        let gpu_memory = |layers| {
             let files = ModelFiles::read(&load).unwrap();
             let allowance = Allowance { machine: 1 << 40, gpu: Some(gpu) };
             let planner = Planner { load: &load, files: &files, allowance, gpu_layers: layers, shared_prefix_bytes: 0 };
             let limits = planner.plan_to_fit(planner.plan(Limits::asked(&load), None));
             planner.estimate(limits, need.kv_cells).gpu.total()
         };
-        prop_assert!(of(need.fitting_layers) <= gpu);
-        prop_assert!(need.fitting_layers == ALL || of(need.fitting_layers + 1) > gpu);
+        prop_assert!(gpu_memory(need.fitting_layers) <= gpu);
+        prop_assert!(need.fitting_layers == ALL || gpu_memory(need.fitting_layers + 1) > gpu);
     }
 
     #[test]
-    fn both_sides_take_what_one_takes(layers in 0..=ALL) {
+    fn split_weights_take_at_least_as_much_as_unsplit_ones(layers in 0..=ALL) {
         let all = planned(&load(), 0, 1 << 40, Some(1 << 40));
         let some = planned(&load(), layers, 1 << 40, Some(1 << 40));
         prop_assert!(some.estimate.weights + some.gpu.weights >= all.estimate.weights);

@@ -17,21 +17,21 @@ pub(super) struct LogRate {
     /// Lines that may pass at `filled_at`.
     tokens: u32,
     filled_at: Instant,
-    /// Until then all lines are dropped.
+    /// Time until which all lines are dropped.
     closed_until: Option<Instant>,
     /// Lines dropped since the last report.
-    left_out: u64,
+    dropped: u64,
 }
 
 /// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
     /// The line is logged.
-    Free,
+    Logged,
     /// The line is logged after a note that so many lines before it were dropped.
     After(u64),
     /// The line is dropped.
-    LeftOut,
+    Dropped,
 }
 
 impl LogRate {
@@ -41,33 +41,33 @@ impl LogRate {
             tokens: BURST,
             filled_at: now,
             closed_until: None,
-            left_out: 0,
+            dropped: 0,
         }
     }
 
     /// Decides about a line that came at `now`.
     pub(super) fn admit(&mut self, now: Instant) -> Passage {
         if self.closed_until.is_some_and(|until| now < until) {
-            self.left_out += 1;
-            return Passage::LeftOut;
+            self.dropped += 1;
+            return Passage::Dropped;
         }
         self.closed_until = None;
         self.refill(now);
         let Some(left) = self.tokens.checked_sub(1) else {
             self.closed_until = Some(now + PAUSE);
-            self.left_out += 1;
-            return Passage::LeftOut;
+            self.dropped += 1;
+            return Passage::Dropped;
         };
         self.tokens = left;
-        match self.take_left_out() {
-            0 => Passage::Free,
-            left_out => Passage::After(left_out),
+        match self.take_dropped() {
+            0 => Passage::Logged,
+            dropped => Passage::After(dropped),
         }
     }
 
-    /// Returns how many lines were left out since that was asked last.
-    pub(super) fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
+    /// Returns the number of lines dropped since the last call of this function.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     fn refill(&mut self, now: Instant) {
@@ -88,21 +88,21 @@ impl LogRate {
 mod tests {
     use super::*;
 
-    /// Lines that pass of `lines` that come evenly within `time`, and the sum of those that notes tell as left out.
+    /// Sends `lines` lines evenly within `time`. Returns how many were logged, how many were reported as dropped, and the number of reports.
     fn flood(rate: &mut LogRate, start: Instant, lines: u32, time: Duration) -> (u32, u64, u32) {
         let (mut passed, mut told, mut notes) = (0, 0, 0);
         for line in 0..lines {
             match rate.admit(start + time * line / lines) {
-                Passage::Free => passed += 1,
-                Passage::After(left_out) => {
+                Passage::Logged => passed += 1,
+                Passage::After(dropped) => {
                     passed += 1;
-                    told += left_out;
+                    told += dropped;
                     notes += 1;
                 }
-                Passage::LeftOut => {}
+                Passage::Dropped => {}
             }
         }
-        (passed, told + rate.take_left_out(), notes)
+        (passed, told + rate.take_dropped(), notes)
     }
 
     #[test]

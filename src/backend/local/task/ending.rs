@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Task;
 use crate::backend::runner::Inbox;
-use crate::backend::{CallError, Ended, Life};
+use crate::backend::{CallError, Ended, Life, Unanswered};
 use crate::config::units::human_time;
 use crate::engine::EngineError;
 use crate::telemetry::metrics::{self, ProcessEnd};
@@ -12,7 +12,7 @@ use crate::worker::WIRE_VERSION;
 
 /// Reason why a worker is no longer served.
 pub(super) enum End {
-    /// Nobody holds a handle.
+    /// The last runner was dropped.
     Unused,
     /// The server stopped the worker.
     Stopped,
@@ -27,7 +27,7 @@ pub(super) enum End {
     /// The process finished no step for this long.
     Stalled(Duration),
     /// The process violated the wire protocol in this way.
-    Broken(String),
+    Violation(String),
 }
 
 impl Task {
@@ -40,8 +40,7 @@ impl Task {
                 return self.gone(ProcessEnd::Unloaded(self.unload_reason));
             }
             End::Stopped => {
-                self.calls.fail_all(&CallError::Stopped);
-                inbox.refuse_all(&CallError::Stopped).await;
+                self.end_calls(Unanswered::Stopped, inbox).await;
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
                 return self.gone(ProcessEnd::Unloaded(self.unload_reason));
@@ -65,14 +64,14 @@ impl Task {
                 let reason = self.process.reason().await;
                 self.died(reason)
             }
-            End::Broken(reason) => {
+            End::Violation(reason) => {
                 let failure = self.died(format!("the server killed it: {reason}"));
-                return self.kill(&failure, ProcessEnd::Died, inbox).await;
+                return self.kill(failure, ProcessEnd::Died, inbox).await;
             }
             End::Terminated => {
                 (self.life)(Life::Ending(Ended::Terminated));
                 let failure = CallError::Terminated { begun: false };
-                return self.kill(&failure, ProcessEnd::Terminated, inbox).await;
+                return self.kill(failure, ProcessEnd::Terminated, inbox).await;
             }
             End::Stalled(silence) => {
                 let failure = CallError::Stalled {
@@ -80,7 +79,7 @@ impl Task {
                     begun: false,
                 };
                 self.died(failure.to_string());
-                return self.kill(&failure, ProcessEnd::Stalled, inbox).await;
+                return self.kill(failure, ProcessEnd::Stalled, inbox).await;
             }
         };
         self.gone(match failure {
@@ -88,16 +87,21 @@ impl Task {
             _ => ProcessEnd::Unloaded(self.unload_reason),
         });
         tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
-        self.calls.fail_all(&failure);
-        inbox.refuse_all(&failure).await;
+        self.end_calls(failure.into(), inbox).await;
+    }
+
+    /// Ends all calls, also those that are still in the mailbox.
+    async fn end_calls(&mut self, end: Unanswered, inbox: Inbox) {
+        self.calls.end_all(&end);
+        inbox.refuse_all(end).await;
     }
 
     /// Kills the process, whose calls end with `failure`. They do not wait for its end, which never comes if the kernel blocks the
     /// process, as on a dead drive.
-    async fn kill(mut self, failure: &CallError, end: ProcessEnd, inbox: Inbox) {
+    async fn kill(mut self, failure: CallError, end: ProcessEnd, inbox: Inbox) {
         self.process.kill();
         let (model, pid) = (&self.name, self.process.id());
-        match failure {
+        match &failure {
             CallError::Stalled { silence, .. } => tracing::warn!(
                 model,
                 pid,
@@ -106,8 +110,7 @@ impl Task {
             ),
             failure => tracing::error!(model, pid, "{failure}"),
         }
-        self.calls.fail_all(failure);
-        inbox.refuse_all(failure).await;
+        self.end_calls(failure.into(), inbox).await;
         self.process.end().await;
         self.gone(end);
     }

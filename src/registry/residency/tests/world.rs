@@ -1,4 +1,4 @@
-//! The machine, and beside it a plain record of what must hold.
+//! The state machine, and a simple model of it that checks its invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,18 +6,20 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use crate::backend::Ended;
 use crate::backend::footprint::Demand;
-use crate::registry::residency::{
-    Action, CallId, Edition, Ended, ModelTerms, Residency, RunnerId, Shared,
-};
+use crate::config::Stamp;
+use crate::registry::budget::SharedLimits;
+use crate::registry::ids::{CallId, Edition, RunnerId};
+use crate::registry::residency::{Action, ModelTerms, Residency};
 use crate::telemetry::metrics::UnloadReason;
 
-/// What they need.
+/// Bytes that each model needs.
 pub(super) const MODELS: [u64; 4] = [40, 40, 60, 100];
 pub(super) const BUDGET: u64 = 100;
 pub(super) const TTL: Duration = Duration::from_mins(1);
 
-/// What may happen next; numbers choose among what there is.
+/// An event. Numbers select one of the models, calls or processes to which it can happen.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Call(usize),
@@ -29,11 +31,11 @@ pub(super) enum Event {
     Finish(usize),
     Gone(usize),
     Time(u64),
-    /// What the machine says that it has left.
+    /// The machine's free memory changes.
     Free(Option<u64>),
-    /// The model is to be loaded another way.
+    /// An edit changes the model's load settings.
     Edit(usize),
-    /// A loaded worker has grown.
+    /// The process of a loaded model takes more memory.
     Grows(usize, u64),
 }
 
@@ -55,35 +57,35 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 1..200)
 }
 
-/// A worker as the world sees it.
+/// A process of a model.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) model: Edition,
     pub(super) memory: u64,
     pub(super) is_loaded: bool,
-    /// It was told to end, or failed.
+    /// Whether the process is ending.
     pub(super) is_ending: bool,
 }
 
-/// The machine and what is true outside.
+/// The state machine and its surroundings.
 pub(super) struct World {
     pub(super) machine: Residency,
     pub(super) now: Instant,
     pub(super) next_call: CallId,
     pub(super) processes: BTreeMap<RunnerId, Process>,
-    /// Calls that have a worker.
+    /// Calls that have a lease.
     pub(super) held: BTreeMap<CallId, RunnerId>,
     pub(super) waiting: BTreeSet<CallId>,
     pub(super) free: Option<u64>,
-    /// The active editions of the models.
+    /// Current edition of each model.
     pub(super) current: Vec<Edition>,
     pub(super) next_edition: Edition,
     pub(super) pinned: Option<usize>,
-    /// What every edition is known to take.
+    /// Bytes that each edition is known to take.
     pub(super) needs: BTreeMap<Edition, u64>,
-    /// It was told that more than the budget is taken.
+    /// Whether the state machine warned that the budget is exceeded.
     pub(super) is_over: bool,
-    /// Deaths in a row, without an answered call in between, of each edition's process.
+    /// Deaths of each edition's process since its last answered call.
     pub(super) deaths: BTreeMap<Edition, u32>,
 }
 
@@ -93,7 +95,7 @@ impl World {
     }
 
     pub(super) fn with_pin(max_loaded: Option<usize>, pinned: Option<usize>) -> Self {
-        let shared = Shared {
+        let shared = SharedLimits {
             budget: BUDGET,
             machine: BUDGET,
             max_loaded,
@@ -102,13 +104,13 @@ impl World {
         let mut world = Self {
             machine: Residency::new(shared),
             now: Instant::now(),
-            next_call: 1,
+            next_call: CallId(1),
             processes: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             free: None,
             current: Vec::new(),
-            next_edition: 1,
+            next_edition: Edition(1),
             pinned,
             needs: BTreeMap::new(),
             is_over: false,
@@ -121,10 +123,9 @@ impl World {
         world
     }
 
-    /// A new edition of a model.
+    /// Adds a new edition of a model.
     pub(super) fn add(&mut self, at: usize) -> Edition {
-        let edition = self.next_edition;
-        self.next_edition += 1;
+        let edition = self.next_edition.allocate();
         let terms = ModelTerms {
             need: Demand::alone(MODELS[at]),
             pin: self.pinned == Some(at),
@@ -136,14 +137,14 @@ impl World {
         edition
     }
 
-    pub(super) fn happen(&mut self, event: &Event) {
+    pub(super) fn apply(&mut self, event: &Event) {
         match *event {
             Event::Call(model) => {
-                let call = self.next_call;
-                self.next_call += 1;
+                let call = self.next_call.allocate();
                 self.waiting.insert(call);
+                let (edition, stamp) = (self.current[model], Stamp::default());
                 self.machine
-                    .call(call, "one", self.current[model], 0, self.free, self.now);
+                    .call(call, "one", edition, stamp, self.free, self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
@@ -183,14 +184,12 @@ impl World {
                     self.process(at, |process| !process.is_loaded && !process.is_ending)
                 {
                     let cause = "it is broken".to_owned();
-                    self.fail(
-                        id,
-                        if died {
-                            Ended::DiedLoading(cause)
-                        } else {
-                            Ended::LoadFailed(cause)
-                        },
-                    );
+                    let ended = if died {
+                        Ended::DiedLoading(cause)
+                    } else {
+                        Ended::LoadFailed(cause)
+                    };
+                    self.fail(id, ended);
                 }
             }
             Event::Dies(at) => {
@@ -230,7 +229,7 @@ impl World {
         let taken: u64 = staying.map(|process| process.memory).sum();
         assert!(
             taken <= BUDGET || self.is_over,
-            "over the budget, and not told: {:?}",
+            "over the budget without a warning: {:?}",
             self.processes
         );
         self.is_over &= taken > BUDGET;
@@ -246,7 +245,7 @@ impl World {
         chosen(&fitting, at)
     }
 
-    /// A worker ends by itself, and its calls with it.
+    /// Ends a process by itself, and its calls with it.
     pub(super) fn fail(&mut self, id: RunnerId, ended: Ended) {
         let process = self.processes.get_mut(&id).unwrap();
         process.is_ending = true;
@@ -260,7 +259,7 @@ impl World {
         let calls: Vec<CallId> = self
             .held
             .iter()
-            .filter(|(_, worker)| **worker == id)
+            .filter(|(_, runner)| **runner == id)
             .map(|(call, _)| *call)
             .collect();
         self.machine.ending(id, ended, self.now);
@@ -280,7 +279,7 @@ impl World {
                     let mut others = self.processes.values();
                     assert!(
                         others.all(|process| process.model != model),
-                        "a second worker of {model}"
+                        "a second runner of {model:?}"
                     );
                     let process = Process {
                         model,
@@ -293,7 +292,7 @@ impl World {
                 }
                 Action::End(id, reason) => {
                     assert!(
-                        !self.held.values().any(|worker| *worker == id),
+                        !self.held.values().any(|runner| *runner == id),
                         "ended under a lease"
                     );
                     let process = &self.processes[&id];
@@ -312,8 +311,8 @@ impl World {
                     let process = self.processes.get_mut(&id).unwrap();
                     assert!(!process.is_loaded && !self.current.contains(&process.model));
                     process.is_ending = true;
-                    // They are told to try again.
-                    self.held.retain(|_, worker| *worker != id);
+                    // Its calls are refused, and their clients retry.
+                    self.held.retain(|_, runner| *runner != id);
                 }
                 Action::OverBudget(taken) => {
                     assert!(taken > BUDGET);
@@ -322,9 +321,12 @@ impl World {
                 Action::Grant(call, id) => {
                     assert!(
                         self.waiting.remove(&call),
-                        "granted twice, or to a call that has left"
+                        "granted twice, or to a call that no longer waits"
                     );
-                    assert!(!self.processes[&id].is_ending, "granted a worker that ends");
+                    assert!(
+                        !self.processes[&id].is_ending,
+                        "granted a runner that is ending"
+                    );
                     self.held.insert(call, id);
                 }
                 Action::Refuse(call, _) => assert!(
@@ -340,7 +342,7 @@ impl World {
             .is_some_and(|at| self.current[at] == process.model)
     }
 
-    /// Within the budget; and within what is free, but for a model that is alone with those that never go.
+    /// Checks that a new process fits the budget and, unless only pinned models are loaded, the free memory.
     pub(super) fn check_room_for(&self, process: &Process) {
         let others = || self.processes.values();
         let all: u64 = others().map(|other| other.memory).sum();
@@ -362,7 +364,7 @@ impl World {
         );
     }
 
-    /// All goes well from here on: nobody may be left.
+    /// Lets every load and call succeed, until nothing is left to do.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let event = if self.process(0, |process| process.is_ending).is_some() {
@@ -377,9 +379,9 @@ impl World {
             } else {
                 return;
             };
-            self.happen(&event);
+            self.apply(&event);
         }
-        panic!("it never comes to rest");
+        panic!("it never settles");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::gpu;
 
 /// All denied calls. GPU drivers talk to daemons, pin and prioritise their threads, share memory and compile code, so these calls stay
 /// allowed in builds with a GPU backend.
-pub(super) const REFUSED: &[&[i64]] = &[
+pub(super) const DENIED: &[&[i64]] = &[
     ATTRIBUTES,
     NAMES,
     PROGRAMS,

@@ -1,46 +1,44 @@
-//! How the models stand: for people and programs that look after the server.
+//! Status of the models, for operators and monitoring.
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::residency::{ModelState, Standing};
-use crate::backend::Need;
-use crate::backend::Vitals;
+use super::residency::{ModelState, SlotStatus};
+use crate::backend::{Need, Vitals};
 use crate::engine::{Stats, Usage};
 
-/// A model at the moment.
+/// Status of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelStatus {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub name: String,
-    /// What it does.
+    /// State of the model and its process.
     pub state: ModelState,
     /// Process id of the model's process.
     pub pid: Option<u32>,
     /// Seconds since the process last finished a step or made progress with the load; `None` if it has nothing to do.
     pub last_step_seconds: Option<u64>,
-    /// Bytes that are counted for it: the estimate, or what its process was seen to take where that is more. None where it has
-    /// no process.
+    /// Bytes reserved for the model: the estimate, or the measured memory of its process if that is more. `None` without a process.
     pub memory_bytes: Option<u64>,
     /// Layers that GPUs compute, with the output counted as one; `None` if they compute none.
     pub gpu_layers: Option<u64>,
     /// Most layers that GPUs could compute; `None` if `gpu_layers` is `None`.
     pub layers: Option<u64>,
-    /// Estimate of the bytes that it takes of GPUs' own memory; `None` if it has no process, or takes none.
+    /// Estimated bytes of GPUs' own memory; `None` if the model has no process, or takes none.
     pub gpu_memory_bytes: Option<u64>,
-    /// Calls that are answered.
+    /// Calls that the model is answering.
     pub running: usize,
-    /// Calls that wait: for room, for its load, for a sequence.
+    /// Calls that wait for memory, for the load or for a slot of `parallel`.
     pub waiting: usize,
-    /// Cells of its cache, a token each.
+    /// Cells of the KV cache, one for each token.
     pub kv_cells: Option<u32>,
-    /// How many of them the calls at work may come to use.
+    /// Cells reserved for running calls.
     pub kv_cells_reserved: Option<u32>,
-    /// How fast its last answer's prompt was read, what came from the cache aside.
+    /// Prefill speed of the last answered call, without tokens from the prefix cache.
     pub prompt_tokens_per_second: Option<f64>,
-    /// How fast its last answer was written.
+    /// Decode speed of the last answered call.
     pub generation_tokens_per_second: Option<f64>,
-    /// Since when nobody called it, where it is loaded.
+    /// Seconds since the last call ended; `None` unless the model is loaded and idle.
     pub idle_seconds: Option<u64>,
     /// Reason why the last load failed, or why the model cannot be loaded.
     pub error: Option<String>,
@@ -59,7 +57,7 @@ pub(super) struct Offload {
 
 impl Offload {
     /// Returns the offload of a model with this `need`; `None` if GPUs compute no layer.
-    pub(super) fn of(need: &Need) -> Option<Self> {
+    pub(super) fn from_need(need: &Need) -> Option<Self> {
         (need.gpu_layers > 0).then(|| Self {
             gpu_layers: need.gpu_layers,
             layers: need.layers,
@@ -68,7 +66,7 @@ impl Offload {
     }
 }
 
-/// How fast a model was.
+/// Speed of the last answered call, in tokens per second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Speed {
     prompt: Option<f64>,
@@ -76,8 +74,8 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    /// The same after an answer, which tells of one or both.
-    pub(super) fn after(self, usage: &Usage) -> Self {
+    /// Returns the speed updated from `usage`. A phase that processed no tokens keeps its former speed.
+    pub(super) fn updated(self, usage: &Usage) -> Self {
         Self {
             prompt: usage.prompt_speed().or(self.prompt),
             generation: usage.generation_speed().or(self.generation),
@@ -85,18 +83,18 @@ impl Speed {
     }
 }
 
-/// What is told of `name`, from what is decided of it, and from what its process says, where it does.
-pub(super) fn status(
+/// Combines the status of the model `name` from the registry's own view, `slot`, and what its process reports.
+pub(super) fn model_status(
     name: String,
-    standing: Standing,
+    slot: SlotStatus,
     speed: Speed,
     offload: Option<Offload>,
     vitals: Vitals,
     stats: Option<Stats>,
     now: Instant,
 ) -> ModelStatus {
-    let Standing { calls, .. } = standing;
-    let (running, waiting) = match (standing.state, stats) {
+    let SlotStatus { calls, .. } = slot;
+    let (running, waiting) = match (slot.state, stats) {
         (ModelState::Loading, _) => (0, calls),
         (_, Some(stats)) => {
             let running = stats.active.min(calls);
@@ -106,23 +104,23 @@ pub(super) fn status(
     };
     ModelStatus {
         name,
-        state: standing.state,
+        state: slot.state,
         pid: vitals.pid,
         last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
-        memory_bytes: standing.memory,
+        memory_bytes: slot.memory,
         gpu_layers: offload.map(|offload| offload.gpu_layers),
         layers: offload.map(|offload| offload.layers),
         gpu_memory_bytes: offload
             .map(|offload| offload.memory)
             .filter(|bytes| *bytes > 0),
         running,
-        waiting: waiting + standing.waiting,
+        waiting: waiting + slot.waiting,
         kv_cells: stats.map(|stats| stats.kv_cells),
         kv_cells_reserved: stats.map(|stats| stats.reserved_cells),
         prompt_tokens_per_second: speed.prompt,
         generation_tokens_per_second: speed.generation,
-        idle_seconds: standing.idle_since.map(|since| (now - since).as_secs()),
-        error: standing.failure,
+        idle_seconds: slot.idle_since.map(|since| (now - since).as_secs()),
+        error: slot.failure,
     }
 }
 
@@ -130,13 +128,17 @@ pub(super) fn status(
 mod tests {
     use super::*;
 
-    fn told(state: ModelState, calls: usize, active: Option<usize>) -> (usize, usize) {
-        let standing = Standing {
+    fn running_and_waiting(
+        state: ModelState,
+        calls: usize,
+        active: Option<usize>,
+    ) -> (usize, usize) {
+        let slot = SlotStatus {
             state,
             memory: Some(1),
             calls,
             waiting: 2,
-            worker: None,
+            runner: None,
             idle_since: None,
             failure: None,
         };
@@ -147,9 +149,9 @@ mod tests {
             kv_cells: 0,
             warm: 0,
         });
-        let status = status(
+        let status = model_status(
             "m".into(),
-            standing,
+            slot,
             Speed::default(),
             None,
             Vitals::default(),
@@ -160,16 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_run_where_their_process_says_so_and_wait_elsewhere() {
-        assert_eq!(told(ModelState::Loading, 3, None), (0, 5));
-        assert_eq!(told(ModelState::Loaded, 3, Some(2)), (2, 3));
-        assert_eq!(told(ModelState::Loaded, 3, None), (3, 2));
-        // A call that has just ended there may still be held here, and the other way round.
-        assert_eq!(told(ModelState::Loaded, 1, Some(2)), (1, 2));
+    fn calls_that_the_process_does_not_report_as_running_are_waiting() {
+        assert_eq!(running_and_waiting(ModelState::Loading, 3, None), (0, 5));
+        assert_eq!(running_and_waiting(ModelState::Loaded, 3, Some(2)), (2, 3));
+        assert_eq!(running_and_waiting(ModelState::Loaded, 3, None), (3, 2));
+        // A call that has just ended in the process may still hold its lease, and the other way round.
+        assert_eq!(running_and_waiting(ModelState::Loaded, 1, Some(2)), (1, 2));
     }
 
     #[test]
-    fn a_speed_stays_that_an_answer_tells_nothing_of() {
+    fn a_phase_without_tokens_keeps_its_former_speed() {
         let usage = |completion_tokens, prefill_ms, decode_ms| Usage {
             prompt_tokens: 10,
             completion_tokens,
@@ -177,8 +179,8 @@ mod tests {
             decode_ms,
             ..Usage::default()
         };
-        let first = Speed::default().after(&usage(101, 20, 1000));
-        let second = first.after(&usage(1, 40, 0));
+        let first = Speed::default().updated(&usage(101, 20, 1000));
+        let second = first.updated(&usage(1, 40, 0));
         assert_eq!((first.prompt, first.generation), (Some(500.0), Some(100.0)));
         assert_eq!(
             (second.prompt, second.generation),

@@ -1,59 +1,61 @@
-//! How each model stands.
+//! Status of each model, as the registry knows it.
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::slot::State;
-use super::{Edition, Refusal, Residency, RunnerId, Stamp};
+use super::{Refusal, Residency};
+use crate::config::Stamp;
 use crate::registry::budget::Room;
+use crate::registry::ids::{Edition, RunnerId};
 
-/// What a model does.
+/// State of a model and its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ModelState {
-    /// It takes no memory; its next call loads it.
+    /// Not loaded. The next call loads the model.
     Unloaded,
     /// Not loaded: the last load failed, the process died several times in a row, the files are unusable, or there can never be enough memory.
     Failed,
-    /// Its process reads its file.
+    /// The process loads the model.
     Loading,
-    /// It answers, or could.
+    /// Ready for calls, or answering some.
     Loaded,
-    /// Its process is about to be gone.
+    /// The process is ending.
     Ending,
-    /// An edit changed or removed it: it answers the calls that it has.
+    /// Changed or removed by an edit, or unloaded on request: the process only finishes the calls that it has.
     Replaced,
 }
 
-/// A model at the moment.
+/// Status of one model.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
-    /// What it does.
+pub(crate) struct SlotStatus {
+    /// State of the model and its process.
     pub state: ModelState,
-    /// Bytes that are counted for it, where it has a process.
+    /// Bytes reserved for the model; `None` without a process.
     pub memory: Option<u64>,
-    /// Calls that hold it.
+    /// Calls that hold a lease.
     pub calls: usize,
-    /// Calls that wait for its room.
+    /// Calls that wait until the model can be loaded.
     pub waiting: usize,
-    /// Its process.
-    pub worker: Option<RunnerId>,
-    /// Since when it is loaded for nobody.
+    /// Runner of the model; `None` without a process.
+    pub runner: Option<RunnerId>,
+    /// Time at which the last lease ended; `None` unless the model is loaded and idle.
     pub idle_since: Option<Instant>,
-    /// The reason why its last load failed, or why it can never be loaded.
+    /// Reason why the last load failed, or why the model cannot be loaded.
     pub failure: Option<String>,
 }
 
 impl Residency {
-    /// All models, former editions that are still there included.
-    pub(crate) fn standings(&self) -> Vec<(Edition, Standing)> {
+    /// Returns the status of every model, including former editions that still have a process.
+    pub(crate) fn statuses(&self) -> Vec<(Edition, SlotStatus)> {
         let editions = self.slots.keys().copied();
         editions
-            .filter_map(|edition| Some((edition, self.standing(edition)?)))
+            .filter_map(|edition| Some((edition, self.status(edition)?)))
             .collect()
     }
 
-    /// Returns whether `model` has a worker that takes calls.
+    /// Returns whether `model` has a runner that accepts calls.
     pub(crate) fn is_running(&self, model: Edition) -> bool {
         self.running_stamp(model).is_some()
     }
@@ -66,19 +68,19 @@ impl Residency {
         }
     }
 
-    /// Returns the state of `model`; `None` if there is none.
-    pub(crate) fn standing(&self, model: Edition) -> Option<Standing> {
+    /// Returns the status of `model`; `None` if there is no such model.
+    pub(crate) fn status(&self, model: Edition) -> Option<SlotStatus> {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
         let never_fits = || match self.room(model, None) {
-            Room::Never(cause, hint) => Some(Refusal::NeverFits { cause, hint }.to_string()),
+            Room::Never { cause, hint } => Some(Refusal::NeverFits { cause, hint }.to_string()),
             _ => None,
         };
         let failure = match slot.state {
             State::Unloaded => slot.failure().or_else(never_fits),
             _ => slot.failure(),
         };
-        let unloaded = Standing {
+        let unloaded = SlotStatus {
             state: match failure {
                 None => ModelState::Unloaded,
                 Some(_) => ModelState::Failed,
@@ -86,7 +88,7 @@ impl Residency {
             memory: None,
             calls: 0,
             waiting: waiting.count(),
-            worker: slot.state.worker(),
+            runner: slot.state.runner(),
             idle_since: None,
             failure,
         };
@@ -98,7 +100,7 @@ impl Residency {
                 idle_since,
                 is_loaded,
                 ..
-            } => Standing {
+            } => SlotStatus {
                 state: match (is_loaded, slot.retired.is_some()) {
                     (false, _) => ModelState::Loading,
                     (true, false) => ModelState::Loaded,
@@ -109,7 +111,7 @@ impl Residency {
                 idle_since: (is_loaded && leases == 0).then_some(idle_since),
                 ..unloaded
             },
-            State::Ending { memory, .. } => Standing {
+            State::Ending { memory, .. } => SlotStatus {
                 state: ModelState::Ending,
                 memory: Some(memory),
                 ..unloaded
