@@ -280,8 +280,13 @@ pub(crate) enum Update {
     Preparing(bool),
     /// It has a sequence: from here on it is not repeated when the worker dies.
     Admitted,
-    /// Tokens of its prompt that are decoded, and all.
-    Prefill(u32, u32),
+    /// `done` of the prompt's `total` tokens are decoded.
+    Prefill {
+        /// Decoded tokens, those from the cache included.
+        done: u32,
+        /// Tokens of the prompt.
+        total: u32,
+    },
     /// Tokens that it has spent on thinking, while it thinks.
     Thinking(u32),
     /// New text of the answer.

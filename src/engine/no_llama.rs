@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::decoder::{Decoder, Row, Sampled};
+use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary};
 use super::limits::{Facts, Limits};
@@ -191,7 +191,7 @@ impl Decoder for LlamaDecoder<'_> {
         match *sampler {}
     }
 
-    fn decode(&mut self, _batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, _batch: &[Row]) -> Result<Duration, DecodeError> {
         match self.0 {}
     }
 

@@ -373,14 +373,18 @@ fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
         "list": {"type": "array", "items": {"type": "integer"}},
     }}))
     .unwrap();
+    let truncated = |pointer: &str, limit: &str| {
+        let (pointer, limit) = (pointer.to_owned(), limit.to_owned());
+        Some(Truncation { pointer, limit })
+    };
     let full = "ü".repeat(1000);
     assert_eq!(
         answer.truncated_part(&json!({"text": full})),
-        Some(("/text".into(), "1000 characters of a string".into()))
+        truncated("/text", "1000 characters of a string")
     );
     assert_eq!(
         answer.truncated_part(&json!({"list": vec![1; 100]})),
-        Some(("/list".into(), "100 items of an array".into()))
+        truncated("/list", "100 items of an array")
     );
     assert_eq!(
         answer
@@ -398,6 +402,6 @@ fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
     let whole = json!({"text": full, "long": "a".repeat(3000), "list": vec![1; 100], "open": ""});
     assert_eq!(bounded.truncated_part(&whole), None);
     let long = json!({"long": "a".repeat(6000)});
-    let expected = ("/long".to_owned(), "6000 characters of a string".to_owned());
-    assert_eq!(bounded.truncated_part(&long), Some(expected));
+    let expected = truncated("/long", "6000 characters of a string");
+    assert_eq!(bounded.truncated_part(&long), expected);
 }

@@ -11,7 +11,7 @@ use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 use super::dry::DrySamplers;
 use super::sampler::{Choice, Sampler, Scratch};
 use super::sampling;
-use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::thinking::blocks::Start;
 use crate::engine::timing::Timing;
@@ -79,19 +79,19 @@ impl Decoder for LlamaDecoder<'_> {
         sampler.begin_answer(text)
     }
 
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
         let started = Instant::now();
         self.batch.clear();
         for row in batch {
-            let position = i32::try_from(row.position).map_err(|error| error.to_string())?;
+            let position = i32::try_from(row.position).map_err(DecodeError::new)?;
             let sequence = sequence_id(row.sequence);
             self.batch
-                .add(LlamaToken(row.token), position, &[sequence], row.logits)
-                .map_err(|error| error.to_string())?;
+                .add(LlamaToken(row.token.0), position, &[sequence], row.logits)
+                .map_err(DecodeError::new)?;
         }
         self.context
             .decode(&mut self.batch)
-            .map_err(|error| error.to_string())?;
+            .map_err(DecodeError::new)?;
         // GPU backends compute in the background, which is part of the step.
         self.context.synchronize();
         let elapsed = started.elapsed();
@@ -123,7 +123,7 @@ impl Decoder for LlamaDecoder<'_> {
     fn piece(&self, token: Token) -> Vec<u8> {
         let is_marker = self.marker_tokens.binary_search(&token).is_ok();
         self.vocab
-            .token_to_piece(LlamaToken(token), is_marker, None)
+            .token_to_piece(LlamaToken(token.0), is_marker, None)
     }
 
     fn clear(&mut self, sequence: usize) {

@@ -73,7 +73,7 @@ impl Sampler {
     pub(super) fn begin_answer(&mut self, text: &str) -> Result<bool, EngineError> {
         self.start = Start::Answer;
         match &mut self.grammar {
-            Some(grammar) => grammar.take_text(text),
+            Some(grammar) => Ok(grammar.accept_text(text)?),
             None => Ok(true),
         }
     }
@@ -113,7 +113,12 @@ impl Sampler {
         }
         let is_free = self.grammar.is_some() && matches!(self.start, Start::Block);
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_free) {
-            if !grammar.allows(token, is_end(token))? {
+            let is_allowed = if is_end(token) {
+                grammar.may_end()?
+            } else {
+                grammar.allows(token)?
+            };
+            if !is_allowed {
                 scratch.masks += 1;
                 grammar.mask()?.apply(logits, ends, &mut scratch.allowed);
                 let chosen = self.choice.select(&scratch.allowed, &mut scratch.choice);
@@ -123,7 +128,7 @@ impl Sampler {
                 })?;
             }
             if !is_end(token) {
-                grammar.take(token)?;
+                grammar.accept(token)?;
                 is_last = grammar.is_complete();
             }
         }
@@ -140,7 +145,7 @@ impl Sampler {
 
 /// Returns the likeliest of some tokens.
 fn best_of(logits: &[f32], tokens: &[Token]) -> Option<Token> {
-    let logit = |token: &Token| logits.get(usize::try_from(*token).ok()?).copied();
+    let logit = |token: &Token| logits.get(token.index()?).copied();
     let known = tokens
         .iter()
         .filter_map(|token| Some((*token, logit(token)?)));

@@ -51,7 +51,7 @@ pub(super) fn penalties(
 pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(Token, f32)> {
     let suppressed = vocab.suppress_tokens().iter();
     let mut biases: Vec<(Token, f32)> = suppressed
-        .map(|token| (token.0, f32::NEG_INFINITY))
+        .map(|token| (Token(token.0), f32::NEG_INFINITY))
         .collect();
     for (key, bias) in params.logit_bias.iter().flatten() {
         let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
@@ -59,7 +59,7 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
             Ok(token) if is_id => vec![LlamaToken(token)],
             _ => vocab.tokenize(key.as_bytes(), false, false),
         };
-        biases.extend(tokens.iter().map(|token| (token.0, to_f32(*bias))));
+        biases.extend(tokens.iter().map(|token| (Token(token.0), to_f32(*bias))));
     }
     biases.sort_unstable_by_key(|(token, _)| *token);
     biases.dedup_by(|(token, bias), (first, sum)| {

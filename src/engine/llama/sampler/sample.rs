@@ -76,7 +76,7 @@ impl Choice {
         };
         let Penalties { sampler, window } = penalties;
         for token in &tokens[tokens.len().saturating_sub(*window)..] {
-            sampler.accept(LlamaToken(*token));
+            sampler.accept(LlamaToken(token.0));
             if self.last.len() == *window {
                 self.last.pop_front();
             }
@@ -97,11 +97,8 @@ impl Choice {
         // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
         self.draw.apply(candidates);
         let selected = candidates.selected_token();
-        Some(
-            selected
-                .expect("every draw ends in a sampler that selects")
-                .0,
-        )
+        let selected = selected.expect("every draw ends in a sampler that selects");
+        Some(Token(selected.0))
     }
 
     /// The tokens whose logits are not those that the model computed, in order.
@@ -120,9 +117,9 @@ impl Choice {
         };
         work.changed.data.clear();
         work.changed.data.extend(work.tokens.iter().map(|token| {
-            let logit = usize::try_from(*token).ok().and_then(|at| logits.get(at));
+            let logit = token.index().and_then(|at| logits.get(at));
             let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
-            LlamaTokenData::new(LlamaToken(*token), logit + bias(*token), 0.0)
+            LlamaTokenData::new(LlamaToken(token.0), logit + bias(*token), 0.0)
         }));
         if let Some(penalties) = &mut self.penalties {
             penalties.sampler.apply(&mut work.changed);
@@ -144,11 +141,11 @@ impl Choice {
             .drawn_from
             .map_or(usize::MAX, |count| count.saturating_add(changed.len()));
         work.greatest.of(logits, count, |token, logit| {
-            while let Some(before) = changed.next_if(|changed| changed.id().0 < token) {
+            while let Some(before) = changed.next_if(|changed| changed.id().0 < token.0) {
                 add(before);
             }
-            let same = changed.next_if(|changed| changed.id().0 == token);
-            add(same.unwrap_or_else(|| LlamaTokenData::new(LlamaToken(token), logit, 0.0)));
+            let same = changed.next_if(|changed| changed.id().0 == token.0);
+            add(same.unwrap_or_else(|| LlamaTokenData::new(LlamaToken(token.0), logit, 0.0)));
         });
         changed.for_each(add);
     }

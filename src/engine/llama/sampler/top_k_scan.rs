@@ -34,7 +34,7 @@ impl Greatest {
             let tokens = (first..).zip(block);
             tokens
                 .filter(|(_, logit)| **logit >= bound)
-                .for_each(|(token, logit)| found(token, *logit));
+                .for_each(|(token, logit)| found(Token(token), *logit));
         }
     }
 

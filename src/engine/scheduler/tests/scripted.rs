@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::bench::MS;
-use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::Start;
@@ -14,7 +14,7 @@ use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The token that ends an answer. Every other token is a byte.
-pub(super) const END: Token = 0;
+pub(super) const END: Token = Token(0);
 
 /// Text that every sequence generates, once or repeatedly, and the failures of the decoder.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +153,7 @@ impl Decoder for Scripted {
         Ok(text.is_empty() || text.starts_with('{'))
     }
 
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
         let number = {
             let mut seen = self.seen.borrow_mut();
             seen.batches.push(batch.to_vec());
@@ -163,7 +163,7 @@ impl Decoder for Scripted {
             for row in batch {
                 self.held[row.sequence] = None;
             }
-            return Err("a scripted failure".into());
+            return Err(DecodeError::new("a scripted failure"));
         }
         for row in batch {
             assert_eq!(
@@ -206,7 +206,7 @@ impl Decoder for Scripted {
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
-        vec![u8::try_from(token).unwrap()]
+        vec![u8::try_from(token.0).unwrap()]
     }
 
     fn clear(&mut self, sequence: usize) {

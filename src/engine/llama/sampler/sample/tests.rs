@@ -37,7 +37,7 @@ fn whole_chain(
 ) -> (LlamaSampler, LlamaSampler) {
     let biases = biases.iter();
     let biases: Vec<_> = biases
-        .map(|(token, bias)| LlamaLogitBias::new(LlamaToken(*token), *bias))
+        .map(|(token, bias)| LlamaLogitBias::new(LlamaToken(token.0), *bias))
         .collect();
     let biases = LlamaSampler::logit_bias(n_vocab, &biases);
     let penalties = sampling::penalties(params, n_vocab, None);
@@ -55,7 +55,7 @@ fn chosen_by((changes, draw): &mut (LlamaSampler, LlamaSampler), logits: &[f32])
     // Typical sampling computes with the logarithm of each probability.
     candidates.data.retain(is_possible);
     draw.apply(&mut candidates);
-    candidates.selected_token().unwrap().0
+    Token(candidates.selected_token().unwrap().0)
 }
 
 prop_compose! {
@@ -91,14 +91,14 @@ proptest! {
         // One of so many may come next by a grammar.
         one_of in select(vec![1, 1, 3, 100]),
     ) {
-        let token = |index: &Index| Token::try_from(index.index(n_vocab.into())).unwrap();
+        let token = |index: &Index| Token(index.index(n_vocab.into()).try_into().unwrap());
         let biases: BTreeMap<Token, f32> = biased.iter().map(|(index, bias)| (token(index), *bias)).collect();
         let biases: Vec<(Token, f32)> = biases.into_iter().collect();
         let is_suppressed = |token| biases.contains(&(token, f32::NEG_INFINITY));
         let prompt: Vec<Token> = prompt.iter().map(token).collect();
         let size = i32::from(n_vocab);
         let mut whole = whole_chain(&params, size, &biases);
-        whole.0.accept_many(prompt.iter().map(|token| LlamaToken(*token)));
+        whole.0.accept_many(prompt.iter().map(|token| LlamaToken(token.0)));
         let mut choice = Choice::new(&params, size, biases.clone(), None);
         choice.accept(&prompt);
         let mut work = Work::default();
@@ -108,13 +108,13 @@ proptest! {
                 *logit = f32::NEG_INFINITY;
             }
             let possible = (0..size).zip(&logits).any(|(token, logit)| {
-                *logit > f32::NEG_INFINITY && !is_suppressed(token)
+                *logit > f32::NEG_INFINITY && !is_suppressed(Token(token))
             });
             let chosen = choice.select(&logits, &mut work);
             prop_assert_eq!(chosen.is_some(), possible);
             let Some(chosen) = chosen else { break };
             prop_assert_eq!(chosen, chosen_by(&mut whole, &logits));
-            whole.0.accept(LlamaToken(chosen));
+            whole.0.accept(LlamaToken(chosen.0));
             choice.accept(&[chosen]);
         }
     }
@@ -126,5 +126,8 @@ fn what_is_no_number_is_never_chosen() {
     let mut logits = vec![f32::NAN; 200];
     assert_eq!(choice.select(&logits, &mut Work::default()), None);
     logits[150] = -3.0;
-    assert_eq!(choice.select(&logits, &mut Work::default()), Some(150));
+    assert_eq!(
+        choice.select(&logits, &mut Work::default()),
+        Some(Token(150))
+    );
 }
