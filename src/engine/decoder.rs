@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::grammar::Grammar;
-use super::thinking::blocks::Start;
+use super::thinking::blocks::AnswerStart;
 use super::token::Token;
 use super::{EngineError, EngineErrorKind, SamplingParams};
 
@@ -94,12 +94,12 @@ pub(crate) trait Decoder {
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> Self::Sampler;
     /// Records a forced token in a sampler.
     fn force(&self, sampler: &mut Self::Sampler, token: Token);
     /// Lets the model sample one of the tokens of `start` before the answer, or begin the answer.
-    fn offer(&self, sampler: &mut Self::Sampler, start: Start);
+    fn offer(&self, sampler: &mut Self::Sampler, start: AnswerStart);
     /// Makes a sampler follow its grammar from now on, with `text` as the beginning of the answer. If the grammar does not allow `text`,
     /// returns `false`, and the grammar starts at its beginning.
     ///

@@ -25,7 +25,7 @@ use super::grammar::Grammar;
 use super::limits::ContextSize;
 use super::template::{ChatTemplate, Variables, join_contents};
 use super::thinking::Thinking;
-use super::thinking::blocks::{Blocks, MarkerTokens, Start};
+use super::thinking::blocks::{AnswerStart, Blocks, MarkerTokens};
 use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
 use super::token::Token;
@@ -263,16 +263,16 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
         let is_forced = conversation.json_schema.is_some();
         let start = match thinking.block() {
-            _ if !is_forced => Start::Answer,
-            Some(_) => Start::Block,
+            _ if !is_forced => AnswerStart::Answer,
+            Some(_) => AnswerStart::Block,
             None if conversation.may_think() && !thinking.is_after_block() => {
                 self.marker_tokens.choice()
             }
-            None => Start::Answer,
+            None => AnswerStart::Answer,
         };
         if is_forced {
             thinking = thinking.leading_only();
-            if start == Start::Answer {
+            if start == AnswerStart::Answer {
                 thinking.begin_answer();
             }
         } else if conversation.thinking == ThinkingOutput::Keep {

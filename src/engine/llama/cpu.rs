@@ -36,7 +36,10 @@ pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
 }
 
 #[cfg(not(feature = "cpu-variants"))]
-#[expect(clippy::unnecessary_wraps, reason = "with `cpu-variants` it may fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "fallible with the feature `cpu-variants`"
+)]
 fn find() -> Result<CpuBackend, EngineError> {
     Ok(CpuBackend::BuiltIn(env!("CPU_EXTENSIONS")))
 }

@@ -9,11 +9,11 @@ use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
 use super::dry::DrySamplers;
-use super::sampler::{Choice, Sampler, Scratch};
+use super::sampler::{Sampler, Scratch, TokenSelector};
 use super::sampling;
 use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
-use crate::engine::thinking::blocks::Start;
+use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::timing::Timing;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
@@ -55,23 +55,23 @@ impl Decoder for LlamaDecoder<'_> {
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> Sampler {
         let dry = self.dry.sampler(params, self.context.n_ctx());
-        let choice = Choice::new(
+        let selector = TokenSelector::new(
             params,
             self.vocab.n_tokens(),
             sampling::biases(params, &self.vocab),
             dry,
         );
-        Sampler::new(choice, prompt, grammar, start)
+        Sampler::new(selector, prompt, grammar, start)
     }
 
     fn force(&self, sampler: &mut Sampler, token: Token) {
         sampler.force(token);
     }
 
-    fn offer(&self, sampler: &mut Sampler, start: Start) {
+    fn offer(&self, sampler: &mut Sampler, start: AnswerStart) {
         sampler.offer(start);
     }
 

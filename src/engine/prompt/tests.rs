@@ -330,15 +330,21 @@ fn a_structured_answer_begins_after_the_reasoning_that_the_prompt_allows() {
         let built = builder(Some(&source), false).build(&conversation);
         built.unwrap().blocks.start
     };
-    assert_eq!(start("<end><think>\n", ThinkingOutput::Strip), Start::Block);
-    assert_eq!(start("<end><think>\n", ThinkingOutput::Off), Start::Answer);
+    assert_eq!(
+        start("<end><think>\n", ThinkingOutput::Strip),
+        AnswerStart::Block
+    );
+    assert_eq!(
+        start("<end><think>\n", ThinkingOutput::Off),
+        AnswerStart::Answer
+    );
     assert_eq!(
         start("<think></think>", ThinkingOutput::Keep),
-        Start::Answer
+        AnswerStart::Answer
     );
-    let Start::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
+    let AnswerStart::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
         panic!("expected a choice")
     };
     assert_eq!(*openings, [Token(258)]);
-    assert_eq!(start(CHAT, ThinkingOutput::Off), Start::Answer);
+    assert_eq!(start(CHAT, ThinkingOutput::Off), AnswerStart::Answer);
 }
