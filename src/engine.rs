@@ -1,9 +1,8 @@
-//! The engine's seam: what is asked of a model and what comes back.
+//! The engine's interface: requests to a model, and its updates and answers.
 //!
-//! Data types only, and all of them cross the pipe between server and worker, so each is plain and serialisable. The
-//! code that decodes lies in the modules below and runs in the worker process alone; the server's layers use the
-//! types here, how many calls may wait ([`queue::limits`]), and what tells beforehand whether a template, a schema or a memory
-//! limit will do ([`template`], [`grammar`], [`limits`]).
+//! The types here cross the pipe between server and worker, so they are plain and serialisable. The modules below decode, and run only in
+//! workers, with few exceptions: the server uses the limit of the queue ([`queue::limits`]), and checks templates, schemas and memory in
+//! advance ([`template`], [`grammar`], [`limits`]).
 
 pub(crate) mod chunk_size;
 pub(crate) mod compaction;
@@ -11,7 +10,7 @@ pub(crate) mod decoder;
 pub(crate) mod device;
 #[cfg_attr(
     not(any(test, feature = "llama")),
-    expect(dead_code, reason = "only the sampler of llama.cpp follows grammars")
+    expect(dead_code, reason = "only llama.cpp's sampler uses grammars")
 )]
 pub(crate) mod grammar;
 pub(crate) mod limits;
@@ -41,15 +40,15 @@ use crate::threads::SystemLimit;
 pub(crate) use crate::config::SamplingParams;
 pub(crate) use crate::config::file::ThinkingOutput;
 
-/// Who speaks in a [`Message`].
+/// The author of a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Standing instructions.
+    /// The operator, who gives instructions for the whole conversation.
     System,
-    /// The one who asks.
+    /// The user, who asks.
     User,
-    /// The model, in an earlier turn.
+    /// The model, which answered in an earlier turn.
     Assistant,
 }
 
@@ -67,14 +66,14 @@ impl Role {
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// Author of the message.
     pub role: Role,
-    /// What is said; never parsed for control tokens.
+    /// Text of the message. Control tokens in it are plain text.
     pub content: String,
 }
 
 impl Message {
-    /// A message of `role`.
+    /// Creates a message of `role`.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self {
             role,
@@ -83,32 +82,32 @@ impl Message {
     }
 }
 
-/// What a prompt is made of.
+/// The content of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Conversation {
-    /// Not empty.
+    /// Messages in order, at least one.
     pub messages: Vec<Message>,
-    /// What becomes of thinking.
+    /// Handling of the model's reasoning.
     #[serde(default)]
     pub thinking: ThinkingOutput,
-    /// JSON Schema of the answer, checked by [`crate::schema`]. Reasoning may come before the answer.
+    /// JSON Schema that the answer follows, as enforced by [`crate::schema`]. Reasoning may come before the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_schema: Option<Value>,
-    /// Most tokens of reasoning; `None` is the default limit.
+    /// Maximum number of tokens of reasoning. `None` means the default limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
-    /// Variables of the chat template.
+    /// Additional variables for the chat template.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub template_arguments: Map<String, Value>,
 }
 
 impl Conversation {
-    /// Whether the model may reason before it answers.
+    /// Returns whether the model may reason before it answers.
     pub(crate) fn may_think(&self) -> bool {
         self.thinking != ThinkingOutput::Off && self.thinking_budget != Some(0)
     }
 
-    /// Returns the bytes of its texts, its schema and its variables: a measure of the work that they are.
+    /// Returns the size of the conversation, in bytes of text and JSON: an estimate of the work that its prompt takes.
     pub(crate) fn bytes(&self) -> usize {
         let messages = self.messages.iter().map(|message| message.content.len());
         let schema = self.json_schema.as_ref().map_or(0, bytes_of);
@@ -118,7 +117,7 @@ impl Conversation {
     }
 }
 
-/// Returns about as many bytes as `value` has as JSON.
+/// Returns the approximate length of `value` as JSON, in bytes.
 fn bytes_of(value: &Value) -> usize {
     const OTHER: usize = 4;
     match value {
@@ -135,57 +134,57 @@ fn bytes_of(value: &Value) -> usize {
     }
 }
 
-/// One call of a model.
+/// A request for a generated text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GenerateRequest {
-    /// What is asked.
+    /// Conversation to continue.
     #[serde(flatten)]
     pub conversation: Conversation,
-    /// At least 1; cut to what the context leaves.
+    /// Maximum number of tokens of the answer, at least 1. The context may allow fewer.
     pub max_tokens: u32,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Texts that end the answer and are not part of it; none is empty.
+    /// Stop strings: texts that end the answer and are not part of it. No text is empty.
     pub stop: Vec<String>,
 }
 
-/// Work for a model. Embedding and ranking will be further kinds, each with its kind of [`Answer`].
+/// A request to a model. Embedding and reranking will be further kinds, each with a kind of [`Answer`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Writes a text.
+    /// Generates a text.
     Generate(GenerateRequest),
 }
 
-/// Result of a [`Request`], of the same kind.
+/// The result of a [`Request`] of the same kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    /// A text.
+    /// A generated text.
     Generated(Generation),
 }
 
-/// Why a generation ended.
+/// The reason why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FinishReason {
-    /// The model ended its answer, or a stop string was met.
+    /// The model ended its answer, or wrote a stop string.
     Stop,
-    /// `max_tokens`, or the context was full.
+    /// The answer reached `max_tokens` or the end of the context.
     Length,
-    /// The call's deadline passed.
+    /// The deadline of the call passed.
     Deadline,
-    /// The caller asked for the end.
+    /// The call was cancelled.
     Cancelled,
 }
 
-/// How a call is ended from outside.
+/// The reason why the server ends a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CancelReason {
-    /// Nobody waits for the answer any more.
+    /// No client waits for the answer.
     Cancelled,
-    /// The time is up; what there is of the answer is wanted.
+    /// The deadline of the call passed. The text so far is still returned.
     Deadline,
 }
 
@@ -198,52 +197,52 @@ impl From<CancelReason> for FinishReason {
     }
 }
 
-/// Where a call was when it ended.
+/// The phase in which a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
-    /// The model was being loaded.
+    /// The model was loading.
     Load,
-    /// It waited for a free sequence or for cells.
+    /// The call waited for a sequence or for cells.
     Queue,
-    /// Its prompt was being read.
+    /// The prompt was being decoded.
     Prefill,
-    /// It was writing.
+    /// The answer was being generated.
     Generate,
 }
 
-/// Counts and times of one call. Times are milliseconds of wall clock.
+/// Tokens and times of one call. Times are wall-clock times, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// Tokens of the rendered prompt.
+    /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// How many of them came from the cache.
+    /// Tokens of the prompt that came from the prefix cache.
     pub cached_tokens: u32,
     /// Tokens of the answer and its reasoning, without the end token.
     pub completion_tokens: u32,
-    /// How many of them were spent inside thinking blocks.
+    /// Tokens of reasoning, which `completion_tokens` includes.
     pub thinking_tokens: u32,
-    /// Waiting for room beside other models, for a sequence and for cells.
+    /// Time in queues: for memory that other models took, and for a sequence and its cells.
     pub queue_ms: u64,
-    /// Waiting for the model to be loaded.
+    /// Time until the model was loaded.
     pub load_ms: u64,
-    /// From admission to the first sampled token.
+    /// Time from admission to the first sampled token.
     pub prefill_ms: u64,
-    /// From the first sampled token to the end.
+    /// Time from the first sampled token to the end.
     pub decode_ms: u64,
 }
 
 impl Usage {
-    /// Tokens a second at which what did not come from the cache was read of the prompt; none where it was not read to its end, or
-    /// in no time.
+    /// Returns the speed of prefill, in tokens a second without the cached ones. Returns `None` if prefill did not finish or took no
+    /// measurable time.
     pub(crate) fn prompt_speed(&self) -> Option<f64> {
-        let read = self.prompt_tokens.saturating_sub(self.cached_tokens);
-        per_second(read, self.prefill_ms).filter(|_| self.completion_tokens > 0)
+        let decoded = self.prompt_tokens.saturating_sub(self.cached_tokens);
+        per_second(decoded, self.prefill_ms).filter(|_| self.completion_tokens > 0)
     }
 
-    /// Tokens a second at which the answer was written; none where it is too short to tell.
+    /// Returns the speed of generation, in tokens a second. Returns `None` if the answer is too short to measure.
     pub(crate) fn generation_speed(&self) -> Option<f64> {
-        // The first token is there when the time begins.
+        // The time begins when the first token is sampled.
         per_second(self.completion_tokens.saturating_sub(1), self.decode_ms)
     }
 }
@@ -253,62 +252,67 @@ fn per_second(tokens: u32, millis: u64) -> Option<f64> {
     (tokens > 0 && millis > 0).then(|| f64::from(tokens) / seconds)
 }
 
-/// The end of a call.
+/// A generated answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Generation {
-    /// The answer, without thinking, stop string and control tokens.
+    /// Text of the answer, without reasoning, stop string and control tokens.
     pub text: String,
-    /// Why it ended.
+    /// Reason why the generation ended.
     pub finish_reason: FinishReason,
-    /// Where it was when it ended.
+    /// Phase in which the generation ended.
     pub phase: Phase,
-    /// The model was still inside a thinking block.
+    /// Whether the generation ended inside a block of reasoning.
     pub still_thinking: bool,
-    /// The seed that was used.
+    /// Seed of the sampler.
     pub seed: u32,
-    /// Counts and times.
+    /// Tokens and times.
     pub usage: Usage,
 }
 
-/// News of one call.
+/// An event of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Update {
-    /// It waits; 1 is next.
+    /// The position in the queue has changed. The next call to be admitted has position 1.
     Queued(usize),
-    /// Whether its prompt is being rendered and tokenised just now: foreign code over foreign text.
+    /// The preparation of the prompt has begun (`true`) or ended. It runs foreign code, which may crash the worker.
     Preparing(bool),
-    /// It has a sequence: from here on it is not repeated when the worker dies.
+    /// The call has a sequence. If the worker dies later, the call is not retried.
     Admitted,
-    /// Tokens of its prompt that are decoded, and all.
-    Prefill(u32, u32),
-    /// Tokens that it has spent on thinking, while it thinks.
+    /// `done` of the prompt's `total` tokens are decoded.
+    Prefill {
+        /// Decoded tokens, those from the cache included.
+        done: u32,
+        /// Tokens of the prompt.
+        total: u32,
+    },
+    /// Number of tokens of reasoning so far.
     Thinking(u32),
-    /// New text of the answer.
+    /// Text to append to the answer.
     Delta(String),
-    /// The last update: the answer.
+    /// The call has ended with an answer. No update follows.
     Done(Answer),
-    /// The last update: it failed.
+    /// The call has failed. No update follows.
     Failed(EngineError),
 }
 
-/// Counts for people; no code decides by them.
+/// Statistics of a worker, for metrics and the status only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stats {
-    /// Calls that have a sequence.
+    /// Number of calls that have a sequence.
     pub active: usize,
-    /// Calls that wait for one.
+    /// Number of queued calls.
     pub waiting: usize,
-    /// Reserved cells.
+    /// Number of KV cache cells that are reserved for active calls.
     pub reserved_cells: u32,
-    /// All cells.
+    /// Number of all KV cache cells.
     pub kv_cells: u32,
-    /// Fixed prompts that are kept ready.
+    /// Number of shared prefixes of tools in the cache.
     #[serde(default)]
     pub warm: usize,
 }
 
-/// What kind of thing went wrong in the engine.
+/// The kind of an [`EngineError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineErrorKind {
@@ -316,15 +320,15 @@ pub enum EngineErrorKind {
     Load,
     /// The queue is full.
     Busy,
-    /// The chat template refused the messages, or is broken.
+    /// The chat template rejected the messages, or is invalid.
     Template,
     /// The prompt does not fit the context.
     ContextOverflow,
     /// A schema cannot be enforced.
     Grammar,
-    /// llama.cpp failed in the middle of the work.
+    /// llama.cpp failed while decoding.
     Decode,
-    /// The system refuses to start threads.
+    /// The system could not start a thread.
     SystemLimit,
 }
 
@@ -334,21 +338,21 @@ impl From<SystemLimit> for EngineError {
     }
 }
 
-/// An error of the engine as people read it; it crosses the pipe as it is.
+/// An error of the engine, in the words that users read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct EngineError {
-    /// For code that must tell errors apart.
+    /// Kind of the error, for code that handles it.
     pub kind: EngineErrorKind,
-    /// The thing and the cause.
+    /// Description of the thing that failed, and the cause.
     pub text: String,
-    /// The way out, where there is one.
+    /// Advice on what to do, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl EngineError {
-    /// An error of `kind` without a hint.
+    /// Creates an error of `kind` without a hint.
     pub fn new(kind: EngineErrorKind, text: impl Into<String>) -> Self {
         Self {
             kind,
@@ -357,7 +361,7 @@ impl EngineError {
         }
     }
 
-    /// Returns the error of a prompt that does not fit `context`; `tokens` is its length in words.
+    /// Creates the error for a prompt that does not fit `context`. `tokens` is its length as text, such as `at least 5000`.
     pub fn overflow(tokens: &str, context: ContextSize) -> Self {
         let text = format!(
             "the prompt has {tokens} tokens, the model's context holds {}, the answer included",
@@ -367,7 +371,7 @@ impl EngineError {
             .hint(format!("shorten the text, or {}", context.way_out()))
     }
 
-    /// The same with the way out.
+    /// Returns the error with advice on what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

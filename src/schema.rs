@@ -43,6 +43,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use self::advertised::advertised;
 pub(crate) use self::enforced::Limits;
 pub(crate) use self::report::{SchemaFault, SchemaFaults, SchemaNote};
+pub(crate) use self::truncation::Truncation;
 use canonical::Canonical;
 use cost::Uncheckable;
 use lower::{Lowered, Producer};
@@ -92,13 +93,29 @@ pub(crate) enum SchemaTextError {
     Faults(#[from] SchemaFaults),
 }
 
+/// A reason why a value is not accepted as an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CheckError {
+    /// Checking the value would take too long.
+    #[error("the schema has too many parts to check an answer of this size")]
+    TooCostly,
+    /// A part of the value does not follow the schema.
+    #[error("at `{pointer}`: {reason}")]
+    Invalid {
+        /// JSON pointer of the part.
+        pointer: String,
+        /// Description of what is wrong.
+        reason: String,
+    },
+}
+
 /// The schema of an answer: one value for the grammar, one for clients, and the notes on both.
 ///
 /// ```text
 /// let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]});
 /// let answer = AnswerSchema::json(&schema, Limits::default())?;
 /// answer.check(&json!({"n": 3}))      // Ok(())
-/// answer.check(&json!({"n": 0}))      // Err("at `/n`: 0 is less than the minimum of 1")
+/// answer.check(&json!({"n": 0}))      // Err: at `/n`: 0 is less than the minimum of 1
 /// ```
 ///
 /// Serialises as the key that declares it, `output` or `choices`.
@@ -254,17 +271,16 @@ impl AnswerSchema {
     /// Checks that `value` follows the schema as it was written.
     ///
     /// # Errors
-    /// Fails with a description of what is wrong, and where.
-    pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
+    /// `Invalid` for the first fault of `value`, `TooCostly` if the check would take too long.
+    pub(crate) fn check(&self, value: &Value) -> Result<(), CheckError> {
         if self.cost.saturating_mul(values(value)) > MAX_CHECKS {
-            return Err("the schema has too many parts to check an answer of this size".into());
+            return Err(CheckError::TooCostly);
         }
         self.validator.check(value)
     }
 
-    /// Returns the JSON pointer and a description of a part of `value` that is as long as the limit for open parts: it was probably
-    /// truncated.
-    pub(crate) fn truncated_part(&self, value: &Value) -> Option<(String, String)> {
+    /// Returns a part of `value` that is as long as the limit for open parts: it was probably truncated.
+    pub(crate) fn truncated_part(&self, value: &Value) -> Option<Truncation> {
         truncation::find(&self.lowered, self.limits?, value)
     }
 

@@ -35,7 +35,7 @@ impl Progress {
     pub(super) fn apply(&mut self, update: Update) {
         match update {
             Update::Queued(place) => *self = Self::Queued(place),
-            Update::Prefill(done, total) => *self = Self::Prefill { done, total },
+            Update::Prefill { done, total } => *self = Self::Prefill { done, total },
             Update::Thinking(tokens) => *self = Self::Thinking(tokens),
             Update::Delta(text) => {
                 let mut newest = match std::mem::take(self) {

@@ -1,11 +1,12 @@
 //! [`Decoder`], the interface between the scheduler and llama.cpp.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::grammar::Grammar;
-use super::thinking::blocks::Start;
+use super::thinking::blocks::AnswerStart;
 use super::token::Token;
-use super::{EngineError, SamplingParams};
+use super::{EngineError, EngineErrorKind, SamplingParams};
 
 /// One row of a batch: a token to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,33 @@ impl Sampled {
     }
 }
 
+/// An error of [`Decoder::decode`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("llama.cpp could not decode: {cause}")]
+pub(crate) struct DecodeError {
+    cause: String,
+}
+
+impl DecodeError {
+    /// Creates an error with llama.cpp's `cause`.
+    #[cfg_attr(
+        not(any(test, feature = "llama")),
+        expect(dead_code, reason = "nothing is decoded without llama.cpp")
+    )]
+    pub(crate) fn new(cause: impl fmt::Display) -> Self {
+        Self {
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl From<DecodeError> for EngineError {
+    fn from(error: DecodeError) -> Self {
+        Self::new(EngineErrorKind::Decode, error.to_string())
+            .hint("try again; the server's log may say more")
+    }
+}
+
 /// A model with its context and vocabulary, as the scheduler uses them.
 pub(crate) trait Decoder {
     /// Sampling state of one call.
@@ -66,12 +94,12 @@ pub(crate) trait Decoder {
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> Self::Sampler;
     /// Records a forced token in a sampler.
     fn force(&self, sampler: &mut Self::Sampler, token: Token);
     /// Lets the model sample one of the tokens of `start` before the answer, or begin the answer.
-    fn offer(&self, sampler: &mut Self::Sampler, start: Start);
+    fn offer(&self, sampler: &mut Self::Sampler, start: AnswerStart);
     /// Makes a sampler follow its grammar from now on, with `text` as the beginning of the answer. If the grammar does not allow `text`,
     /// returns `false`, and the grammar starts at its beginning.
     ///
@@ -81,8 +109,8 @@ pub(crate) trait Decoder {
     /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows. Returns how long that took.
     ///
     /// # Errors
-    /// The error of llama.cpp. The content of the batch's sequences is undefined then.
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String>;
+    /// Fails if llama.cpp cannot decode the batch. The content of the batch's sequences is undefined then.
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError>;
     /// Samples from all rows of the last batch that requested logits. `rows` are their indices with a sampler each. Returns the results in
     /// the same order: `Grammar` for a row whose grammar cannot be followed.
     fn sample(

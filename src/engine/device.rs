@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A device of this machine that llama.cpp can use, with the backends that are in this build.
+/// A device of this machine that the llama.cpp backends of this build can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Device {
-    /// As llama.cpp calls it: `CPU`, `CUDA0`, `Vulkan1`.
+    /// Name of the device in llama.cpp: `CPU`, `CUDA0`, `Vulkan1`.
     pub name: String,
-    /// As its maker does.
+    /// Product name of the device.
     pub description: String,
-    /// Whether it is a GPU.
+    /// Whether the device is a GPU.
     pub is_gpu: bool,
     /// Whether the device has its own memory, separate from the machine's.
     pub has_memory: bool,
-    /// Bytes of its memory.
+    /// Size of the device's memory, in bytes.
     pub memory_total: u64,
-    /// How many of them are free.
+    /// Free part of the device's memory, in bytes.
     pub memory_free: u64,
 }

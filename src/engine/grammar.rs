@@ -60,10 +60,11 @@ impl Grammars {
     pub(crate) fn new(vocabulary: &impl GrammarVocabulary) -> Result<Self, EngineError> {
         let end = vocabulary
             .eog_token()
-            .and_then(|end| u32::try_from(end).ok());
-        let end = end.ok_or_else(|| grammar_error("the model has no token that ends an answer"))?;
+            .and_then(|end| u32::try_from(end.0).ok());
+        let end =
+            end.ok_or_else(|| GrammarError("the model has no token that ends an answer".into()))?;
         let words = vocabulary.token_bytes();
-        let size = u32::try_from(words.len()).map_err(|cause| grammar_error(&cause.to_string()))?;
+        let size = u32::try_from(words.len()).map_err(GrammarError::new)?;
         let trie = TokTrie::from(&TokRxInfo::new(size, end), &words);
         let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         Self::from_tokens(&tokens)
@@ -79,8 +80,7 @@ impl Grammars {
     }
 
     fn from_tokens(tokens: &TokEnv) -> Result<Self, EngineError> {
-        let mut factory =
-            ParserFactory::new_simple(tokens).map_err(|cause| grammar_error(&cause.to_string()))?;
+        let mut factory = ParserFactory::new_simple(tokens).map_err(GrammarError::new)?;
         factory.quiet();
         let tokens = Arc::clone(tokens);
         Ok(Self { factory, tokens })
@@ -89,23 +89,8 @@ impl Grammars {
     /// Compiles `schema` to a grammar of the JSON texts that it allows.
     ///
     /// # Errors
-    /// `Grammar` if `schema` cannot be enforced.
-    pub(crate) fn json(&self, schema: &Value) -> Result<Grammar, EngineError> {
-        self.grammar(schema)
-            .map_err(|reason| grammar_error(&reason))
-    }
-
-    /// Checks that `schema` can be compiled to a grammar.
-    ///
-    /// # Errors
-    /// The reason why it cannot, as text.
-    pub(crate) fn check(&self, schema: &Value) -> Result<(), String> {
-        let made = self.grammar(schema);
-        let begun = made.and_then(|mut grammar| grammar.begin());
-        begun.map_err(|cause| explain(&cause).to_owned())
-    }
-
-    fn grammar(&self, schema: &Value) -> Result<Grammar, String> {
+    /// Fails if `schema` cannot be enforced.
+    pub(crate) fn json(&self, schema: &Value) -> Result<Grammar, GrammarError> {
         let mut schema = schema.clone();
         if let Some(table) = schema.as_object_mut() {
             table.insert(
@@ -120,8 +105,16 @@ impl Grammars {
                 matcher: Box::new(matcher),
                 tokens: Arc::clone(&self.tokens),
             }),
-            Some(cause) => Err(cause),
+            Some(cause) => Err(GrammarError::new(cause)),
         }
+    }
+
+    /// Checks that `schema` can be compiled to a grammar, and that an answer can begin.
+    ///
+    /// # Errors
+    /// Fails if `schema` cannot be enforced.
+    pub(crate) fn check(&self, schema: &Value) -> Result<(), GrammarError> {
+        self.json(schema)?.begin()
     }
 }
 
@@ -156,72 +149,88 @@ fn explain(cause: &str) -> &str {
     known.map_or(first, |(_, reason)| reason)
 }
 
-fn grammar_error(cause: &str) -> EngineError {
-    let reason = explain(cause);
-    EngineError::new(
-        EngineErrorKind::Grammar,
-        format!("the schema cannot be enforced: {reason}"),
-    )
+/// A reason why a grammar cannot enforce a schema, in terms of the schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct GrammarError(String);
+
+impl GrammarError {
+    /// Creates the error for llguidance's `cause`.
+    fn new(cause: impl fmt::Display) -> Self {
+        Self(explain(&cause.to_string()).to_owned())
+    }
+}
+
+impl From<GrammarError> for EngineError {
+    fn from(error: GrammarError) -> Self {
+        Self::new(
+            EngineErrorKind::Grammar,
+            format!("the schema cannot be enforced: {error}"),
+        )
+    }
 }
 
 impl Grammar {
     /// Begins an object, if the grammar allows one: some errors appear only then.
-    fn begin(&mut self) -> Result<(), String> {
+    fn begin(&mut self) -> Result<(), GrammarError> {
         let mut begin = || {
             let tokens = self.tokens.tokenize("{\"");
             let valid = self.matcher.validate_tokens(&tokens)?;
             self.matcher.consume_tokens(&tokens[..valid])?;
             self.matcher.compute_mask().map(drop)
         };
-        begin().map_err(|cause| cause.to_string())
+        begin().map_err(GrammarError::new)
     }
 
-    /// Returns whether `token` may come next. `is_end` is whether `token` ends the answer.
+    /// Returns whether `token` may come next. For a token that ends the answer, use [`Self::may_end`].
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
-    pub(crate) fn allows(&mut self, token: Token, is_end: bool) -> Result<bool, EngineError> {
-        let allowed = if is_end {
-            self.matcher.is_accepting()
-        } else {
-            let token = [u32::try_from(token).map_err(|cause| grammar_error(&cause.to_string()))?];
-            self.matcher.validate_tokens(&token).map(|valid| valid == 1)
-        };
-        allowed.map_err(|cause| grammar_error(&cause.to_string()))
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn allows(&mut self, token: Token) -> Result<bool, GrammarError> {
+        let token = u32::try_from(token.0).map_err(GrammarError::new)?;
+        let valid = self.matcher.validate_tokens(&[token]);
+        Ok(valid.map_err(GrammarError::new)? == 1)
+    }
+
+    /// Returns whether the answer may end here.
+    ///
+    /// # Errors
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn may_end(&mut self) -> Result<bool, GrammarError> {
+        self.matcher.is_accepting().map_err(GrammarError::new)
     }
 
     /// Returns the mask of all tokens that may come next.
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
-    pub(crate) fn mask(&mut self) -> Result<Mask, EngineError> {
-        let ends = self.allows(0, true)?;
-        let tokens = self.matcher.compute_mask();
-        let tokens = tokens.map_err(|cause| grammar_error(&cause.to_string()))?;
-        Ok(Mask { tokens, ends })
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn mask(&mut self) -> Result<Mask, GrammarError> {
+        let may_end = self.may_end()?;
+        let tokens = self.matcher.compute_mask().map_err(GrammarError::new)?;
+        Ok(Mask { tokens, may_end })
     }
 
     /// Accepts `token`, which must be allowed and must not end the answer.
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
-    pub(crate) fn take(&mut self, token: Token) -> Result<(), EngineError> {
-        let token = u32::try_from(token).map_err(|cause| grammar_error(&cause.to_string()))?;
-        let taken = self.matcher.consume_token(token);
-        taken.map_err(|cause| grammar_error(&cause.to_string()))
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn accept(&mut self, token: Token) -> Result<(), GrammarError> {
+        let token = u32::try_from(token.0).map_err(GrammarError::new)?;
+        let accepted = self.matcher.consume_token(token);
+        accepted.map_err(GrammarError::new)
     }
 
     /// Accepts `text` if the grammar allows it next. Otherwise returns `false` and changes nothing.
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
-    pub(crate) fn take_text(&mut self, text: &str) -> Result<bool, EngineError> {
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn accept_text(&mut self, text: &str) -> Result<bool, GrammarError> {
         let tokens = self.tokens.tokenize(text);
         let valid = self.matcher.validate_tokens(&tokens);
-        let is_valid = valid.map_err(|cause| grammar_error(&cause.to_string()))? == tokens.len();
+        let is_valid = valid.map_err(GrammarError::new)? == tokens.len();
         if is_valid {
-            let taken = self.matcher.consume_tokens(&tokens);
-            taken.map_err(|cause| grammar_error(&cause.to_string()))?;
+            let accepted = self.matcher.consume_tokens(&tokens);
+            accepted.map_err(GrammarError::new)?;
         }
         Ok(is_valid)
     }
@@ -236,7 +245,7 @@ impl Grammar {
 #[derive(Debug)]
 pub(crate) struct Mask {
     tokens: SimpleVob,
-    ends: bool,
+    may_end: bool,
 }
 
 impl Mask {
@@ -254,8 +263,8 @@ impl Mask {
                 }
             }
         }
-        for end in ends.iter().filter_map(|end| usize::try_from(*end).ok()) {
-            allowed[end] = if self.ends {
+        for end in ends.iter().filter_map(|end| end.index()) {
+            allowed[end] = if self.may_end {
                 logits[end]
             } else {
                 f32::NEG_INFINITY

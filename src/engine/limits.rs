@@ -92,7 +92,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Returns the limits that `load` requests, before anything is known about the model.
-    pub(crate) fn asked(load: &LoadSettings) -> Self {
+    pub(crate) fn requested(load: &LoadSettings) -> Self {
         Self {
             parallel: load.parallel,
             n_ctx: load.n_ctx,

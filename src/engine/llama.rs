@@ -293,7 +293,7 @@ fn percent(share: f32) -> u8 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "clamped to 0..=100"
+        reason = "the number is clamped to 0..=100"
     )]
     let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
     percent

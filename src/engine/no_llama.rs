@@ -1,24 +1,24 @@
-//! The engine of a build without the feature `llama`: the same interface, and every model fails to load.
+//! Stands in for `llama` in a build without the feature `llama`: the same interface, but every model fails to load.
 //!
-//! Such a build compiles in a minute and runs every test that needs no model. No value of [`Model`] exists in it.
+//! Such a build compiles in a minute and runs all tests that need no model. The types here have no values.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::decoder::{Decoder, Row, Sampled};
+use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary};
 use super::limits::{Facts, Limits};
-use super::thinking::blocks::Start;
+use super::thinking::blocks::AnswerStart;
 use super::timing::Timing;
 use super::token::Token;
 use super::vocabulary::Vocabulary;
 use super::{EngineError, EngineErrorKind, SamplingParams};
 use crate::config::LoadSettings;
 
-/// A loaded model, of which there is none.
+/// A loaded model.
 #[derive(Debug)]
 pub(crate) enum Model {}
 
@@ -30,7 +30,7 @@ pub(crate) struct ModelVocabulary<'model>(Infallible, PhantomData<&'model Model>
 #[derive(Debug)]
 pub(crate) struct LlamaDecoder<'model>(Infallible, PhantomData<&'model Model>);
 
-/// llama.cpp's code for the CPU, of which there is none.
+/// The CPU backend of this process.
 #[derive(Debug, Clone)]
 pub(crate) enum CpuBackend {}
 
@@ -40,10 +40,10 @@ impl fmt::Display for CpuBackend {
     }
 }
 
-/// Returns llama.cpp's code for the CPU.
+/// Returns the CPU backend: always fails.
 ///
 /// # Errors
-/// `Load`, always.
+/// Always `Load`.
 pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
     Err(
         EngineError::new(EngineErrorKind::Load, "this build has no llama.cpp")
@@ -51,16 +51,16 @@ pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
     )
 }
 
-/// Returns the devices that llama.cpp finds: none.
+/// Returns all devices: none.
 pub(crate) fn devices() -> Vec<Device> {
     Vec::new()
 }
 
 impl Model {
-    /// Sends llama.cpp's log into tracing.
+    /// Sends llama.cpp's log to tracing.
     pub(crate) fn capture_logs() {}
 
-    /// Loads the file that `load` names: fails.
+    /// Loads the model file of `load`: always fails.
     pub(crate) fn load(
         _load: &LoadSettings,
         _progress: impl FnMut(u8) + 'static,
@@ -73,7 +73,7 @@ impl Model {
         match *self {}
     }
 
-    /// Returns what [`Limits`] are planned from.
+    /// Returns the facts from which [`Limits`] are planned.
     pub(crate) fn facts(
         &self,
         _load: &LoadSettings,
@@ -93,7 +93,7 @@ impl Model {
         match *self {}
     }
 
-    /// Returns a decoder for `limits`.
+    /// Creates a context for `limits`.
     pub(crate) fn decoder(
         &self,
         _limits: Limits,
@@ -104,7 +104,7 @@ impl Model {
 }
 
 impl ModelVocabulary<'_> {
-    /// Returns the texts of the first and the last token of a text.
+    /// Returns the texts of the BOS and EOS tokens.
     pub(crate) fn bos_and_eos(&self) -> (String, String) {
         match self.0 {}
     }
@@ -155,7 +155,7 @@ impl Vocabulary for ModelVocabulary<'_> {
 }
 
 impl LlamaDecoder<'_> {
-    /// Returns the times of the decoder.
+    /// Returns the times of this decoder.
     pub(crate) fn timing(&self) -> Timing {
         match self.0 {}
     }
@@ -174,7 +174,7 @@ impl Decoder for LlamaDecoder<'_> {
         _params: &SamplingParams,
         _prompt: &[Token],
         _grammar: Option<Grammar>,
-        _start: &Start,
+        _start: &AnswerStart,
     ) -> Infallible {
         match self.0 {}
     }
@@ -183,7 +183,7 @@ impl Decoder for LlamaDecoder<'_> {
         match *sampler {}
     }
 
-    fn offer(&self, sampler: &mut Infallible, _start: Start) {
+    fn offer(&self, sampler: &mut Infallible, _start: AnswerStart) {
         match *sampler {}
     }
 
@@ -191,7 +191,7 @@ impl Decoder for LlamaDecoder<'_> {
         match *sampler {}
     }
 
-    fn decode(&mut self, _batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, _batch: &[Row]) -> Result<Duration, DecodeError> {
         match self.0 {}
     }
 

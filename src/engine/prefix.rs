@@ -6,6 +6,10 @@
 //!
 //! With full attention, a prefix can end at any token. With a sliding window or a recurrent state, earlier states are gone, so a cached
 //! sequence is reused whole or not at all ([`reusable_len`]).
+//!
+//! ```ignore
+#![doc = include_str!("prefix/example.rs")]
+//! ```
 
 pub(crate) mod cells;
 pub(crate) mod saved;
@@ -150,21 +154,33 @@ pub(crate) fn choose_sequence(candidates: impl Iterator<Item = Candidate>) -> Op
 }
 
 #[cfg(test)]
+mod example;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::token::tokens;
+
+    fn reusable<const N: usize, const M: usize>(
+        held: [i32; N],
+        can_cut: bool,
+        prompt: [i32; M],
+    ) -> usize {
+        reusable_len(&tokens(held), can_cut, &tokens(prompt))
+    }
 
     #[test]
     fn a_prompt_reuses_its_common_prefix_except_for_its_last_token() {
-        assert_eq!(reusable_len(&[1, 2, 3, 9], true, &[1, 2, 3, 4]), 3);
-        assert_eq!(reusable_len(&[1, 2, 3, 4], true, &[1, 2, 3, 4]), 3);
-        assert_eq!(reusable_len(&[], true, &[1]), 0);
+        assert_eq!(reusable([1, 2, 3, 9], true, [1, 2, 3, 4]), 3);
+        assert_eq!(reusable([1, 2, 3, 4], true, [1, 2, 3, 4]), 3);
+        assert_eq!(reusable([], true, [1]), 0);
     }
 
     #[test]
     fn tokens_that_cannot_be_cut_are_reused_whole_or_not_at_all() {
-        assert_eq!(reusable_len(&[1, 2], false, &[1, 2, 3]), 2);
-        assert_eq!(reusable_len(&[1, 2, 9], false, &[1, 2, 3, 4]), 0);
-        assert_eq!(reusable_len(&[1, 2, 3], false, &[1, 2, 3]), 0);
+        assert_eq!(reusable([1, 2], false, [1, 2, 3]), 2);
+        assert_eq!(reusable([1, 2, 9], false, [1, 2, 3, 4]), 0);
+        assert_eq!(reusable([1, 2, 3], false, [1, 2, 3]), 0);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::grammar::Grammar;
 use super::limits::ContextSize;
 use super::template::{ChatTemplate, Variables, join_contents};
 use super::thinking::Thinking;
-use super::thinking::blocks::{Blocks, MarkerTokens, Start};
+use super::thinking::blocks::{AnswerStart, Blocks, MarkerTokens};
 use super::thinking::families::{Markers, markers_of};
 use super::thinking::switches::switches;
 use super::token::Token;
@@ -45,11 +45,34 @@ pub(crate) struct Prompt {
     pub grammar: Option<Grammar>,
 }
 
+/// A part of a rendered conversation.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    text: String,
+    /// Whether the template wrote the text, so that control tokens are parsed in it. Otherwise it is a control token of a message.
+    is_template: bool,
+}
+
+impl Piece {
+    fn of_template(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_template: true,
+        }
+    }
+
+    fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_template: false,
+        }
+    }
+}
+
 /// A rendered conversation.
 #[derive(Debug)]
 pub(crate) struct Rendered {
-    /// Texts, and whether control tokens are parsed in them.
-    pieces: Vec<(String, bool)>,
+    pieces: Vec<Piece>,
     thinking: Thinking,
     blocks: Blocks,
 }
@@ -127,13 +150,13 @@ impl<V: Vocabulary> PromptBuilder<V> {
         self.check_fits(messages)?;
         let (mut pieces, rendered) = match &self.template {
             Some(template) => self.render_chat(template, conversation)?,
-            None => (vec![(join_contents(messages), false)], String::new()),
+            None => (vec![Piece::plain(join_contents(messages))], String::new()),
         };
         let (thinking, blocks, direct) = self.thinking_after(&rendered, conversation);
         match pieces.last_mut() {
-            Some((last, true)) => last.push_str(&direct),
+            Some(last) if last.is_template => last.text.push_str(&direct),
             _ if direct.is_empty() => {}
-            _ => pieces.push((direct, true)),
+            _ => pieces.push(Piece::of_template(direct)),
         }
         Ok(Rendered {
             pieces,
@@ -190,7 +213,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         &self,
         template: &ChatTemplate,
         conversation: &Conversation,
-    ) -> Result<(Vec<(String, bool)>, String), EngineError> {
+    ) -> Result<(Vec<Piece>, String), EngineError> {
         let messages = &conversation.messages;
         let arguments = &conversation.template_arguments;
         let Some(marks) = Marks::absent_from(messages, arguments) else {
@@ -240,16 +263,16 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
         let is_forced = conversation.json_schema.is_some();
         let start = match thinking.block() {
-            _ if !is_forced => Start::Answer,
-            Some(_) => Start::Block,
+            _ if !is_forced => AnswerStart::Answer,
+            Some(_) => AnswerStart::Block,
             None if conversation.may_think() && !thinking.is_after_block() => {
                 self.marker_tokens.choice()
             }
-            None => Start::Answer,
+            None => AnswerStart::Answer,
         };
         if is_forced {
             thinking = thinking.leading_only();
-            if start == Start::Answer {
+            if start == AnswerStart::Answer {
                 thinking.begin_answer();
             }
         } else if conversation.thinking == ThinkingOutput::Keep {

@@ -11,16 +11,8 @@
 //! - The prompts of tools are decoded while no call is active (`warm.rs`).
 //! - An [`Update`] tells a client what happened to its call. The caller of [`Scheduler::step`] takes the updates and sends them.
 //!
-//! ```text
-//! let mut scheduler = Scheduler::new(decoder, limits, Queue::new(max_queue), Instant::now());
-//! scheduler.submit(QueuedCall::new(1, client, request, Instant::now()));
-//! while let Some((id, conversation)) = scheduler.next_to_prepare(|_bytes| true) {
-//!     scheduler.set_prompt(id, builder.build(&conversation));
-//! }
-//! while !scheduler.is_idle() {
-//!     scheduler.step(Instant::now());
-//!     send(scheduler.take_updates()); // Admitted, Prefill, Delta, …, Done
-//! }
+//! ```ignore
+#![doc = include_str!("scheduler/example.rs")]
 //! ```
 
 mod active;
@@ -37,14 +29,11 @@ use cache::PrefixCache;
 
 use super::chunk_size::{ChunkSizer, Work};
 use super::compaction;
-use super::decoder::{Decoder, Row, Sampled};
+use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
-use super::{
-    Answer, CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason, Phase, Stats,
-    Update,
-};
+use super::{Answer, CancelReason, Conversation, EngineError, FinishReason, Phase, Stats, Update};
 
 /// Decodes for up to `parallel` calls at once, and queues the others.
 #[derive(Debug)]
@@ -204,7 +193,7 @@ impl<D: Decoder> Scheduler<D> {
                     .observe(generated, batch.len() - generated, elapsed);
                 self.apply_results(&batch, now + elapsed);
             }
-            Err(cause) => self.fail(&batch, &cause),
+            Err(error) => self.fail(&batch, &error),
         }
     }
 
@@ -291,8 +280,10 @@ impl<D: Decoder> Scheduler<D> {
                     .get(at + 1)
                     .is_none_or(|next| next.sequence != row.sequence);
                 if is_last_of_chunk {
-                    let update =
-                        Update::Prefill(count(active.prefilled), active.usage.prompt_tokens);
+                    let update = Update::Prefill {
+                        done: count(active.prefilled),
+                        total: active.usage.prompt_tokens,
+                    };
                     self.updates.push((active.id, update));
                     let can_cut = self.decoder.can_cut_saved(active.reserved as usize);
                     if active.should_save(can_cut) {
@@ -363,16 +354,11 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Fails the calls of a batch that could not be decoded: the content of its sequences is undefined. Other calls continue.
-    fn fail(&mut self, batch: &[Row], cause: &str) {
+    fn fail(&mut self, batch: &[Row], error: &DecodeError) {
         let sequences: BTreeSet<usize> = batch.iter().map(|row| row.sequence).collect();
         for sequence in sequences {
             self.cache.forget(&mut self.decoder, sequence);
-            let error = EngineError::new(
-                EngineErrorKind::Decode,
-                format!("llama.cpp could not decode: {cause}"),
-            )
-            .hint("try again; the server's log may say more");
-            self.abort(sequence, error);
+            self.abort(sequence, error.clone().into());
         }
     }
 
@@ -398,5 +384,7 @@ fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
-//! Messages → prompt text, by the chat template of the GGUF, rendered as real Jinja.
+//! Renders messages to the text of a prompt, with the model's Jinja chat template.
 //!
-//! The crate's own `apply_chat_template` only guesses among built-in formats, so the template is rendered by minijinja,
-//! set up as Hugging Face's `transformers` sets up jinja2 (trim and lstrip blocks, loop controls, `raise_exception`,
-//! `strftime_now`, `tojson`, Python's string methods, `{% generation %}`).
+//! llama.cpp's `llama_chat_apply_template` only guesses among built-in formats. So minijinja renders the template, with the extensions of
+//! Hugging Face's `transformers`: trimmed blocks, loop controls, `raise_exception`, `strftime_now`, `tojson`, Python's string methods and
+//! `{% generation %}`.
 //!
-//! A template is untrusted input. Its work is bounded by fuel and its length by [`MAX_TEMPLATE_BYTES`]; long flat
-//! chains can overflow the stack, so it is compiled on a thread of [`stack_size`]. Values can be nested as deep as fuel allows, so it
-//! is rendered on a thread with stack for all of these levels.
+//! A template is untrusted input. Fuel limits its work, and [`MAX_TEMPLATE_BYTES`] its length. Long flat chains may overflow the stack, so
+//! a template is compiled on a thread with [`stack_size`]. Values may nest as deep as fuel allows, so it is rendered on a thread whose
+//! stack suffices for that depth.
 
 mod budget;
 mod filters;
@@ -35,42 +35,44 @@ use self::turn::{Turn, turns_of};
 use super::{EngineError, EngineErrorKind, Message, Role};
 use crate::threads::{NotDone, on_stack};
 
-/// Variables of a template by their names.
+/// Variables of a template, by name.
 pub type Variables = serde_json::Map<String, serde_json::Value>;
 
-/// The largest template that is accepted; the largest real one known has 18 KiB.
+/// Maximum length of a template, in bytes. The longest one known has 18 KiB.
 pub(crate) const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
-/// The work, in minijinja's measure, that one rendering may take, whatever the conversation is.
+/// Fuel of one rendering, in addition to that for the conversation. One unit of fuel pays for one instruction of minijinja.
 const FUEL: u64 = 2_000_000;
 
-/// The work that each message adds: Gemma 4 looks back through the conversation for every one, 14,000 for each of 4,000.
+/// Additional fuel for each message. Gemma 4 goes through the whole conversation for each message: with 4,000 messages, that takes 14,000
+/// for each.
 const FUEL_PER_MESSAGE: u64 = 20_000;
 
-/// The work that each byte adds, enough to look at every character.
+/// Additional fuel for each byte of the conversation, enough to examine each character.
 const FUEL_PER_BYTE: u64 = 16;
 
-/// Renderings of full cost that one call may use to find and repair omissions.
+/// Number of renderings at full cost that one call may use to find and repair omissions.
 const RENDERINGS: u64 = 8;
 
-/// The work of a rendering that fails is unknown. It is charged as this fraction of the most that one rendering may take.
-const FAILURES: u64 = 8;
+/// Divisor of the fuel that is charged for a failed rendering, whose actual fuel is unknown.
+const FAILURE_DIVISOR: u64 = 8;
 
-/// The stack that compiling and rendering `template` may need: 512 bytes for each of its bytes, and a common stack.
+/// Returns the stack that compiling `template` may need, in bytes: 512 for each byte of the template, and 2 MiB.
 pub fn stack_size(template: &str) -> usize {
     2 * 1024 * 1024 + 512 * template.len()
 }
 
-/// Checks that `source` compiles and calls only known functions, filters and methods, for a user's question at least; on a thread of its own, see [`stack_size`].
+/// Checks that `source` compiles, and that it calls only known functions, filters and methods when it renders a question of a user. Runs on
+/// a thread with [`stack_size`].
 ///
 /// # Errors
-/// As [`ChatTemplate::new`].
+/// `Template` if the check fails.
 pub(crate) fn check(source: &str) -> Result<(), EngineError> {
     let compile = || {
         let template = ChatTemplate::new(source, String::new(), String::new())?;
         let question = [Message::new(Role::User, "?")];
         let render = || {
-            let fuel = Fuel::of(&question);
+            let fuel = Fuel::for_messages(&question);
             Ok(template.render_once(&turns_of(&question), &Variables::new(), &fuel))
         };
         match on_deep_stack(FUEL, render)? {
@@ -78,7 +80,7 @@ pub(crate) fn check(source: &str) -> Result<(), EngineError> {
                 "the model's chat template is not valid",
                 &error,
             )),
-            // What else it refuses depends on the messages.
+            // Other errors depend on the messages.
             _ => Ok(()),
         }
     };
@@ -91,14 +93,15 @@ pub(crate) fn check(source: &str) -> Result<(), EngineError> {
 pub enum SystemPrompt {
     /// The template prints it.
     Printed,
-    /// The template refuses it or leaves it out, so its text is merged into the first user message.
+    /// The template rejects or omits it, so its text is merged into the first user message.
     Merged,
 }
 
-/// Renders `messages` with the chat template `source`, to which `variables` are given. Runs on a thread of its own, see [`stack_size`].
+/// Renders `messages` with the chat template `source` and `variables`, and returns how the template handles a system prompt. Runs on a
+/// thread with [`stack_size`].
 ///
 /// # Errors
-/// As [`ChatTemplate::new`] and [`ChatTemplate::render`].
+/// The errors of [`ChatTemplate::new`] and [`ChatTemplate::render`].
 pub fn check_messages(
     source: &str,
     messages: &[Message],
@@ -114,8 +117,8 @@ pub fn check_messages(
     })
 }
 
-/// Does `work` with the chat template `source` on a thread of its own. Returns `None` if the system has no thread to spare: such a system
-/// has other problems, which are reported elsewhere. A panic is an error of the template.
+/// Runs `work` on a thread whose stack suffices for the chat template `source`. Returns `None` if the system cannot start a thread, which
+/// is reported elsewhere. A panic counts as an error of the template.
 fn try_on_stack<T: Send>(
     source: &str,
     work: impl FnOnce() -> Result<T, EngineError> + Send,
@@ -130,7 +133,7 @@ fn try_on_stack<T: Send>(
     }
 }
 
-/// Returns whether the error is a call of an unknown function, filter, method or test.
+/// Returns whether `kind` is the error of a call of an unknown function, filter, method or test.
 pub(crate) fn is_missing(kind: ErrorKind) -> bool {
     use ErrorKind::{UnknownFilter, UnknownFunction, UnknownMethod, UnknownTest};
     matches!(
@@ -172,7 +175,7 @@ pub struct ChatTemplate {
 const NAME: &str = "chat";
 
 impl ChatTemplate {
-    /// Compiles `source`. `bos` and `eos` are the texts of those tokens, empty for a model without the token.
+    /// Compiles `source`. `bos` and `eos` are the texts of these tokens, empty if the model lacks the token.
     ///
     /// # Errors
     /// `Template` if the source is too long or is invalid Jinja.
@@ -206,14 +209,13 @@ impl ChatTemplate {
         })
     }
 
-    /// Renders the prompt of `messages`, up to the place where the answer begins. The template gets `variables` in addition to its
-    /// usual ones.
+    /// Renders the prompt of `messages`, up to the beginning of the answer. The template gets `variables` in addition to the usual ones.
     ///
-    /// Some templates refuse system messages (Gemma 2) or leave them out (Phi-3); such messages are merged into the next user
-    /// message. Other templates print only text that comes as a list of parts (`SmolVLM`), and get it in that form.
+    /// Some templates reject system messages (Gemma 2) or omit them (Phi-3). Such messages are merged into the next user message. Other
+    /// templates print only text that is a list of parts (`SmolVLM`), and get it in that form.
     ///
     /// # Errors
-    /// `Template`, with the template's own message if it refuses the messages, or with the messages that it leaves out.
+    /// `Template` if the template rejects the messages, with its own message, or if it omits text.
     pub fn render(
         &self,
         messages: &[Message],
@@ -227,8 +229,8 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &Variables,
     ) -> Result<Complete, EngineError> {
-        on_deep_stack(Fuel::of(messages).of_one, || {
-            let fuel = Fuel::of(messages);
+        on_deep_stack(Fuel::for_messages(messages).per_rendering, || {
+            let fuel = Fuel::for_messages(messages);
             let render = |turns: &[Turn<'_>]| self.render_once(turns, variables, &fuel);
             render_all(messages, render).map_err(|fault| match fault {
                 Fault::Refused(error) => {
@@ -260,7 +262,7 @@ impl ChatTemplate {
         fuel.spend(match &rendered {
             Ok(captured) => captured.state().fuel_levels().map_or(0, |levels| levels.0),
             Err(error) if error.kind() == ErrorKind::OutOfFuel => allowed,
-            Err(_) => allowed / FAILURES,
+            Err(_) => allowed / FAILURE_DIVISOR,
         });
         rendered.map(Captured::into_output)
     }
@@ -268,22 +270,26 @@ impl ChatTemplate {
 
 /// Fuel for the renderings of one call.
 struct Fuel {
-    of_one: u64,
+    /// Maximum for one rendering.
+    per_rendering: u64,
+    /// Remaining fuel for all renderings.
     left: Cell<u64>,
 }
 
 impl Fuel {
-    fn of(messages: &[Message]) -> Self {
+    fn for_messages(messages: &[Message]) -> Self {
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let of_one = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * bytes as u64;
+        let per_rendering =
+            FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * bytes as u64;
         Self {
-            of_one,
-            left: Cell::new(RENDERINGS * of_one),
+            per_rendering,
+            left: Cell::new(RENDERINGS * per_rendering),
         }
     }
 
+    /// Returns the fuel for the next rendering.
     fn next(&self) -> u64 {
-        self.left.get().min(self.of_one)
+        self.left.get().min(self.per_rendering)
     }
 
     fn spend(&self, fuel: u64) {
@@ -291,7 +297,7 @@ impl Fuel {
     }
 }
 
-/// Returns the prompt of a base model, which has no template: the contents joined with blank lines.
+/// Returns the prompt of a base model, which has no template: the texts of `messages`, joined with blank lines.
 pub(crate) fn join_contents(messages: &[Message]) -> String {
     let contents: Vec<&str> = messages
         .iter()
@@ -300,7 +306,7 @@ pub(crate) fn join_contents(messages: &[Message]) -> String {
     contents.join("\n\n")
 }
 
-/// Makes the error that names the messages in `left_out`.
+/// Creates the error that names the messages in `left_out`.
 fn left_out_error(messages: &[Message], left_out: &[LeftOut]) -> EngineError {
     const MOST_NAMED: usize = 3;
     let name = |one: &LeftOut| {
@@ -334,7 +340,7 @@ fn template_error(what: &str, error: &Error) -> EngineError {
     EngineError::new(EngineErrorKind::Template, format!("{what}: {cause}"))
 }
 
-/// Replaces the `{% generation %}` blocks of transformers with their bodies. They mark the assistant's text for training.
+/// Replaces the `{% generation %}` blocks of `transformers`, which mark text for training, with their bodies.
 fn without_generation_blocks(source: &str) -> String {
     static OPEN: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"(?-u)\{%([-+]?)\s*generation\s*([-+]?)%\}"));

@@ -60,7 +60,10 @@ impl Formatter for JavaScript {
         if value.unsigned_abs() <= MAX_EXACT {
             return write!(writer, "{value}");
         }
-        #[expect(clippy::cast_precision_loss, reason = "as JavaScript rounds it")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "JavaScript rounds integers in the same way"
+        )]
         self.write_f64(writer, value as f64)
     }
 
@@ -68,7 +71,10 @@ impl Formatter for JavaScript {
         if value <= MAX_EXACT {
             return write!(writer, "{value}");
         }
-        #[expect(clippy::cast_precision_loss, reason = "as JavaScript rounds it")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "JavaScript rounds integers in the same way"
+        )]
         self.write_f64(writer, value as f64)
     }
 }

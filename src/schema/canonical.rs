@@ -4,6 +4,7 @@
 //! cost nothing. Finished answers are checked against this form, too.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -88,7 +89,7 @@ struct Canonicalizer<'schema> {
 }
 
 impl Canonicalizer<'_> {
-    fn fault(&mut self, pointer: impl AsRef<str>, reason: impl Into<String>) {
+    fn fault(&mut self, pointer: impl AsRef<str>, reason: impl fmt::Display) {
         self.made.faults.add(fault(pointer.as_ref(), reason));
     }
 

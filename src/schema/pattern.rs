@@ -9,7 +9,6 @@ use regex_syntax::ast::{
     Assertion, AssertionKind, Ast, ClassBracketed, ClassSet, ClassSetItem, ClassUnicodeKind,
     ErrorKind, GroupKind, HexLiteralKind, Literal, LiteralKind, SpecialLiteralKind,
 };
-
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind};
 
 use super::validator::{PATTERN_BYTES, Validator};
@@ -20,43 +19,76 @@ const MAX_CHARS: usize = 2000;
 /// Maximum number of digits in a `Decimal`.
 const MAX_DIGITS: u32 = 100;
 
+/// A reason why a pattern cannot be enforced.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PatternError {
+    #[error("is longer than {MAX_CHARS} characters; shorten it")]
+    TooLong,
+    #[error("requires too much memory; use fewer repetitions or smaller character classes")]
+    TooLarge,
+    #[error("invalid or unsupported pattern: {0}")]
+    Syntax(ErrorKind),
+    #[error("invalid or unsupported pattern")]
+    Dialect,
+    #[error("invalid or unsupported pattern: {0}")]
+    Regex(regex::Error),
+    #[error(
+        "lookahead and lookbehind cannot be enforced; write what is allowed, or remove the pattern"
+    )]
+    LookAround,
+    #[error("backreferences such as `\\1` cannot be enforced; write the repeated part again")]
+    Backreference,
+    #[error("flags such as `(?i)` cannot be enforced; write both cases, for example `[aA]`")]
+    Flags,
+    #[error("named groups cannot be enforced; write `(…)`")]
+    NamedGroup,
+    #[error("`^` must begin the pattern or an alternative, and `$` must end it")]
+    Anchor,
+    #[error("`{0}` cannot be enforced; remove it")]
+    Assertion(String),
+    #[error("`[]` and `[^]` cannot be enforced; write a bracket in a class as `\\]`")]
+    EmptyClass,
+    #[error(
+        "`&&`, `--` and `~~` in a class cannot be enforced; put a backslash before each character"
+    )]
+    ClassOperator,
+    #[error("unsupported `[` in a class; write `\\[`")]
+    NestedClass,
+    #[error("unsupported escape; write U+{0:04X} as `\\u{0:04X}`")]
+    Escape(u32),
+    #[error("unsupported Unicode class; write `\\p{{{0}}}`")]
+    UnicodeClass(char),
+}
+
 /// Translates `pattern` to the dialect of the grammar.
 ///
 /// # Errors
-/// Fails with the reason why the pattern cannot be enforced.
-pub(super) fn translate(pattern: &str) -> Result<String, String> {
+/// Fails if the pattern cannot be enforced.
+pub(super) fn translate(pattern: &str) -> Result<String, PatternError> {
     if pattern.chars().count() > MAX_CHARS {
-        return Err(format!("is longer than {MAX_CHARS} characters; shorten it"));
+        return Err(PatternError::TooLong);
     }
     if let Some(decimals) = decimals(pattern) {
         return Ok(decimals);
     }
-    let ast = Parser::new()
-        .parse(pattern)
-        .map_err(|error| match error.kind() {
-            ErrorKind::UnsupportedLookAround => {
-                "lookahead and lookbehind cannot be enforced; write what is allowed, or remove the pattern".to_owned()
-            }
-            ErrorKind::UnsupportedBackreference => {
-                "backreferences such as `\\1` cannot be enforced; write the repeated part again".to_owned()
-            }
-            kind => format!("invalid or unsupported pattern: {kind}"),
-        })?;
+    let parsed = Parser::new().parse(pattern);
+    let ast = parsed.map_err(|error| match error.kind() {
+        ErrorKind::UnsupportedLookAround => PatternError::LookAround,
+        ErrorKind::UnsupportedBackreference => PatternError::Backreference,
+        kind => PatternError::Syntax(kind.clone()),
+    })?;
     SyntaxCheck { pattern }.check(&ast, Edges::BOTH)?;
-    let made = to_rust_regex(pattern)
-        .map_err(|()| "invalid or unsupported pattern".to_owned())?
+    let translated = to_rust_regex(pattern)
+        .map_err(|()| PatternError::Dialect)?
         .into_owned();
-    regex::RegexBuilder::new(&made)
+    regex::RegexBuilder::new(&translated)
         .size_limit(PATTERN_BYTES)
         .build()
         .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                "requires too much memory; use fewer repetitions or smaller character classes"
-                    .to_owned()
-            }
-            error => format!("invalid or unsupported pattern: {error}"),
+            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+            error => PatternError::Regex(error),
         })?;
-    Ok(without_every_control(made))
+    Ok(without_every_control(translated))
 }
 
 /// Translates the patterns that pydantic before 2.14 writes for `Decimal`, which use lookarounds. Returns `None` for other patterns. The
@@ -190,21 +222,19 @@ struct SyntaxCheck<'pattern> {
 }
 
 impl SyntaxCheck<'_> {
-    fn check(&self, ast: &Ast, at: Edges) -> Result<(), String> {
+    fn check(&self, ast: &Ast, at: Edges) -> Result<(), PatternError> {
         match ast {
             Ast::Empty(_) | Ast::Dot(_) | Ast::ClassPerl(_) => Ok(()),
-            Ast::Flags(_) => Err(UNSUPPORTED_FLAGS.into()),
+            Ast::Flags(_) => Err(PatternError::Flags),
             Ast::Literal(literal) => check_literal(literal),
             Ast::Assertion(assertion) => self.check_anchor(assertion, at),
             Ast::ClassUnicode(class) => check_unicode_class(&class.kind),
             Ast::ClassBracketed(class) => self.check_class(class),
             Ast::Repetition(repetition) => self.check(&repetition.ast, Edges::NONE),
             Ast::Group(group) => match &group.kind {
-                GroupKind::CaptureName { .. } => {
-                    Err("named groups cannot be enforced; write `(…)`".into())
-                }
+                GroupKind::CaptureName { .. } => Err(PatternError::NamedGroup),
                 GroupKind::NonCapturing(flags) if !flags.items.is_empty() => {
-                    Err(UNSUPPORTED_FLAGS.into())
+                    Err(PatternError::Flags)
                 }
                 GroupKind::CaptureIndex(_) | GroupKind::NonCapturing(_) => {
                     self.check(&group.ast, at)
@@ -226,74 +256,59 @@ impl SyntaxCheck<'_> {
         }
     }
 
-    fn check_anchor(&self, assertion: &Assertion, at: Edges) -> Result<(), String> {
+    fn check_anchor(&self, assertion: &Assertion, at: Edges) -> Result<(), PatternError> {
         match assertion.kind {
             AssertionKind::StartLine if at.at_start => Ok(()),
             AssertionKind::EndLine if at.at_end => Ok(()),
-            AssertionKind::StartLine | AssertionKind::EndLine => {
-                Err("`^` must begin the pattern or an alternative, and `$` must end it".into())
-            }
+            AssertionKind::StartLine | AssertionKind::EndLine => Err(PatternError::Anchor),
             _ => {
                 let span = assertion.span;
                 let text = &self.pattern[span.start.offset..span.end.offset];
-                Err(format!("`{text}` cannot be enforced; remove it"))
+                Err(PatternError::Assertion(text.to_owned()))
             }
         }
     }
 
-    fn check_class(&self, class: &ClassBracketed) -> Result<(), String> {
+    fn check_class(&self, class: &ClassBracketed) -> Result<(), PatternError> {
         let inside = &self.pattern[class.span.start.offset + 1..];
         if inside.strip_prefix('^').unwrap_or(inside).starts_with(']') {
-            return Err(
-                "`[]` and `[^]` cannot be enforced; write a bracket in a class as `\\]`".into(),
-            );
+            return Err(PatternError::EmptyClass);
         }
         match &class.kind {
             ClassSet::Item(item) => check_class_item(item),
-            ClassSet::BinaryOp(_) => Err(
-                "`&&`, `--` and `~~` in a class cannot be enforced; put a backslash before each character"
-                    .into(),
-            ),
+            ClassSet::BinaryOp(_) => Err(PatternError::ClassOperator),
         }
     }
 }
 
 /// Checks an item of a class.
-fn check_class_item(item: &ClassSetItem) -> Result<(), String> {
+fn check_class_item(item: &ClassSetItem) -> Result<(), PatternError> {
     match item {
         ClassSetItem::Empty(_) | ClassSetItem::Perl(_) => Ok(()),
         ClassSetItem::Literal(literal) => check_literal(literal),
         ClassSetItem::Range(range) => check_literal(&range.start).and(check_literal(&range.end)),
         ClassSetItem::Unicode(class) => check_unicode_class(&class.kind),
-        ClassSetItem::Ascii(_) | ClassSetItem::Bracketed(_) => {
-            Err("unsupported `[` in a class; write `\\[`".into())
-        }
+        ClassSetItem::Ascii(_) | ClassSetItem::Bracketed(_) => Err(PatternError::NestedClass),
         ClassSetItem::Union(union) => union.items.iter().try_for_each(check_class_item),
     }
 }
 
-const UNSUPPORTED_FLAGS: &str =
-    "flags such as `(?i)` cannot be enforced; write both cases, for example `[aA]`";
-
 /// Refuses escapes that ECMA-262 does not have, or that it interprets as the letter itself.
-fn check_literal(literal: &Literal) -> Result<(), String> {
+fn check_literal(literal: &Literal) -> Result<(), PatternError> {
     match &literal.kind {
         LiteralKind::Special(SpecialLiteralKind::Bell)
         | LiteralKind::Octal
         | LiteralKind::HexBrace(HexLiteralKind::X | HexLiteralKind::UnicodeLong)
-        | LiteralKind::HexFixed(HexLiteralKind::UnicodeLong) => Err(format!(
-            "unsupported escape; write U+{0:04X} as `\\u{0:04X}`",
-            u32::from(literal.c)
-        )),
+        | LiteralKind::HexFixed(HexLiteralKind::UnicodeLong) => {
+            Err(PatternError::Escape(literal.c.into()))
+        }
         _ => Ok(()),
     }
 }
 
-fn check_unicode_class(kind: &ClassUnicodeKind) -> Result<(), String> {
+fn check_unicode_class(kind: &ClassUnicodeKind) -> Result<(), PatternError> {
     match kind {
-        ClassUnicodeKind::OneLetter(letter) => Err(format!(
-            "unsupported Unicode class; write `\\p{{{letter}}}`"
-        )),
+        ClassUnicodeKind::OneLetter(letter) => Err(PatternError::UnicodeClass(*letter)),
         ClassUnicodeKind::Named(_) | ClassUnicodeKind::NamedValue { .. } => Ok(()),
     }
 }

@@ -64,10 +64,10 @@ impl<T: PartialEq> Reports<T> {
 }
 
 /// Creates a fault at `pointer`.
-pub(super) fn fault(pointer: &str, reason: impl Into<String>) -> SchemaFault {
+pub(super) fn fault(pointer: &str, reason: impl fmt::Display) -> SchemaFault {
     SchemaFault {
         pointer: pointer.into(),
-        reason: reason.into(),
+        reason: reason.to_string(),
         is_of_system: false,
     }
 }

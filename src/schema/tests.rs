@@ -6,6 +6,7 @@ mod hostile;
 mod noting;
 mod properties;
 mod reading;
+mod truncating;
 
 use super::*;
 use crate::schema::recursion::MAX_LEVEL;
@@ -363,41 +364,4 @@ fn patterns_that_rust_and_ecma_262_interpret_differently_are_refused() {
         let text = format!("at `#/pattern`: {expected}");
         assert_eq!(reason(&json!({"type": "string", "pattern": pattern})), text);
     }
-}
-
-#[test]
-fn a_part_of_an_answer_that_reached_a_configured_limit_is_found() {
-    let answer = read(&json!({"type": "object", "properties": {
-        "text": {"type": "string"},
-        "short": {"type": "string", "maxLength": 3},
-        "list": {"type": "array", "items": {"type": "integer"}},
-    }}))
-    .unwrap();
-    let full = "ü".repeat(1000);
-    assert_eq!(
-        answer.truncated_part(&json!({"text": full})),
-        Some(("/text".into(), "1000 characters of a string".into()))
-    );
-    assert_eq!(
-        answer.truncated_part(&json!({"list": vec![1; 100]})),
-        Some(("/list".into(), "100 items of an array".into()))
-    );
-    assert_eq!(
-        answer
-            .truncated_part(&json!({"text": "a".repeat(999), "short": "abc", "list": vec![1; 99]})),
-        None
-    );
-    // Parts that end at the schema's own maximum or minimum are complete.
-    let bounded = read(&json!({"type": "object", "properties": {
-        "text": {"type": "string", "maxLength": 1000},
-        "long": {"type": "string", "minLength": 3000},
-        "list": {"type": "array", "items": {"type": "integer"}, "maxItems": 100},
-        "open": {"type": "string"},
-    }}))
-    .unwrap();
-    let whole = json!({"text": full, "long": "a".repeat(3000), "list": vec![1; 100], "open": ""});
-    assert_eq!(bounded.truncated_part(&whole), None);
-    let long = json!({"long": "a".repeat(6000)});
-    let expected = ("/long".to_owned(), "6000 characters of a string".to_owned());
-    assert_eq!(bounded.truncated_part(&long), Some(expected));
 }

@@ -12,8 +12,21 @@ use super::references::escaped;
 /// Maximum number of nodes that are compared with an answer: nested options multiply.
 const MAX_STEPS: usize = 100_000;
 
-/// A truncated part of an answer: its JSON pointer, and a description of the limit.
-pub(super) type Truncation = (String, String);
+/// A truncated part of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Truncation {
+    /// JSON pointer of the part.
+    pub pointer: String,
+    /// Description of the limit at which the part ends, such as `100 items of an array`.
+    pub limit: String,
+}
+
+fn truncation(at: &str, limit: String) -> Truncation {
+    Truncation {
+        pointer: at.to_owned(),
+        limit,
+    }
+}
 
 /// Returns the first part of `value` that is as long as one of `limits`. `value` must follow `lowered`.
 pub(super) fn find(lowered: &Lowered, limits: Limits, value: &Value) -> Option<Truncation> {
@@ -42,7 +55,7 @@ impl Finder<'_> {
             (Kind::Text(text), Value::String(found)) if text.format.is_none() => {
                 let (most, is_ours) = Limits::most(self.limits.string, text.max, text.min);
                 let is_full = is_ours && is_long(found, most);
-                is_full.then(|| (at.to_owned(), characters(most)))
+                is_full.then(|| truncation(at, characters(most)))
             }
             (Kind::Array(array), Value::Array(items)) => self.array(array, items, at),
             (Kind::Object(object), Value::Object(_)) => self.object(object, value, at),
@@ -62,7 +75,7 @@ impl Finder<'_> {
     fn array(&self, array: &ArrayNode, items: &[Value], at: &str) -> Option<Truncation> {
         let (most, is_ours) = Limits::most(self.limits.items, array.max, array.min);
         if is_ours && array.items.is_some() && is_full(items.len(), most) {
-            return Some((at.to_owned(), format!("{most} items of an array")));
+            return Some(truncation(at, format!("{most} items of an array")));
         }
         let nodes = array
             .prefix
@@ -79,7 +92,7 @@ impl Finder<'_> {
         if let Some(entries) = &object.entries {
             let (most, is_ours) = Limits::most(self.limits.items, object.max, object.min);
             if is_ours && is_full(table.len(), most) {
-                return Some((at.to_owned(), format!("{most} properties of a map")));
+                return Some(truncation(at, format!("{most} properties of a map")));
             }
             let mut values = table.iter();
             return values.find_map(|(key, value)| {
@@ -100,13 +113,13 @@ impl Finder<'_> {
         let Limits { string, items } = self.limits;
         match value {
             Value::String(text) => {
-                is_long(text, string).then(|| (at.to_owned(), characters(string)))
+                is_long(text, string).then(|| truncation(at, characters(string)))
             }
             Value::Array(all) if is_full(all.len(), items) => {
-                Some((at.to_owned(), format!("{items} items of an array")))
+                Some(truncation(at, format!("{items} items of an array")))
             }
             Value::Object(all) if is_full(all.len(), items) => {
-                Some((at.to_owned(), format!("{items} properties of a map")))
+                Some(truncation(at, format!("{items} properties of a map")))
             }
             Value::Array(all) => (0..)
                 .zip(all)

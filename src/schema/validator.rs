@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{SchemaFault, fault};
+use super::{CheckError, SchemaFault, fault};
 
 /// Maximum size of a compiled pattern, in bytes.
 pub(super) const PATTERN_BYTES: usize = 1 << 20;
@@ -26,7 +26,7 @@ impl Validator {
             .with_pattern_options(patterns)
             .build(document)
             .map(Self)
-            .map_err(|error| fault("#", error.to_string()))
+            .map_err(|error| fault("#", error))
     }
 
     /// Compiles a validator of texts that the ECMA-262 `pattern` matches.
@@ -39,10 +39,15 @@ impl Validator {
         self.0.is_valid(value)
     }
 
-    /// Checks `value`. Fails with a description of what is wrong, and where.
-    pub(super) fn check(&self, value: &Value) -> Result<(), String> {
-        self.0
-            .validate(value)
-            .map_err(|error| format!("at `{}`: {error}", error.instance_path()))
+    /// Checks that `value` follows the schema.
+    ///
+    /// # Errors
+    /// `Invalid` for the first fault of `value`.
+    pub(super) fn check(&self, value: &Value) -> Result<(), CheckError> {
+        let checked = self.0.validate(value);
+        checked.map_err(|error| CheckError::Invalid {
+            pointer: error.instance_path().to_string(),
+            reason: error.to_string(),
+        })
     }
 }

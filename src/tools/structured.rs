@@ -10,7 +10,7 @@ use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::FairSemaphore;
 use crate::json::{parse_unique, stringify};
-use crate::schema::{AnswerSchema, SchemaFault, SchemaFaults};
+use crate::schema::{AnswerSchema, SchemaFault, SchemaFaults, Truncation};
 
 /// A structured answer, as text and as a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,13 +35,13 @@ pub(crate) fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     // The parts first: for an optional part that fails, the grammar of the whole schema would omit the part without an error.
     let parts = answer.doubtful.iter();
     let faults: Vec<SchemaFault> = parts
-        .filter_map(|(pointer, part)| Some(at(pointer, grammars.check(part).err()?)))
+        .filter_map(|(pointer, part)| Some(at(pointer, grammars.check(part).err()?.to_string())))
         .collect();
     if !faults.is_empty() {
         return Err(SchemaFaults(faults));
     }
     let whole = grammars.check(&answer.enforced);
-    whole.map_err(|reason| at("#", reason).into())
+    whole.map_err(|error| at("#", error.to_string()).into())
 }
 
 /// The checks of finished answers: one of many tokens may take a second of a CPU.
@@ -110,9 +110,9 @@ impl AnswerSchema {
                 "no answer: the model wrote no valid JSON ({error})"
             ))
         })?;
-        if let Some((pointer, what)) = self.truncated_part(&value) {
+        if let Some(Truncation { pointer, limit }) = self.truncated_part(&value) {
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: it was cut at `#{pointer}`, at the limit of {what}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+                "no answer: it was cut at `#{pointer}`, at the limit of {limit}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
             )));
         }
         self.check(&value).map_err(|fault| {

@@ -61,7 +61,7 @@ impl Planner<'_> {
 
     /// Returns the limits that fit into the memory, and those that are wanted.
     fn limits(self) -> (Limits, Limits) {
-        let wanted = self.plan(Limits::asked(self.load), None);
+        let wanted = self.plan(Limits::requested(self.load), None);
         // A cell of a pool may cost more than a cell of a sequence's own cache. The second plan uses the layout that the first one chose.
         (self.plan_to_fit(self.plan_to_fit(wanted)), wanted)
     }

@@ -36,7 +36,10 @@ pub(crate) fn cpu_backend() -> Result<CpuBackend, EngineError> {
 }
 
 #[cfg(not(feature = "cpu-variants"))]
-#[expect(clippy::unnecessary_wraps, reason = "with `cpu-variants` it may fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "fallible with the feature `cpu-variants`"
+)]
 fn find() -> Result<CpuBackend, EngineError> {
     Ok(CpuBackend::BuiltIn(env!("CPU_EXTENSIONS")))
 }
@@ -55,28 +58,35 @@ fn find() -> Result<CpuBackend, EngineError> {
 
 #[cfg(feature = "cpu-variants")]
 mod variants {
-    use std::env;
-    use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::{env, fs, io};
 
     use llama_cpp_2::llama_backend::load_backends_from_path;
 
     use super::CpuBackend;
 
-    pub(super) fn load() -> Result<CpuBackend, String> {
-        let program = env::current_exe().map_err(|error| error.to_string())?;
+    /// A reason why no CPU backend was loaded.
+    #[derive(Debug, thiserror::Error)]
+    pub(super) enum LoadError {
+        #[error(transparent)]
+        Program(#[from] io::Error),
+        #[error("the path `{}` is not UTF-8", .0.display())]
+        NotUtf8(PathBuf),
+        #[error("no file `libggml-cpu-*.so` in `{}` supports this CPU", .0.display())]
+        Unsupported(PathBuf),
+    }
+
+    pub(super) fn load() -> Result<CpuBackend, LoadError> {
+        let program = env::current_exe()?;
         let folder = program.with_file_name("lib");
         // llama-cpp-2 panics at any other path.
         if folder.to_str().is_none() {
-            return Err(format!("the path `{}` is not UTF-8", folder.display()));
+            return Err(LoadError::NotUtf8(folder));
         }
         load_backends_from_path(&folder);
         match loaded_file() {
             Some(file) => Ok(CpuBackend::Chosen(file)),
-            None => Err(format!(
-                "no file `libggml-cpu-*.so` in `{}` supports this CPU",
-                folder.display()
-            )),
+            None => Err(LoadError::Unsupported(folder)),
         }
     }
 

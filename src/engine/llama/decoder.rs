@@ -9,11 +9,11 @@ use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
 use super::dry::DrySamplers;
-use super::sampler::{Choice, Sampler, Scratch};
+use super::sampler::{Sampler, Scratch, TokenSelector};
 use super::sampling;
-use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
-use crate::engine::thinking::blocks::Start;
+use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::timing::Timing;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
@@ -55,23 +55,23 @@ impl Decoder for LlamaDecoder<'_> {
         params: &SamplingParams,
         prompt: &[Token],
         grammar: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> Sampler {
         let dry = self.dry.sampler(params, self.context.n_ctx());
-        let choice = Choice::new(
+        let selector = TokenSelector::new(
             params,
             self.vocab.n_tokens(),
             sampling::biases(params, &self.vocab),
             dry,
         );
-        Sampler::new(choice, prompt, grammar, start)
+        Sampler::new(selector, prompt, grammar, start)
     }
 
     fn force(&self, sampler: &mut Sampler, token: Token) {
         sampler.force(token);
     }
 
-    fn offer(&self, sampler: &mut Sampler, start: Start) {
+    fn offer(&self, sampler: &mut Sampler, start: AnswerStart) {
         sampler.offer(start);
     }
 
@@ -79,19 +79,19 @@ impl Decoder for LlamaDecoder<'_> {
         sampler.begin_answer(text)
     }
 
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
         let started = Instant::now();
         self.batch.clear();
         for row in batch {
-            let position = i32::try_from(row.position).map_err(|error| error.to_string())?;
+            let position = i32::try_from(row.position).map_err(DecodeError::new)?;
             let sequence = sequence_id(row.sequence);
             self.batch
-                .add(LlamaToken(row.token), position, &[sequence], row.logits)
-                .map_err(|error| error.to_string())?;
+                .add(LlamaToken(row.token.0), position, &[sequence], row.logits)
+                .map_err(DecodeError::new)?;
         }
         self.context
             .decode(&mut self.batch)
-            .map_err(|error| error.to_string())?;
+            .map_err(DecodeError::new)?;
         // GPU backends compute in the background, which is part of the step.
         self.context.synchronize();
         let elapsed = started.elapsed();
@@ -123,7 +123,7 @@ impl Decoder for LlamaDecoder<'_> {
     fn piece(&self, token: Token) -> Vec<u8> {
         let is_marker = self.marker_tokens.binary_search(&token).is_ok();
         self.vocab
-            .token_to_piece(LlamaToken(token), is_marker, None)
+            .token_to_piece(LlamaToken(token.0), is_marker, None)
     }
 
     fn clear(&mut self, sequence: usize) {

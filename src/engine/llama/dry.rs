@@ -1,7 +1,7 @@
 //! DRY samplers of one model.
 //!
 //! llama.cpp looks for every sequence breaker in every token of the vocabulary: for four of them in Gemma's 262,144 tokens that takes
-//! tenths of a second. A clone takes what it found along.
+//! tenths of a second. A clone of a sampler keeps what was found.
 
 use std::cell::RefCell;
 
@@ -12,7 +12,7 @@ use super::sampling::Penalties;
 use crate::config::ranges::to_f32;
 use crate::engine::SamplingParams;
 
-/// Makes DRY samplers, and keeps one for each of the few settings that a configuration has.
+/// Creates DRY samplers, and keeps one for each combination of settings. A configuration has few of them.
 #[derive(Debug)]
 pub(super) struct DrySamplers<'model> {
     model: &'model LlamaModel,

@@ -1,88 +1,96 @@
-//! How the next token of one call is chosen, from the logits of its row, and what its grammar says to that.
+//! Samples the next token of a call from the logits of its row, within its grammar.
 //!
-//! Rows are sampled one after another on the thread that decodes. By the default parameters eight of them take 0.2 ms of a step
-//! of 70 ms with `SmolLM2`'s vocabulary, and 0.5 ms of 130 ms with Gemma's (2 cores, AVX-512): more threads could gain less than
-//! half a percent. Of a record of texts and numbers a grammar refused a fifth to a half of the tokens that such small models
-//! drew first; with the masks a token took 0.06 to 0.1 and 0.16 ms. To compute masks ahead, beside a decode that has all cores,
-//! would take from it more than that.
+//! Rows are sampled one after another, on the thread that decodes. More threads would gain less than half a percent: with default
+//! parameters, eight rows take 0.2 ms of a step of 70 ms with `SmolLM2`, and 0.5 ms of 130 ms with Gemma (2 cores, AVX-512).
+//!
+//! Masks of allowed tokens are computed on demand. Such small models draw a token that the grammar rejects in a fifth to a half of all
+//! cases, and a token takes 0.06 to 0.16 ms with its mask. Computing masks in advance would slow down the decode, which uses all cores, by
+//! more than that.
 
 mod sample;
 mod top_k_scan;
 
-pub(super) use self::sample::Choice;
-use self::sample::Work;
+use self::sample::Buffers;
+pub(super) use self::sample::TokenSelector;
 use crate::engine::decoder::Sampled;
 use crate::engine::grammar::Grammar;
-use crate::engine::thinking::blocks::Start;
+use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// How the tokens of one call are chosen.
+/// The sampler of one call.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    choice: Choice,
+    selector: TokenSelector,
     grammar: Option<Grammar>,
-    /// The state before the structured answer begins.
-    start: Start,
+    /// The way in which the structured answer begins.
+    start: AnswerStart,
 }
 
-/// Memory to work in, kept between tokens: of no call.
+/// Buffers that the samplers of all calls share.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    choice: Work,
+    selection: Buffers,
     /// Logits of the tokens that a grammar allows, −∞ for others.
     allowed: Vec<f32>,
     masks: u32,
 }
 
 impl Scratch {
-    /// How often a grammar's tokens had to be computed since the last time.
+    /// Returns the number of masks computed since the last call of this function.
     pub(super) fn take_masks(&mut self) -> u32 {
         std::mem::take(&mut self.masks)
     }
 }
 
 impl Sampler {
-    /// Makes a sampler by `choice`, which sees `prompt`, and `grammar`.
+    /// Creates a sampler that has seen `prompt`.
     pub(super) fn new(
-        mut choice: Choice,
+        mut selector: TokenSelector,
         prompt: &[Token],
         grammar: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> Self {
-        choice.accept(prompt);
+        selector.accept(prompt);
         let start = start.clone();
         Self {
-            choice,
+            selector,
             grammar,
             start,
         }
     }
 
-    /// Accepts a token that was not sampled.
+    /// Records a token that was not sampled.
     pub(super) fn force(&mut self, token: Token) {
-        self.choice.accept(&[token]);
+        self.selector.accept(&[token]);
     }
 
-    /// Lets the model choose whether a token of `start` comes before the answer.
-    pub(super) fn offer(&mut self, start: Start) {
+    /// Lets the model sample a token of `start` before the answer, or begin the answer.
+    pub(super) fn offer(&mut self, start: AnswerStart) {
         self.start = start;
     }
 
-    /// Follows the grammar from here on, with `text` already written if the grammar allows it.
+    /// Follows the grammar from now on, with `text` as the beginning of the answer. If the grammar does not allow `text`, returns `false`,
+    /// and the answer begins after `text`.
+    ///
+    /// # Errors
+    /// `Grammar` if the grammar cannot be followed.
     pub(super) fn begin_answer(&mut self, text: &str) -> Result<bool, EngineError> {
-        self.start = Start::Answer;
+        self.start = AnswerStart::Answer;
         match &mut self.grammar {
-            Some(grammar) => grammar.take_text(text),
+            Some(grammar) => Ok(grammar.accept_text(text)?),
             None => Ok(true),
         }
     }
 
-    /// Chooses and accepts the next token by `logits`; `ends` are all tokens that end an answer, in order.
+    /// Samples the next token from `logits`, and records it. `ends` are all tokens that end an answer, in ascending order.
     ///
-    /// With a grammar a token is drawn as without one, and only if it is not allowed another one among those that are: most
-    /// tokens need no mask of the whole vocabulary. By temperature alone that is the same as drawing among these at once;
-    /// `top_k`, `top_p` and `min_p` cut among all tokens first, and among the allowed ones the second time.
+    /// With a grammar, a token is first drawn as without one. Only if the grammar rejects it, a second token is drawn among the allowed
+    /// ones, so most tokens need no mask of the vocabulary. With temperature alone, that is the same as drawing among the allowed tokens at
+    /// once. `top_k`, `top_p` and `min_p` truncate all tokens in the first draw, and the allowed ones in the second.
+    ///
+    /// # Errors
+    /// `Decode` if all logits are NaN, `Grammar` if the grammar cannot be followed or no token can continue it.
     pub(super) fn sample(
         &mut self,
         logits: &[f32],
@@ -90,13 +98,14 @@ impl Sampler {
         scratch: &mut Scratch,
     ) -> Result<Sampled, EngineError> {
         let is_end = |token| ends.binary_search(&token).is_ok();
-        let chosen = self.choice.select(logits, &mut scratch.choice);
+        let chosen = self.selector.select(logits, &mut scratch.selection);
         let mut token = chosen.ok_or_else(|| {
-            let text = "the model computed no numbers: its file is damaged, or the GPU is at fault";
+            let text =
+                "the model computed invalid numbers: its file may be damaged, or the GPU faulty";
             EngineError::new(EngineErrorKind::Decode, text)
         })?;
         let mut is_last = false;
-        if let Start::Choice {
+        if let AnswerStart::Choice {
             openings,
             is_required,
         } = &self.start
@@ -106,28 +115,35 @@ impl Sampler {
                 token = best_of(logits, openings).unwrap_or(token);
             }
             self.start = if is_opening(&token) {
-                Start::Block
+                AnswerStart::Block
             } else {
-                Start::Answer
+                AnswerStart::Answer
             };
         }
-        let is_free = self.grammar.is_some() && matches!(self.start, Start::Block);
+        let is_free = self.grammar.is_some() && matches!(self.start, AnswerStart::Block);
         if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_free) {
-            if !grammar.allows(token, is_end(token))? {
+            let is_allowed = if is_end(token) {
+                grammar.may_end()?
+            } else {
+                grammar.allows(token)?
+            };
+            if !is_allowed {
                 scratch.masks += 1;
                 grammar.mask()?.apply(logits, ends, &mut scratch.allowed);
-                let chosen = self.choice.select(&scratch.allowed, &mut scratch.choice);
+                let chosen = self
+                    .selector
+                    .select(&scratch.allowed, &mut scratch.selection);
                 token = chosen.ok_or_else(|| {
-                    let text = "the model has no token for what the schema wants next";
+                    let text = "the model has no token that the schema allows next";
                     EngineError::new(EngineErrorKind::Grammar, text)
                 })?;
             }
             if !is_end(token) {
-                grammar.take(token)?;
+                grammar.accept(token)?;
                 is_last = grammar.is_complete();
             }
         }
-        self.choice.accept(&[token]);
+        self.selector.accept(&[token]);
         Ok(Sampled {
             token,
             is_end: is_end(token),
@@ -138,9 +154,9 @@ impl Sampler {
     }
 }
 
-/// Returns the likeliest of some tokens.
+/// Returns the token with the greatest logit among `tokens`.
 fn best_of(logits: &[f32], tokens: &[Token]) -> Option<Token> {
-    let logit = |token: &Token| logits.get(usize::try_from(*token).ok()?).copied();
+    let logit = |token: &Token| logits.get(token.index()?).copied();
     let known = tokens
         .iter()
         .filter_map(|token| Some((*token, logit(token)?)));

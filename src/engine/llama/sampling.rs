@@ -1,9 +1,10 @@
-//! `SamplingParams` → llama.cpp's samplers.
+//! Converts `SamplingParams` to llama.cpp's samplers.
 //!
-//! The order is llama-server's default (`common/sampling.cpp`): biases, among them of tokens that the model's file suppresses,
-//! penalties, DRY, `top_k`, `typical_p`, `top_p`, `min_p`, XTC, temperature, and the draw. The first three change the logits of few
-//! tokens, whatever the others' are; the rest needs the greatest logits only where it begins with a cut. Only what a request needs is there, and every draw ends in `greedy` or `dist`: without one,
-//! sampling aborts the process (`llama-sampler.cpp`).
+//! The order is that of llama-server (`common/sampling.cpp`): biases (including those of tokens that the model file suppresses), penalties,
+//! DRY, `top_k`, `typical_p`, `top_p`, `min_p`, XTC, temperature, and the draw. Samplers that a request does not use are left out.
+//!
+//! Biases, penalties and DRY change the logits of few tokens, independently of the others. With `top_k`, the other samplers need only the
+//! greatest logits. Every draw ends in `greedy` or `dist`: without one, sampling aborts the process (`llama-sampler.cpp`).
 
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
@@ -13,15 +14,15 @@ use crate::config::ranges::to_f32;
 use crate::engine::SamplingParams;
 use crate::engine::token::Token;
 
-/// Changes the logits of tokens that occurred.
+/// A sampler that changes the logits of recent tokens.
 #[derive(Debug)]
 pub(super) struct Penalties {
     pub sampler: LlamaSampler,
-    /// How many of the last tokens it looks at.
+    /// Number of recent tokens that the sampler takes into account.
     pub window: usize,
 }
 
-/// Returns the penalties that `params` set, in a vocabulary of `n_vocab`, and `dry`; `None` if there are none.
+/// Returns the penalties of `params` for a vocabulary of `n_vocab` tokens, together with `dry`. Returns `None` if there are none.
 pub(super) fn penalties(
     params: &SamplingParams,
     n_vocab: i32,
@@ -47,11 +48,12 @@ pub(super) fn penalties(
     })
 }
 
-/// Returns what is added to logits, in the order of tokens: −∞ for those that the model's file suppresses, and what `params` set.
+/// Returns the biases that are added to logits, in ascending order of tokens: −∞ for tokens that the model file suppresses, and the
+/// `logit_bias` of `params`.
 pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(Token, f32)> {
     let suppressed = vocab.suppress_tokens().iter();
     let mut biases: Vec<(Token, f32)> = suppressed
-        .map(|token| (token.0, f32::NEG_INFINITY))
+        .map(|token| (Token(token.0), f32::NEG_INFINITY))
         .collect();
     for (key, bias) in params.logit_bias.iter().flatten() {
         let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
@@ -59,7 +61,7 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
             Ok(token) if is_id => vec![LlamaToken(token)],
             _ => vocab.tokenize(key.as_bytes(), false, false),
         };
-        biases.extend(tokens.iter().map(|token| (token.0, to_f32(*bias))));
+        biases.extend(tokens.iter().map(|token| (Token(token.0), to_f32(*bias))));
     }
     biases.sort_unstable_by_key(|(token, _)| *token);
     biases.dedup_by(|(token, bias), (first, sum)| {
@@ -72,7 +74,7 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
     biases
 }
 
-/// What cuts the candidates, and draws among those that are left.
+/// Returns the samplers that truncate the candidates and draw one of them.
 pub(super) fn draw(params: &SamplingParams) -> LlamaSampler {
     let mut samplers = Vec::new();
     if is_greedy(params) {
@@ -106,8 +108,8 @@ pub(super) fn draw(params: &SamplingParams) -> LlamaSampler {
     LlamaSampler::chain(samplers, true)
 }
 
-/// How many candidates of the greatest logits [`draw`] looks at; none where it needs all.
-pub(super) fn drawn_from(params: &SamplingParams) -> Option<usize> {
+/// Returns how many candidates with the greatest logits [`draw`] needs. Returns `None` if it needs all candidates.
+pub(super) fn max_candidates(params: &SamplingParams) -> Option<usize> {
     if is_greedy(params) {
         return Some(1);
     }
@@ -116,7 +118,7 @@ pub(super) fn drawn_from(params: &SamplingParams) -> Option<usize> {
         .filter(|top_k| *top_k > 0)
 }
 
-/// Returns how many of the last tokens the penalties look at, without DRY; 0 if none is set.
+/// Returns the number of recent tokens that the penalties without DRY take into account, or 0 if no penalty is set.
 fn penalty_window(params: &SamplingParams) -> i32 {
     let penalties = [
         (repeat_penalty(params), 1.0),
@@ -138,7 +140,7 @@ fn is_greedy(params: &SamplingParams) -> bool {
     !is_set(params.temperature, 0.0)
 }
 
-/// Whether a parameter differs from the value that switches its sampler off.
+/// Returns whether a parameter differs from the value that switches its sampler off.
 fn is_set(value: f64, off: f64) -> bool {
     (value - off).abs() > f64::from(f32::EPSILON)
 }

@@ -55,7 +55,7 @@ impl<'model> ModelVocabulary<'model> {
     /// Returns the tokens that end an answer, in ascending order.
     pub(super) fn ends(&self) -> Vec<Token> {
         let ends = self.tokens().filter(|token| self.vocab.is_eog(*token));
-        ends.map(|token| token.0).collect()
+        ends.map(|token| Token(token.0)).collect()
     }
 
     /// Returns the control tokens that are a marker of reasoning or a part of one, in ascending order. Other control tokens have no text
@@ -67,7 +67,7 @@ impl<'model> ModelVocabulary<'model> {
             .filter(|token| self.vocab.attr(*token).contains(LlamaTokenAttr::Control));
         controls
             .filter(|token| is_marker(&self.special_text(*token)))
-            .map(|token| token.0)
+            .map(|token| Token(token.0))
             .collect()
     }
 }
@@ -86,7 +86,7 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
     fn eog_token(&self) -> Option<Token> {
         let mut tokens = self.tokens();
         let end = tokens.find(|token| self.vocab.is_eog(*token));
-        end.map(|token| token.0)
+        end.map(|token| Token(token.0))
     }
 }
 
@@ -96,11 +96,11 @@ impl Vocabulary for ModelVocabulary<'_> {
         let mut tokens = Vec::with_capacity(text.len() + '\u{2581}'.len_utf8());
         self.vocab
             .tokenize_into(text.as_bytes(), &mut tokens, false, parse_special);
-        tokens.into_iter().map(|token| token.0).collect()
+        tokens.into_iter().map(|token| Token(token.0)).collect()
     }
 
     fn bos(&self) -> Option<Token> {
-        Some(self.vocab.bos().0).filter(|bos| *bos >= 0)
+        Some(Token(self.vocab.bos().0)).filter(|bos| bos.0 >= 0)
     }
 
     fn adds_bos(&self) -> bool {
@@ -142,7 +142,7 @@ impl Vocabulary for ModelVocabulary<'_> {
         };
         self.tokens()
             .filter(is_blank)
-            .map(|token| token.0)
+            .map(|token| Token(token.0))
             .collect()
     }
 
@@ -192,7 +192,7 @@ impl Vocabulary for ModelVocabulary<'_> {
             let piece = self.special_text(token);
             let own = piece.trim_start_matches(' ');
             let is_beginning = text.starts_with(own) || own.starts_with(text);
-            (is_beginning && !own.is_empty()).then(|| (token.0, own.len().min(text.len())))
+            (is_beginning && !own.is_empty()).then(|| (Token(token.0), own.len().min(text.len())))
         };
         self.tokens().filter_map(length).collect()
     }

@@ -2,8 +2,15 @@
 //!
 //! Admission uses the counts to reserve cells. llama.cpp places the cells in memory; the numbers here are our own.
 
-/// Number of a cell.
-pub(crate) type Cell = u32;
+/// Number of a cell in a [`CellPool`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell(u32);
+
+impl Cell {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A pool of cells, each with the number of sequences that hold it.
 #[derive(Debug)]
@@ -17,28 +24,28 @@ impl CellPool {
     pub(crate) fn new(cells: u32) -> Self {
         Self {
             holders: vec![0; cells as usize],
-            free: (0..cells).rev().collect(),
+            free: (0..cells).rev().map(Cell).collect(),
         }
     }
 
     /// Allocates a free cell. Returns `None` if there is none.
     pub(crate) fn allocate(&mut self) -> Option<Cell> {
         let cell = self.free.pop()?;
-        self.holders[cell as usize] = 1;
+        self.holders[cell.index()] = 1;
         Some(cell)
     }
 
     /// Adds a holder to each of `cells`.
     pub(crate) fn share(&mut self, cells: &[Cell]) {
         for cell in cells {
-            self.holders[*cell as usize] += 1;
+            self.holders[cell.index()] += 1;
         }
     }
 
     /// Removes a holder from each of `cells`. A cell without a holder is free.
     pub(crate) fn release(&mut self, cells: impl IntoIterator<Item = Cell>) {
         for cell in cells {
-            let holders = &mut self.holders[cell as usize];
+            let holders = &mut self.holders[cell.index()];
             *holders -= 1;
             if *holders == 0 {
                 self.free.push(cell);
@@ -60,7 +67,7 @@ impl CellPool {
     pub(crate) fn count_outside<'a>(&self, kept: impl Iterator<Item = &'a [Cell]>) -> usize {
         let mut is_kept = vec![false; self.holders.len()];
         for cell in kept.flatten() {
-            is_kept[*cell as usize] = true;
+            is_kept[cell.index()] = true;
         }
         is_kept.iter().filter(|kept| !**kept).count()
     }

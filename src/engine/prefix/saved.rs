@@ -141,77 +141,78 @@ impl<S> SavedStates<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::token::tokens;
 
     fn saved(max_bytes: u64) -> SavedStates<&'static str> {
         SavedStates::new(max_bytes)
     }
 
-    fn longest(
+    fn longest<const N: usize>(
         saved: &mut SavedStates<&'static str>,
-        prompt: &[Token],
+        prompt: [i32; N],
     ) -> Option<(&'static str, usize)> {
-        let (at, length) = saved.longest_prefix(prompt)?;
+        let (at, length) = saved.longest_prefix(&tokens(prompt))?;
         Some((*saved.get(at, 0).0, length))
     }
 
     #[test]
     fn a_state_that_does_not_fit_evicts_nothing() {
         let mut saved = saved(100);
-        saved.insert(vec![1, 2], "fits", 90, true, 1);
-        saved.insert(vec![1, 2, 3], "too large", 110, true, 2);
-        assert_eq!(longest(&mut saved, &[1, 2, 3, 4]), Some(("fits", 2)));
+        saved.insert(tokens([1, 2]), "fits", 90, true, 1);
+        saved.insert(tokens([1, 2, 3]), "too large", 110, true, 2);
+        assert_eq!(longest(&mut saved, [1, 2, 3, 4]), Some(("fits", 2)));
     }
 
     #[test]
     fn the_longest_prefix_is_found() {
         let mut saved = saved(100);
-        saved.insert(vec![1, 2], "short", 10, true, 1);
-        saved.insert(vec![1, 3, 4, 5], "long", 10, true, 2);
-        assert_eq!(longest(&mut saved, &[1, 3, 4, 9]), Some(("long", 3)));
-        assert_eq!(longest(&mut saved, &[1, 2, 9]), Some(("short", 2)));
-        assert_eq!(longest(&mut saved, &[7, 2, 9]), None);
+        saved.insert(tokens([1, 2]), "short", 10, true, 1);
+        saved.insert(tokens([1, 3, 4, 5]), "long", 10, true, 2);
+        assert_eq!(longest(&mut saved, [1, 3, 4, 9]), Some(("long", 3)));
+        assert_eq!(longest(&mut saved, [1, 2, 9]), Some(("short", 2)));
+        assert_eq!(longest(&mut saved, [7, 2, 9]), None);
     }
 
     #[test]
     fn a_longer_state_replaces_its_prefixes_only_if_it_can_be_cut() {
         let mut cut = saved(100);
-        cut.insert(vec![1], "one", 10, true, 1);
-        cut.insert(vec![1, 2], "two", 10, true, 2);
+        cut.insert(tokens([1]), "one", 10, true, 1);
+        cut.insert(tokens([1, 2]), "two", 10, true, 2);
         assert_eq!(cut.bytes(), 10);
         let mut whole = saved(100);
-        whole.insert(vec![1], "one", 10, false, 1);
-        whole.insert(vec![1, 2], "two", 10, false, 2);
-        whole.insert(vec![1, 2], "again", 10, false, 3);
+        whole.insert(tokens([1]), "one", 10, false, 1);
+        whole.insert(tokens([1, 2]), "two", 10, false, 2);
+        whole.insert(tokens([1, 2]), "again", 10, false, 3);
         assert_eq!(whole.bytes(), 20);
-        assert_eq!(longest(&mut whole, &[1, 9, 9]), Some(("one", 1)));
-        assert_eq!(longest(&mut whole, &[1, 2, 9]), Some(("again", 2)));
+        assert_eq!(longest(&mut whole, [1, 9, 9]), Some(("one", 1)));
+        assert_eq!(longest(&mut whole, [1, 2, 9]), Some(("again", 2)));
     }
 
     #[test]
     fn the_least_recently_used_states_are_evicted_first_and_pinned_ones_never() {
         let mut saved = saved(30);
-        saved.insert(vec![1], "pinned", 10, true, 1);
-        assert!(saved.contains(&[1], true));
-        saved.insert(vec![2], "two", 10, true, 2);
-        saved.insert(vec![3], "three", 10, true, 3);
-        let (two, _) = saved.longest_prefix(&[2, 9]).unwrap();
+        saved.insert(tokens([1]), "pinned", 10, true, 1);
+        assert!(saved.contains(&tokens([1]), true));
+        saved.insert(tokens([2]), "two", 10, true, 2);
+        saved.insert(tokens([3]), "three", 10, true, 3);
+        let (two, _) = saved.longest_prefix(&tokens([2, 9])).unwrap();
         saved.get(two, 4);
-        saved.insert(vec![4], "four", 10, true, 5);
-        assert_eq!(longest(&mut saved, &[3, 9]), None);
+        saved.insert(tokens([4]), "four", 10, true, 5);
+        assert_eq!(longest(&mut saved, [3, 9]), None);
         assert!(
-            saved.contains(&[1], false)
-                && saved.contains(&[2], false)
-                && saved.contains(&[4], false)
+            saved.contains(&tokens([1]), false)
+                && saved.contains(&tokens([2]), false)
+                && saved.contains(&tokens([4]), false)
         );
-        saved.insert(vec![5], "five", 20, true, 6);
-        assert!(saved.contains(&[1], false) && saved.contains(&[5], false));
+        saved.insert(tokens([5]), "five", 20, true, 6);
+        assert!(saved.contains(&tokens([1]), false) && saved.contains(&tokens([5]), false));
         assert_eq!(saved.bytes(), 30);
-        saved.insert(vec![6], "too large", 21, true, 7);
-        assert!(!saved.contains(&[6], false));
+        saved.insert(tokens([6]), "too large", 21, true, 7);
+        assert!(!saved.contains(&tokens([6]), false));
         saved.pin_only(&[]);
-        saved.insert(vec![7], "all", 30, true, 8);
+        saved.insert(tokens([7]), "all", 30, true, 8);
         assert_eq!(
-            (saved.bytes(), longest(&mut saved, &[7, 9])),
+            (saved.bytes(), longest(&mut saved, [7, 9])),
             (30, Some(("all", 1)))
         );
     }

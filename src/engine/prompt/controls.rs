@@ -6,6 +6,7 @@
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
+use super::Piece;
 use super::split::build_finder;
 use crate::engine::template::Variables;
 use crate::engine::thinking::families::Markers;
@@ -122,13 +123,12 @@ impl ControlTexts {
         marked
     }
 
-    /// Splits a rendered text into non-empty pieces, in order: `true` for text to parse with control tokens, `false` for control tokens of
-    /// messages.
+    /// Splits a rendered text into non-empty pieces, in order: the text of the template, and the control tokens of messages.
     ///
     /// A control token of a message becomes two pieces, its first character and the rest, since a vocabulary may match it in plain text,
     /// too. The opening mark alone protects the token, in case a template has cut off the closing one. A mark without a token behind it is
     /// dropped.
-    pub(super) fn split(&self, rendered: &str, marks: Marks) -> Vec<(String, bool)> {
+    pub(super) fn split(&self, rendered: &str, marks: Marks) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut template = String::new();
         let mut rest = rendered;
@@ -144,15 +144,15 @@ impl ControlTexts {
             if let Some(token) = token {
                 let (text, after) = rest.split_at(token.end());
                 let second = text.chars().next().map_or(0, char::len_utf8);
-                pieces.push((std::mem::take(&mut template), true));
-                pieces.push((text[..second].to_owned(), false));
-                pieces.push((text[second..].to_owned(), false));
+                pieces.push(Piece::of_template(std::mem::take(&mut template)));
+                pieces.push(Piece::plain(&text[..second]));
+                pieces.push(Piece::plain(&text[second..]));
                 rest = after;
             }
         }
         template.push_str(rest);
-        pieces.push((template, true));
-        pieces.retain(|(text, _)| !text.is_empty());
+        pieces.push(Piece::of_template(template));
+        pieces.retain(|piece| !piece.text.is_empty());
         pieces
     }
 }

@@ -1,4 +1,4 @@
-//! Splits a text so that its pieces have the same tokens as the whole. Pure.
+//! Splits a text so that its segments have the same tokens as the whole. Pure.
 //!
 //! llama.cpp first matches the special tokens in a text, longest first, and then tokenises the parts between them. That takes time
 //! quadratic in the number of matches (`tokenizer_st_partition` in `llama-vocab.cpp`), and in vocabularies such as Gemma's every line end
@@ -13,8 +13,8 @@ use aho_corasick::{AhoCorasick, Anchored, Input, Match, MatchKind, StartKind};
 use crate::engine::EngineError;
 use crate::engine::vocabulary::{AdjacentChars, SpecialToken};
 
-/// Fewest bytes of a piece. A longer piece ends at the next place where the text can be split.
-const MIN_PIECE: usize = 1024;
+/// Fewest bytes of a segment. A longer segment ends at the next place where the text can be split.
+const MIN_SEGMENT: usize = 1024;
 
 /// Splits texts for one vocabulary.
 #[derive(Debug)]
@@ -28,12 +28,20 @@ pub(super) struct Splitter {
     adjacent_chars: Option<AdjacentChars>,
 }
 
+/// A part of a text that is tokenised on its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment<'text> {
+    pub(super) text: &'text str,
+    /// Whether the text has control tokens to parse. Parsing thousands of segments for them takes most of the time.
+    pub(super) has_controls: bool,
+}
+
 /// The part of a text that has yet to be split.
 struct Remaining<'splitter, 'text> {
     splitter: &'splitter Splitter,
     finder: Option<&'splitter AhoCorasick>,
     text: &'text str,
-    /// Start of the next piece.
+    /// Start of the next segment.
     start: usize,
     /// Place that no matched special token straddles.
     clean: usize,
@@ -74,13 +82,12 @@ impl Splitter {
         })
     }
 
-    /// Splits `text` into pieces to tokenise one after the other. `true` marks pieces with control tokens; parsing for thousands of them
-    /// takes most of the time. A piece may be long if the text cannot be split.
-    pub(super) fn pieces<'text>(
+    /// Splits `text` into segments to tokenise one after the other. A segment may be long if the text cannot be split.
+    pub(super) fn segments<'text>(
         &self,
         text: &'text str,
         is_template: bool,
-    ) -> impl Iterator<Item = (&'text str, bool)> {
+    ) -> impl Iterator<Item = Segment<'text>> {
         let finder = if is_template {
             self.template.as_ref()
         } else {
@@ -96,9 +103,9 @@ impl Splitter {
         };
         let controls = self.controls.as_ref().filter(|_| is_template);
         std::iter::from_fn(move || {
-            let piece = rest.next_piece()?;
-            let has_controls = controls.map_or(is_template, |controls| controls.is_match(piece));
-            Some((piece, has_controls))
+            let text = rest.next_segment()?;
+            let has_controls = controls.map_or(is_template, |controls| controls.is_match(text));
+            Some(Segment { text, has_controls })
         })
     }
 
@@ -121,15 +128,15 @@ impl Splitter {
 }
 
 impl<'text> Remaining<'_, 'text> {
-    fn next_piece(&mut self) -> Option<&'text str> {
-        let piece = &self.text[self.start..self.end()];
-        self.start += piece.len();
-        (!piece.is_empty()).then_some(piece)
+    fn next_segment(&mut self) -> Option<&'text str> {
+        let segment = &self.text[self.start..self.end()];
+        self.start += segment.len();
+        (!segment.is_empty()).then_some(segment)
     }
 
-    /// Returns the end of the next piece. Looks at every special token once.
+    /// Returns the end of the next segment. Looks at every special token once.
     fn end(&mut self) -> usize {
-        let least = self.start + MIN_PIECE;
+        let least = self.start + MIN_SEGMENT;
         while least < self.text.len()
             && let Some(finder) = self.finder
         {

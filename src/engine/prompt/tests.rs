@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::Role;
 use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::token::tokens as numbers;
 use crate::engine::vocabulary::SpecialToken;
 
 fn context(n_ctx: u32) -> ContextSize {
@@ -30,7 +31,7 @@ impl Vocabulary for Bytes {
                 .iter()
                 .position(|control| parse_special && rest.starts_with(control));
             if let Some(control) = control {
-                tokens.push(256 + Token::try_from(control).unwrap());
+                tokens.push(Token(256 + i32::try_from(control).unwrap()));
                 rest = &rest[CONTROLS[control].len()..];
             } else {
                 tokens.push(first.into());
@@ -40,7 +41,7 @@ impl Vocabulary for Bytes {
         tokens
     }
     fn bos(&self) -> Option<Token> {
-        Some(256)
+        Some(Token(256))
     }
     fn adds_bos(&self) -> bool {
         self.adds_bos
@@ -65,7 +66,10 @@ impl Vocabulary for Bytes {
         Some(CONTROLS.map(special).into())
     }
     fn begins(&self, text: &str) -> Vec<(Token, usize)> {
-        let whole = CONTROLS.iter().zip(256..).filter(|(own, _)| **own == text);
+        let whole = CONTROLS
+            .iter()
+            .zip((256..).map(Token))
+            .filter(|(own, _)| **own == text);
         whole.map(|(own, token)| (token, own.len())).collect()
     }
 }
@@ -105,12 +109,12 @@ const CHAT: &str = "{% for m in messages %}{{ m.content }}<end>{% endfor %}";
 #[test]
 fn control_tokens_are_parsed_in_the_template_and_not_in_messages() {
     let mut expected: Vec<Token> = "a<end>b".bytes().map(Token::from).collect();
-    expected.push(257);
+    expected.push(Token(257));
     assert_eq!(tokens(Some(CHAT), false, "a<end>b"), expected);
 }
 
 /// Returns the pieces of the message `a<end>b`, if the template prints `cut` of it with its marks.
-fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
+fn pieces(cut: impl Fn(&str) -> String) -> Vec<Piece> {
     let built = builder(Some(CHAT), false);
     let messages = user("a<end>b").messages;
     let marks = Marks::absent_from(&messages, &Variables::new()).unwrap();
@@ -122,18 +126,20 @@ fn pieces(cut: impl Fn(&str) -> String) -> Vec<(String, bool)> {
 #[test]
 fn the_templates_own_tokens_are_parsed_even_if_it_cuts_off_a_mark() {
     let before_e = |text: &str| text.split('e').next().unwrap().to_owned();
-    assert_eq!(pieces(before_e), [("a<<end>".to_owned(), true)]);
+    assert_eq!(pieces(before_e), [Piece::of_template("a<<end>")]);
 }
 
 #[test]
 fn a_token_without_its_closing_mark_is_still_text() {
     // Cut behind the token, so that only the opening mark is left.
     let to_the_token = |text: &str| text.chars().take(7).collect();
-    let expected = [("a", true), ("<", false), ("end>", false), ("<end>", true)];
-    assert_eq!(
-        pieces(to_the_token),
-        expected.map(|(text, is_template)| (text.to_owned(), is_template))
-    );
+    let expected = [
+        Piece::of_template("a"),
+        Piece::plain("<"),
+        Piece::plain("end>"),
+        Piece::of_template("<end>"),
+    ];
+    assert_eq!(pieces(to_the_token), expected);
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
     let built = PromptBuilder::new(Bytes { adds_bos: false }, None, None, context(20_000)).unwrap();
     let tokens = |text: &str| {
         built
-            .tokenize(&[(text.to_owned(), true)])
+            .tokenize(&[Piece::of_template(text)])
             .map(|all| all.len())
     };
     // The scheduler rejects the short one with the exact number.
@@ -180,28 +186,25 @@ fn a_long_text_is_tokenised_until_it_cannot_fit_and_a_short_one_to_its_end() {
 fn marks_in_a_message_are_text() {
     let content = "\u{fdd0}<end>\u{fdd1}";
     let mut expected: Vec<Token> = content.bytes().map(Token::from).collect();
-    expected.push(257);
+    expected.push(Token(257));
     // The test vocabulary requires ASCII, so compare the pieces.
     let built = builder(Some(CHAT), false);
     let marks = Marks::absent_from(&user(content).messages, &Variables::new()).unwrap();
     let marked = built.controls.mark(&user(content).messages[0], marks);
     let pieces = built.controls.split(&marked.content, marks);
-    let text: String = pieces.iter().map(|(text, _)| text.as_str()).collect();
+    let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     assert_eq!(text, content);
-    assert_eq!(
-        pieces[1..3],
-        [("<".to_owned(), false), ("end>".to_owned(), false)]
-    );
+    assert_eq!(pieces[1..3], [Piece::plain("<"), Piece::plain("end>")]);
 }
 
 #[test]
 fn the_bos_token_occurs_once_whether_or_not_the_template_writes_it() {
     let with = format!("{{{{ bos_token }}}}{CHAT}");
-    assert_eq!(tokens(Some(&with), true, "a"), [256, 97, 257]);
-    assert_eq!(tokens(Some(&with), false, "a"), [256, 97, 257]);
-    assert_eq!(tokens(Some(CHAT), true, "a"), [256, 97, 257]);
-    assert_eq!(tokens(Some(CHAT), false, "a"), [97, 257]);
-    assert_eq!(tokens(None, true, "a"), [256, 97]);
+    assert_eq!(tokens(Some(&with), true, "a"), numbers([256, 97, 257]));
+    assert_eq!(tokens(Some(&with), false, "a"), numbers([256, 97, 257]));
+    assert_eq!(tokens(Some(CHAT), true, "a"), numbers([256, 97, 257]));
+    assert_eq!(tokens(Some(CHAT), false, "a"), numbers([97, 257]));
+    assert_eq!(tokens(None, true, "a"), numbers([256, 97]));
 }
 
 #[test]
@@ -234,10 +237,10 @@ fn kept_reasoning_is_text_and_the_template_knows_if_reasoning_is_off() {
         let prompt = builder(Some(source), false).build(&conversation).unwrap();
         (prompt.tokens, prompt.thinking.is_inside())
     };
-    assert_eq!(built(ThinkingOutput::Keep), (vec![97, 258], true));
-    assert_eq!(built(ThinkingOutput::Strip), (vec![97, 258], true));
+    assert_eq!(built(ThinkingOutput::Keep), (numbers([97, 258]), true));
+    assert_eq!(built(ThinkingOutput::Strip), (numbers([97, 258]), true));
     // A block that the template still opens is closed.
-    let mut closed: Vec<Token> = vec![97, 120, 258];
+    let mut closed = numbers([97, 120, 258]);
     closed.extend("\n</think>\n\n".bytes().map(Token::from));
     assert_eq!(built(ThinkingOutput::Off), (closed, false));
 }
@@ -262,7 +265,7 @@ fn a_shared_prefix_ends_one_token_before_the_samples_differ() {
     let fixed = |text: &str| builder(Some(CHAT), true).fixed(&prompt(text)).unwrap();
     let tokens = |count: usize| {
         let mut tokens: Vec<Token> = vec![b'x'.into(); count];
-        tokens.insert(0, 256);
+        tokens.insert(0, Token(256));
         Some(tokens)
     };
     // With the BOS token and without the last one: 32 tokens are worth keeping.
@@ -297,7 +300,7 @@ fn template_arguments_reach_the_template_and_their_control_tokens_are_text() {
     conversation.template_arguments = variables;
     let built = builder(Some(source), false).build(&conversation).unwrap();
     let mut expected: Vec<Token> = "aa<end><s>".bytes().map(Token::from).collect();
-    expected.push(257);
+    expected.push(Token(257));
     assert_eq!(built.tokens, expected);
 }
 
@@ -309,7 +312,7 @@ fn the_templates_own_variables_switch_reasoning_unless_the_call_sets_them() {
         conversation.thinking = thinking;
         conversation.template_arguments = given.as_object().cloned().unwrap_or_default();
         let built = builder(Some(source), false).build(&conversation).unwrap();
-        char::from(u8::try_from(built.tokens[0]).unwrap())
+        char::from(u8::try_from(built.tokens[0].0).unwrap())
     };
     assert_eq!(first(ThinkingOutput::Strip, json!({})), 'u');
     assert_eq!(first(ThinkingOutput::Before, json!({})), 't');
@@ -327,15 +330,21 @@ fn a_structured_answer_begins_after_the_reasoning_that_the_prompt_allows() {
         let built = builder(Some(&source), false).build(&conversation);
         built.unwrap().blocks.start
     };
-    assert_eq!(start("<end><think>\n", ThinkingOutput::Strip), Start::Block);
-    assert_eq!(start("<end><think>\n", ThinkingOutput::Off), Start::Answer);
+    assert_eq!(
+        start("<end><think>\n", ThinkingOutput::Strip),
+        AnswerStart::Block
+    );
+    assert_eq!(
+        start("<end><think>\n", ThinkingOutput::Off),
+        AnswerStart::Answer
+    );
     assert_eq!(
         start("<think></think>", ThinkingOutput::Keep),
-        Start::Answer
+        AnswerStart::Answer
     );
-    let Start::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
+    let AnswerStart::Choice { openings, .. } = start(CHAT, ThinkingOutput::Strip) else {
         panic!("expected a choice")
     };
-    assert_eq!(*openings, [258]);
-    assert_eq!(start(CHAT, ThinkingOutput::Off), Start::Answer);
+    assert_eq!(*openings, [Token(258)]);
+    assert_eq!(start(CHAT, ThinkingOutput::Off), AnswerStart::Answer);
 }

@@ -1,6 +1,7 @@
-//! Tokenises the pieces of a prompt, in time bounded by the context, even for a text that cannot fit.
+//! Tokenises a prompt, in time bounded by the context, even for a text that cannot fit.
 
-use super::{PromptBuilder, Token, Vocabulary};
+use super::split::Segment;
+use super::{Piece, PromptBuilder, Token, Vocabulary};
 use crate::engine::{EngineError, EngineErrorKind};
 use crate::threads::{NotDone, on_stack};
 
@@ -21,24 +22,25 @@ const BYTES_PER_TOKEN: usize = 8;
 const UNCERTAIN: usize = 8;
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Tokenises `pieces`; `true` marks those of the template. Runs on a thread of its own, with the stack that the longest piece may need.
+    /// Tokenises `pieces`. Runs on a thread of its own, with the stack that the longest segment may need.
     ///
     /// # Errors
     /// `ContextOverflow` as soon as a text of more than [`EXACT_COUNT_LIMIT`] bytes has too many tokens, `Template` if the tokeniser fails.
-    pub(super) fn tokenize(&self, pieces: &[(String, bool)]) -> Result<Vec<Token>, EngineError> {
-        let all: usize = pieces.iter().map(|(text, _)| text.len()).sum();
-        let mut cut = Vec::new();
-        for (text, is_template) in pieces {
-            cut.extend(self.splitter.pieces(text, *is_template));
+    pub(super) fn tokenize(&self, pieces: &[Piece]) -> Result<Vec<Token>, EngineError> {
+        let all: usize = pieces.iter().map(|piece| piece.text.len()).sum();
+        let mut segments = Vec::new();
+        for piece in pieces {
+            segments.extend(self.splitter.segments(&piece.text, piece.is_template));
         }
-        let bytes = cut.iter().map(|(text, _)| text.len()).max().unwrap_or(0);
+        let bytes = segments.iter().map(|segment| segment.text.len()).max();
+        let bytes = bytes.unwrap_or(0);
         let most = if all > EXACT_COUNT_LIMIT {
             self.context.n_ctx as usize
         } else {
             usize::MAX
         };
         let stack = STACK_BASE + STACK_PER_BYTE * bytes;
-        match on_stack(stack, || self.tokenize_pieces(&cut, most)) {
+        match on_stack(stack, || self.tokenize_segments(&segments, most)) {
             Ok(tokens) => tokens,
             Err(NotDone::NoThread(limit)) => Err(limit.into()),
             Err(NotDone::Panicked) => {
@@ -49,9 +51,9 @@ impl<V: Vocabulary> PromptBuilder<V> {
         }
     }
 
-    fn tokenize_pieces(
+    fn tokenize_segments(
         &self,
-        pieces: &[(&str, bool)],
+        segments: &[Segment<'_>],
         most: usize,
     ) -> Result<Vec<Token>, EngineError> {
         let check = |least: usize| {
@@ -62,7 +64,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             Err(EngineError::overflow(&least, self.context))
         };
         let mut tokens = Vec::new();
-        for (text, has_controls) in pieces {
+        for Segment { text, has_controls } in segments {
             let mut bytes = most
                 .saturating_sub(tokens.len())
                 .saturating_mul(BYTES_PER_TOKEN)

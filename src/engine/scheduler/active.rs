@@ -16,6 +16,15 @@ pub(super) use reasoning::Reasoning;
 /// Fewest newly decoded tokens for which the state at the end of a prompt is saved. With fewer, an older state does nearly as well.
 const MIN_NEW: usize = 256;
 
+/// A prefix of a prompt that another call is decoding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AwaitedPrefix {
+    /// Admission order of the other call.
+    pub(super) order: u64,
+    /// Length of the prefix, in tokens.
+    pub(super) length: usize,
+}
+
 /// An admitted call, which has a sequence.
 #[derive(Debug)]
 pub(super) struct ActiveCall<S> {
@@ -25,8 +34,8 @@ pub(super) struct ActiveCall<S> {
     pub(super) order: u64,
     /// Whether prefill has started: the sequence holds a prefix of the prompt and nothing else.
     pub(super) has_begun: bool,
-    /// Admission order of the call that this one waits for, and the length of their common prefix.
-    pub(super) waits_for: Option<(u64, usize)>,
+    /// Prefix that the call waits for before its prefill starts.
+    pub(super) waits_for: Option<AwaitedPrefix>,
     /// Number of prompt tokens in the sequence.
     pub(super) prefilled: usize,
     /// Prompt lengths at which the state is saved.
@@ -59,7 +68,7 @@ impl<S> ActiveCall<S> {
         let is_pending = if self.has_begun {
             self.prefilled < length
         } else {
-            self.waits_for.is_none_or(|(_, shared)| shared < length)
+            self.waits_for.is_none_or(|awaited| awaited.length < length)
         };
         self.next_token.is_none() && is_pending
     }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::super::decoder::Decoder;
 use super::super::prefix::{MIN_GAIN, common_prefix_len};
 use super::super::token::Token;
+use super::active::AwaitedPrefix;
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
@@ -55,7 +56,7 @@ impl<D: Decoder> Scheduler<D> {
             return;
         };
         let waited_for = active.waits_for;
-        if waited_for.is_some_and(|wait| self.is_pending(wait)) {
+        if waited_for.is_some_and(|awaited| self.is_pending(awaited)) {
             return;
         }
         let prompt = &active.prompt;
@@ -79,10 +80,10 @@ impl<D: Decoder> Scheduler<D> {
         self.begin(sequence);
     }
 
-    /// Returns whether the call with this admission order has yet to decode `length` tokens of its prompt.
-    fn is_pending(&self, (order, length): (u64, usize)) -> bool {
+    /// Returns whether the other call has yet to decode the `awaited` prefix.
+    fn is_pending(&self, awaited: AwaitedPrefix) -> bool {
         let mut calls = self.sequences.iter().flatten();
-        calls.any(|active| active.order == order && active.will_decode(length))
+        calls.any(|active| active.order == awaited.order && active.will_decode(awaited.length))
     }
 
     fn wait_for_leader(&mut self, sequence: usize, leader: usize, length: usize) {
@@ -94,12 +95,12 @@ impl<D: Decoder> Scheduler<D> {
             leader.save_at(length);
         }
         let order = leader.order;
-        self.set_wait(sequence, Some((order, length)));
+        self.set_wait(sequence, Some(AwaitedPrefix { order, length }));
     }
 
-    fn set_wait(&mut self, sequence: usize, wait: Option<(u64, usize)>) {
+    fn set_wait(&mut self, sequence: usize, awaited: Option<AwaitedPrefix>) {
         if let Some(active) = &mut self.sequences[sequence] {
-            active.waits_for = wait;
+            active.waits_for = awaited;
         }
     }
 

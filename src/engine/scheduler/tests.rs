@@ -9,14 +9,21 @@ mod scripted;
 
 use std::rc::Rc;
 
-use bench::{Bench, LIMITS, MS, prompt_of, request};
+use bench::{Bench, LIMITS, MS};
+pub(super) use bench::{prompt_of, request};
 use scripted::{Script, Scripted, endless, says};
 
 use super::*;
+use crate::engine::EngineErrorKind;
 use crate::engine::prompt::Prompt;
 use crate::engine::queue::load_and_queue_ms;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::families::markers_of;
+
+/// Returns an idle scheduler whose decoder writes `text` in every answer.
+pub(super) fn scheduler_that_writes(text: &'static str) -> Scheduler<impl Decoder> {
+    Bench::new(LIMITS, 8, says(text)).scheduler
+}
 
 #[test]
 fn a_call_is_answered_and_frees_its_sequence() {

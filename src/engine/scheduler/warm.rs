@@ -34,8 +34,8 @@ impl<D: Decoder> Scheduler<D> {
                 self.chunk_sizer.observe(0, rows.len(), elapsed);
                 self.cache.add_warm_rows(&mut self.decoder, &rows);
             }
-            Err(cause) => {
-                tracing::warn!(cause, "could not decode a tool's prompt ahead of its calls");
+            Err(error) => {
+                tracing::warn!(%error, "could not decode a tool's prompt ahead of its calls");
                 self.cache.skip_cold_prompt();
                 self.cache.forget(&mut self.decoder, rows[0].sequence);
             }

@@ -132,7 +132,7 @@ pub(super) fn assign_arguments(
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "minijinja hands arguments over"
+    reason = "minijinja passes arguments by value"
 )]
 fn truncate(
     state: &mut State<'_, '_>,
@@ -146,7 +146,7 @@ fn truncate(
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "minijinja hands arguments over"
+    reason = "minijinja passes arguments by value"
 )]
 fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     let options = assign_arguments(&["width"], &args, &named)?;
@@ -160,7 +160,7 @@ fn center(text: String, args: Rest<Value>, named: Kwargs) -> Result<String, Erro
 /// Counts words as Python's `\w+` does: runs of letters, digits and underscores.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "minijinja hands a filter its text"
+    reason = "minijinja passes the text of a filter by value"
 )]
 fn wordcount(state: &State<'_, '_>, text: String) -> Result<usize, Error> {
     budget::charge(state, text.len())?;
@@ -208,7 +208,7 @@ fn percent_encode(text: &str, safe: &str, space: &str) -> String {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "minijinja hands arguments over"
+    reason = "minijinja passes arguments by value"
 )]
 fn wordwrap(
     state: &State<'_, '_>,

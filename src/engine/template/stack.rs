@@ -1,10 +1,10 @@
-//! The thread on which a template is rendered, and its limits of stack, time and memory.
+//! Renders a template on a thread of its own, with limits of stack, time and memory.
 //!
-//! Values can be nested as deep as fuel allows, and each level takes stack when it is dropped, printed, compared or sorted. Some
-//! operators, such as `list + list`, cost no fuel: limits of time and memory bound them.
+//! Values may nest as deep as fuel allows, and each level takes stack when the value is dropped, printed, compared or sorted. Some
+//! operators, such as `list + list`, cost no fuel, so time and memory have limits, too.
 //!
-//! [`on_deep_stack`] waits for its thread. Only threads that may block call it: those of a worker and of [`crate::worker::trials`]. The
-//! server renders no chat template.
+//! [`on_deep_stack`] blocks until its thread ends. Only workers and the processes of [`crate::worker::trials`] call it: the server itself
+//! renders no chat template.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,47 +16,48 @@ use crate::engine::{EngineError, EngineErrorKind};
 use crate::heap::Heap;
 use crate::threads::SystemLimit;
 
-/// The stack for one level of a nested value, which costs one fuel at least. Measured: 63 bytes to drop it, 383 to compare or sort it, 447
-/// to print it.
+/// Stack for one level of a nested value, in bytes. A level costs at least one unit of fuel. Measured: 63 bytes to drop it, 383 to compare
+/// or sort it, 447 to print it.
 const LEVEL_STACK: usize = 1024;
 
-/// The largest stack, and so the most memory that a rendering can take there. Longer conversations have more fuel, and no use for deeper
-/// values: one that exhausts the stack ends the process.
+/// Maximum stack, in bytes. Longer conversations have more fuel, but do not need deeper values. A value that overflows the stack ends the
+/// process.
 const MAX_STACK: usize = 256 * 1024 * 1024;
 
-/// The smallest stack on which a template is rendered.
+/// Minimum stack on which a template is rendered, in bytes.
 const MIN_STACK: usize = 4 * 1024 * 1024;
 
-/// How long the rendering of a short conversation may take. The thread may have a low priority on a busy machine.
+/// Maximum time to render a short conversation. The thread may have a low priority on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// The time that each fuel adds: 16 µs for each byte of a conversation. The slowest template takes half a microsecond.
+/// Additional time for each unit of fuel, and so 16 µs for each byte of a conversation. The slowest known template takes half a
+/// microsecond for each unit.
 const TIME_PER_FUEL: Duration = Duration::from_micros(1);
 
-/// Bytes of memory that the rendering of a short conversation may take, four times what the largest template takes.
+/// Maximum memory to render a short conversation, in bytes: four times what the largest known template takes.
 const MEMORY_LIMIT: usize = 128 << 20;
 
-/// Bytes of memory that each fuel adds, 64 for each byte of a conversation.
+/// Additional bytes of memory for each unit of fuel, and so 64 for each byte of a conversation.
 const MEMORY_PER_FUEL: usize = 4;
 
-/// Time between two checks of a rendering.
+/// Time between two checks of the limits.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// Limits of one rendering.
 #[derive(Clone, Copy)]
 struct Limits {
     time: Duration,
-    /// Bytes.
+    /// Maximum memory, in bytes.
     memory: usize,
 }
 
-/// Bytes that the renderings in progress may take together.
+/// Maximum memory of all renderings in progress together, in bytes.
 static ALLOWED: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether this process ends if a rendering takes too much.
+/// Whether this process ends if a rendering exceeds a limit.
 static IS_EXPENDABLE: AtomicBool = AtomicBool::new(false);
 
-/// Lets this process end if a rendering takes too much time or memory: its thread cannot be stopped. For a model's process.
+/// Ends this process from now on if a rendering exceeds its time or memory, since its thread cannot be stopped. Call it only in a worker.
 pub(crate) fn limit_renderings() {
     IS_EXPENDABLE.store(true, Ordering::Relaxed);
 }
@@ -64,16 +65,16 @@ pub(crate) fn limit_renderings() {
 /// The heap of all renderings.
 static HEAP: LazyLock<Heap> = LazyLock::new(Heap::create);
 
-/// Runs `render`, which may take as much work as `fuel`, on a stack large enough for the deepest value that `fuel` allows. Only address
-/// space is reserved. If the system refuses so much, the stack is smaller.
+/// Runs `render` on a stack that is large enough for the deepest value that `fuel` allows. The stack only reserves address space. If the
+/// system refuses to reserve that much, the stack is smaller.
 ///
-/// Ends this process after [`limit_renderings`], if `render` takes too much time or memory.
+/// After [`limit_renderings`], ends this process if `render` takes too much time or memory.
 pub(super) fn on_deep_stack<T: Send>(
     fuel: u64,
     render: impl Fn() -> Result<T, EngineError> + Sync,
 ) -> Result<T, EngineError> {
     let fuel = u32::try_from(fuel).unwrap_or(u32::MAX);
-    let limits = Limits::of(fuel);
+    let limits = Limits::for_fuel(fuel);
     let mut stack = MAX_STACK.min(LEVEL_STACK.saturating_mul(fuel as usize));
     ALLOWED.fetch_add(limits.memory, Ordering::Relaxed);
     let rendered = loop {
@@ -92,10 +93,10 @@ pub(super) fn on_deep_stack<T: Send>(
     })
 }
 
-/// Runs `render` on a thread with `stack` bytes of stack, and checks `limits` meanwhile. Returns `None` if it panics.
+/// Runs `render` on a thread with `stack` bytes of stack, and checks `limits` meanwhile. Returns `None` if `render` panics.
 ///
 /// # Errors
-/// The system starts no such thread.
+/// Fails if the system cannot start such a thread.
 fn watched<T: Send>(
     stack: usize,
     limits: Limits,
@@ -105,7 +106,7 @@ fn watched<T: Send>(
         let (sender, rendered) = channel();
         let work = move || {
             HEAP.enter();
-            // The other end waits for it.
+            // The receiver waits until this thread ends, so sending cannot fail.
             drop(sender.send(render()));
         };
         let thread = thread::Builder::new().stack_size(stack);
@@ -119,13 +120,14 @@ fn watched<T: Send>(
                 Err(RecvTimeoutError::Timeout) => end_if_excessive(started, limits),
             }
         };
-        // Its panic has been logged, and has no result.
+        // The panic handler has logged a panic.
         drop(thread.join());
         Ok(result)
     })
 }
 
-/// Ends this process, if it may end, when the rendering that began at `started` takes too long, or all renderings take too much memory.
+/// Ends this process if the rendering that began at `started` takes too long, or all renderings together take too much memory. Does
+/// nothing before [`limit_renderings`].
 fn end_if_excessive(started: Instant, limits: Limits) {
     if !IS_EXPENDABLE.load(Ordering::Relaxed) {
         return;
@@ -142,15 +144,15 @@ fn end_if_excessive(started: Instant, limits: Limits) {
 }
 
 impl Limits {
-    /// Returns the limits of a rendering that may take as much work as `fuel`.
-    fn of(fuel: u32) -> Self {
+    /// Returns the limits of a rendering with `fuel`.
+    fn for_fuel(fuel: u32) -> Self {
         Self {
             time: TIME_LIMIT + TIME_PER_FUEL * fuel,
             memory: MEMORY_LIMIT.saturating_add(MEMORY_PER_FUEL.saturating_mul(fuel as usize)),
         }
     }
 
-    /// Returns the limit that a rendering exceeds after `elapsed`, if all renderings take `taken` of `allowed` bytes.
+    /// Returns the limit that is exceeded after `elapsed`, if all renderings together take `taken` of `allowed` bytes.
     fn exceeded(self, elapsed: Duration, taken: usize, allowed: usize) -> Option<String> {
         if elapsed > self.time {
             Some(format!("{} s", self.time.as_secs()))
@@ -168,20 +170,20 @@ mod tests {
 
     #[test]
     fn a_rendering_may_take_more_for_a_longer_conversation() {
-        let short = Limits::of(2_000_000);
+        let short = Limits::for_fuel(2_000_000);
         let seconds = Duration::from_secs;
         assert_eq!(short.exceeded(seconds(12), 0, short.memory), None);
         assert_eq!(
             short.exceeded(seconds(13), 0, short.memory).as_deref(),
             Some("12 s")
         );
-        let long = Limits::of(66_000_000);
+        let long = Limits::for_fuel(66_000_000);
         assert_eq!(long.exceeded(seconds(76), 300 << 20, long.memory), None);
     }
 
     #[test]
-    fn renderings_together_may_take_what_each_of_them_may_take() {
-        let limits = Limits::of(2_000_000);
+    fn renderings_in_progress_share_the_sum_of_their_memory_limits() {
+        let limits = Limits::for_fuel(2_000_000);
         let both = 2 * limits.memory;
         assert_eq!(limits.exceeded(Duration::ZERO, both, both), None);
         assert_eq!(

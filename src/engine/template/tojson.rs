@@ -15,7 +15,7 @@ const MAX_INDENT: usize = 16;
 /// Formats a value: `value | tojson(indent=none, ensure_ascii=false, separators=none, sort_keys=false)`.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "minijinja hands keyword arguments over"
+    reason = "minijinja passes keyword arguments by value"
 )]
 pub(super) fn tojson(
     state: &State<'_, '_>,

@@ -8,7 +8,7 @@ use crate::engine::vocabulary::Vocabulary;
 
 /// The way in which a structured answer begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum AnswerStart {
     /// With the answer itself.
     #[default]
     Answer,
@@ -80,11 +80,11 @@ impl MarkerTokens {
     }
 
     /// Returns the start of a structured answer that the model may precede with reasoning.
-    pub(crate) fn choice(&self) -> Start {
+    pub(crate) fn choice(&self) -> AnswerStart {
         if self.openings.is_empty() {
-            return Start::Answer;
+            return AnswerStart::Answer;
         }
-        Start::Choice {
+        AnswerStart::Choice {
             openings: Arc::clone(&self.openings),
             is_required: self.is_required,
         }
@@ -97,8 +97,8 @@ impl MarkerTokens {
     }
 
     /// Returns the start of a structured answer that the model may precede with white space.
-    pub(crate) fn blank(&self) -> Start {
-        Start::Choice {
+    pub(crate) fn blank(&self) -> AnswerStart {
+        AnswerStart::Choice {
             openings: Arc::clone(&self.blanks),
             is_required: false,
         }
@@ -121,7 +121,7 @@ pub(crate) struct Blocks {
     /// Tokens of the model's markers.
     pub tokens: MarkerTokens,
     /// The way in which a structured answer begins.
-    pub start: Start,
+    pub start: AnswerStart,
     /// Maximum number of tokens of reasoning. `None` means the default limit.
     pub budget: Option<u32>,
 }
@@ -137,7 +137,7 @@ impl Blocks {
     /// Block     Some(900)    1000           Some(750)
     /// ```
     pub(crate) fn budget(&self, max_tokens: u32) -> Option<u32> {
-        if self.start == Start::Answer {
+        if self.start == AnswerStart::Answer {
             return self.budget;
         }
         let budget = self.budget.unwrap_or(max_tokens / 2);

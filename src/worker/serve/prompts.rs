@@ -150,7 +150,10 @@ impl<'model> Preparer<'model> {
                     .as_ref()
                     .map_err(Clone::clone)
             };
-            let grammar = schema.map(|schema| grammars()?.json(schema)).transpose()?;
+            let grammar = match schema {
+                Some(schema) => Some(grammars()?.json(schema)?),
+                None => None,
+            };
             progress.begin(Stage::Rendering);
             let rendered = builder.render(conversation)?;
             progress.begin(Stage::Tokenizing);

@@ -67,6 +67,7 @@ impl Warming {
 mod tests {
     use super::*;
     use crate::engine::Conversation;
+    use crate::engine::token::tokens;
 
     fn prompt() -> FixedPrompt {
         let sample = Conversation {
@@ -87,14 +88,23 @@ mod tests {
         let mut warming = Warming::default();
         assert!(warming.is_done() && warming.take_complete().is_none());
         warming.replace(vec![prompt(), prompt(), prompt(), prompt()]);
-        for tokens in [Some(vec![1, 2]), None, Some(vec![1]), Some(vec![1, 2])] {
+        let repeated = tokens([1, 2]);
+        for prefix in [
+            Some(repeated.clone()),
+            None,
+            Some(tokens([1])),
+            Some(repeated),
+        ] {
             assert_eq!(warming.take_complete(), None);
             let (set, _) = warming.next().unwrap();
             assert_eq!(warming.take_complete(), None);
-            warming.prepared(set, tokens);
+            warming.prepared(set, prefix);
         }
         assert!(!warming.is_done());
-        assert_eq!(warming.take_complete(), Some(vec![vec![1, 2], vec![1]]));
+        assert_eq!(
+            warming.take_complete(),
+            Some(vec![tokens([1, 2]), tokens([1])])
+        );
         assert!(warming.is_done() && warming.take_complete().is_none());
     }
 
@@ -104,12 +114,12 @@ mod tests {
         warming.replace(vec![prompt(), prompt()]);
         let (former, _) = warming.next().unwrap();
         warming.replace(vec![prompt()]);
-        warming.prepared(former, Some(vec![1]));
+        warming.prepared(former, Some(tokens([1])));
         let (set, _) = warming.next().unwrap();
-        warming.prepared(former, Some(vec![1]));
+        warming.prepared(former, Some(tokens([1])));
         assert_eq!(warming.take_complete(), None);
-        warming.prepared(set, Some(vec![2]));
-        assert_eq!(warming.take_complete(), Some(vec![vec![2]]));
+        warming.prepared(set, Some(tokens([2])));
+        assert_eq!(warming.take_complete(), Some(vec![tokens([2])]));
     }
 
     #[test]

@@ -125,7 +125,7 @@ proptest! {
             let files = ModelFiles::read(&load).unwrap();
             let allowance = Allowance { machine: 1 << 40, gpu: Some(gpu) };
             let planner = Planner { load: &load, files: &files, allowance, gpu_layers: layers, shared_prefix_bytes: 0 };
-            let limits = planner.plan_to_fit(planner.plan(Limits::asked(&load), None));
+            let limits = planner.plan_to_fit(planner.plan(Limits::requested(&load), None));
             planner.estimate(limits, need.kv_cells).gpu.total()
         };
         prop_assert!(gpu_memory(need.fitting_layers) <= gpu);

@@ -1,9 +1,9 @@
-//! From the logits of a row to a token, with as much of llama.cpp's samplers as the result depends on.
+//! Selects a token from the logits of a row, and gives llama.cpp's samplers only the candidates that the result depends on.
 //!
-//! They work on an array of candidates, for a whole vocabulary 3 MB, and the penalties look up each of them. But biases
-//! and penalties change few logits, those of tokens that are known; and where the draw begins with a cut, only the
-//! greatest of the others can matter. So the penalties see the former alone, and the draw these and the greatest. What is
-//! chosen is the same as over the whole array, except among equal logits.
+//! An array of candidates for a whole vocabulary takes up to 3 MB, and the penalties look up each of them. But biases and penalties change
+//! only the logits of a few known tokens, and a draw that begins with `top_k` needs only the greatest of the other logits. So the penalties
+//! get the known tokens, and the draw gets these and the greatest others. The result is the same as with all candidates, except among equal
+//! logits.
 
 use std::collections::VecDeque;
 
@@ -12,38 +12,39 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
-use super::top_k_scan::Greatest;
+use super::top_k_scan::TopKScan;
 use crate::engine::SamplingParams;
 use crate::engine::llama::sampling::{self, Penalties};
 use crate::engine::token::Token;
 
-/// How one call chooses, and the tokens that its penalties look at.
+/// Selects the tokens of one call, without its grammar.
 #[derive(Debug)]
-pub(in crate::engine::llama) struct Choice {
+pub(in crate::engine::llama) struct TokenSelector {
     penalties: Option<Penalties>,
     draw: LlamaSampler,
-    drawn_from: Option<usize>,
-    /// The last tokens, as `penalties` has them; never more than its window.
+    max_candidates: Option<usize>,
+    /// Recent tokens that `penalties` takes into account, at most its window.
     last: VecDeque<Token>,
-    /// Additions to logits, in the order of tokens; a token with −∞ is never chosen.
+    /// Biases that are added to logits, in ascending order of tokens. A token with −∞ is never selected.
     biases: Vec<(Token, f32)>,
 }
 
-/// Memory to work in, kept between tokens.
+/// Buffers of a selection, reused for the next one.
 #[derive(Debug)]
-pub(super) struct Work {
-    greatest: Greatest,
-    /// Tokens that are biased or penalised, in order, and their logits.
+pub(super) struct Buffers {
+    scan: TopKScan,
+    /// Tokens with a bias or a penalty, in ascending order.
     tokens: Vec<Token>,
+    /// The logits of `tokens`, with biases and penalties.
     changed: LlamaTokenDataArray,
     candidates: LlamaTokenDataArray,
 }
 
-impl Default for Work {
+impl Default for Buffers {
     fn default() -> Self {
         let empty = LlamaTokenDataArray::new(Vec::new(), false);
         Self {
-            greatest: Greatest::default(),
+            scan: TopKScan::default(),
             tokens: Vec::new(),
             changed: empty.clone(),
             candidates: empty,
@@ -51,9 +52,9 @@ impl Default for Work {
     }
 }
 
-impl Choice {
-    /// Makes a choice among a vocabulary of `n_vocab` tokens, whose logits get `biases`, one a token in order, and the penalties of
-    /// `dry`.
+impl TokenSelector {
+    /// Creates a selector for a vocabulary of `n_vocab` tokens. `biases` has at most one entry for each token, in ascending order. `dry` is
+    /// the DRY sampler, if `params` use it.
     pub(in crate::engine::llama) fn new(
         params: &SamplingParams,
         n_vocab: i32,
@@ -63,20 +64,20 @@ impl Choice {
         Self {
             penalties: sampling::penalties(params, n_vocab, dry),
             draw: sampling::draw(params),
-            drawn_from: sampling::drawn_from(params),
+            max_candidates: sampling::max_candidates(params),
             last: VecDeque::new(),
             biases,
         }
     }
 
-    /// `tokens` were written, the prompt's or a chosen one.
+    /// Records that `tokens` of the prompt or the answer were written.
     pub(super) fn accept(&mut self, tokens: &[Token]) {
         let Some(penalties) = &mut self.penalties else {
             return;
         };
         let Penalties { sampler, window } = penalties;
         for token in &tokens[tokens.len().saturating_sub(*window)..] {
-            sampler.accept(LlamaToken(*token));
+            sampler.accept(LlamaToken(token.0));
             if self.last.len() == *window {
                 self.last.pop_front();
             }
@@ -84,71 +85,72 @@ impl Choice {
         }
     }
 
-    /// Chooses by `logits`, by the place of their token; −∞ is never chosen. None where nothing is left to choose.
-    pub(super) fn select(&mut self, logits: &[f32], work: &mut Work) -> Option<Token> {
-        self.change(logits, work);
-        self.gather(logits, work);
-        let candidates = &mut work.candidates;
+    /// Selects a token by `logits`, which has one logit for each token. Returns `None` if all logits are −∞ or NaN.
+    pub(super) fn select(&mut self, logits: &[f32], buffers: &mut Buffers) -> Option<Token> {
+        self.adjust(logits, buffers);
+        self.gather(logits, buffers);
+        let candidates = &mut buffers.candidates;
         candidates.selected = None;
         candidates.sorted = false;
         if candidates.data.is_empty() {
             return None;
         }
-        // Not `LlamaSampler::sample`: it accepts by itself, and lets C++ exceptions through.
+        // `LlamaSampler::sample` would also accept the token, and does not catch C++ exceptions.
         self.draw.apply(candidates);
         let selected = candidates.selected_token();
-        Some(
-            selected
-                .expect("every draw ends in a sampler that selects")
-                .0,
-        )
+        let selected = selected.expect("every draw ends in a sampler that selects");
+        Some(Token(selected.0))
     }
 
-    /// The tokens whose logits are not those that the model computed, in order.
-    fn change(&mut self, logits: &[f32], work: &mut Work) {
-        work.tokens.clear();
-        work.tokens.extend(&self.last);
-        work.tokens
+    /// Computes the logits of the tokens with a bias or a penalty.
+    fn adjust(&mut self, logits: &[f32], buffers: &mut Buffers) {
+        buffers.tokens.clear();
+        buffers.tokens.extend(&self.last);
+        buffers
+            .tokens
             .extend(self.biases.iter().map(|(token, _)| token));
-        work.tokens.sort_unstable();
-        work.tokens.dedup();
+        buffers.tokens.sort_unstable();
+        buffers.tokens.dedup();
         let bias = |token: Token| {
             let at = self
                 .biases
                 .binary_search_by_key(&token, |(token, _)| *token);
             at.map_or(0.0, |at| self.biases[at].1)
         };
-        work.changed.data.clear();
-        work.changed.data.extend(work.tokens.iter().map(|token| {
-            let logit = usize::try_from(*token).ok().and_then(|at| logits.get(at));
-            let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
-            LlamaTokenData::new(LlamaToken(*token), logit + bias(*token), 0.0)
-        }));
+        buffers.changed.data.clear();
+        buffers
+            .changed
+            .data
+            .extend(buffers.tokens.iter().map(|token| {
+                let logit = token.index().and_then(|at| logits.get(at));
+                let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
+                LlamaTokenData::new(LlamaToken(token.0), logit + bias(*token), 0.0)
+            }));
         if let Some(penalties) = &mut self.penalties {
-            penalties.sampler.apply(&mut work.changed);
+            penalties.sampler.apply(&mut buffers.changed);
         }
     }
 
-    /// The candidates, in order: those that changed, and as many others as may be drawn.
-    fn gather(&self, logits: &[f32], work: &mut Work) {
-        let candidates = &mut work.candidates.data;
+    /// Collects the candidates in ascending order: the changed ones, and as many of the others as the draw needs.
+    fn gather(&self, logits: &[f32], buffers: &mut Buffers) {
+        let candidates = &mut buffers.candidates.data;
         candidates.clear();
         let mut add = |candidate: LlamaTokenData| {
             if candidate.logit() > f32::NEG_INFINITY {
                 candidates.push(candidate);
             }
         };
-        let mut changed = work.changed.data.iter().copied().peekable();
-        // Of the greatest, as many may be among those that changed.
+        let mut changed = buffers.changed.data.iter().copied().peekable();
+        // Each changed token may be one of the greatest, so the scan returns that many more.
         let count = self
-            .drawn_from
+            .max_candidates
             .map_or(usize::MAX, |count| count.saturating_add(changed.len()));
-        work.greatest.of(logits, count, |token, logit| {
-            while let Some(before) = changed.next_if(|changed| changed.id().0 < token) {
+        buffers.scan.scan(logits, count, |token, logit| {
+            while let Some(before) = changed.next_if(|changed| changed.id().0 < token.0) {
                 add(before);
             }
-            let same = changed.next_if(|changed| changed.id().0 == token);
-            add(same.unwrap_or_else(|| LlamaTokenData::new(LlamaToken(token), logit, 0.0)));
+            let same = changed.next_if(|changed| changed.id().0 == token.0);
+            add(same.unwrap_or_else(|| LlamaTokenData::new(LlamaToken(token.0), logit, 0.0)));
         });
         changed.for_each(add);
     }

@@ -1,28 +1,28 @@
-//! The tokens of the greatest logits, without an array of the whole vocabulary.
+//! Finds the tokens with the greatest logits, without an array of the whole vocabulary.
 //!
-//! Two passes. The first takes the greatest of every block of logits, which compilers turn into vector instructions, and the
-//! bound out of these: the `count`-th greatest of them is at most the `count`-th greatest of all. The second looks only into
-//! blocks that reach the bound: `count` of them, except among equals.
+//! The first pass computes the maximum of each block of logits, for which the compiler uses vector instructions. The `count`-th greatest
+//! maximum is a lower bound of the `count`-th greatest logit. The second pass searches only the blocks whose maximum reaches that bound:
+//! `count` blocks, unless maxima are equal.
 
 use crate::engine::token::Token;
 
-/// Logits of a block. Larger ones leave fewer greatest to choose the bound among, and more to look at in the second pass.
+/// Logits of a block. With larger blocks, the bound is chosen among fewer maxima, and the second pass searches more logits.
 const BLOCK: usize = 64;
 
-/// Greatest of a block that are kept beside each other: one vector of AVX-512, two of AVX2.
+/// Maxima of a block that are computed in parallel: one vector of AVX-512, or two of AVX2.
 const LANES: usize = 16;
 
-/// Memory to work in, kept between tokens.
+/// Buffers of a scan, reused for the next one.
 #[derive(Debug, Default)]
-pub(super) struct Greatest {
+pub(super) struct TopKScan {
     maxima: Vec<f32>,
     bound: Vec<f32>,
 }
 
-impl Greatest {
-    /// Calls `found` with the tokens of the `count` greatest logits, in order of tokens, and with more of them where that costs
-    /// less than to leave them out. What is no number, or −∞, is never among them.
-    pub(super) fn of(&mut self, logits: &[f32], count: usize, mut found: impl FnMut(Token, f32)) {
+impl TopKScan {
+    /// Calls `found` with the tokens of the `count` greatest logits, in ascending order of tokens. May include more tokens. Skips logits that
+    /// are NaN or −∞.
+    pub(super) fn scan(&mut self, logits: &[f32], count: usize, mut found: impl FnMut(Token, f32)) {
         self.maxima.clear();
         self.maxima.extend(logits.chunks(BLOCK).map(maximum));
         let bound = self.bound(count);
@@ -34,11 +34,11 @@ impl Greatest {
             let tokens = (first..).zip(block);
             tokens
                 .filter(|(_, logit)| **logit >= bound)
-                .for_each(|(token, logit)| found(token, *logit));
+                .for_each(|(token, logit)| found(Token(token), *logit));
         }
     }
 
-    /// What at least `count` logits reach; the least number where there are fewer blocks.
+    /// Returns a bound that at least `count` logits reach. If there are fewer blocks, returns the least finite number.
     fn bound(&mut self, count: usize) -> f32 {
         if count == 0 {
             return f32::INFINITY;
@@ -54,7 +54,7 @@ impl Greatest {
     }
 }
 
-/// The greatest of a block; −∞ where none is a number.
+/// Returns the maximum of a block, or −∞ if all of it is NaN.
 fn maximum(block: &[f32]) -> f32 {
     let greater = |a: f32, b: f32| if b > a { b } else { a };
     let (vectors, rest) = block.as_chunks::<LANES>();

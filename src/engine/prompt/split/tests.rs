@@ -1,4 +1,4 @@
-//! Tests that the pieces of a text have the same tokens as the whole, with real vocabularies.
+//! Tests that the segments of a text have the same tokens as the whole, with real vocabularies.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,11 +22,16 @@ fn splitter(vocabulary: &impl Vocabulary) -> Splitter {
     .unwrap()
 }
 
-/// Tokenises the pieces of `text` one by one. Returns the tokens and the number of pieces.
-fn in_pieces(vocabulary: &impl Vocabulary, splitter: &Splitter, text: &str) -> (Vec<Token>, usize) {
+/// Tokenises the segments of `text` one by one. Returns the tokens and the number of segments.
+fn in_segments(
+    vocabulary: &impl Vocabulary,
+    splitter: &Splitter,
+    text: &str,
+) -> (Vec<Token>, usize) {
     let mut count = 0;
-    let pieces = splitter.pieces(text, true).inspect(|_| count += 1);
-    let tokens = pieces.flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls));
+    let segments = splitter.segments(text, true).inspect(|_| count += 1);
+    let tokens =
+        segments.flat_map(|segment| vocabulary.tokenize(segment.text, segment.has_controls));
     (tokens.collect(), count)
 }
 
@@ -58,11 +63,11 @@ fn check_random_texts(model: &str) {
         let mut runner = TestRunner::new(Config::with_cases(64));
         let texts = vec(part, 1..400).prop_map(|parts| parts.concat());
         let outcome = runner.run(&texts, |text| {
-            let (tokens, _) = in_pieces(vocabulary, &splitter, &text);
+            let (tokens, _) = in_segments(vocabulary, &splitter, &text);
             prop_assert_eq!(tokens, vocabulary.tokenize(&text, true));
-            let plain = splitter.pieces(&text, false);
+            let plain = splitter.segments(&text, false);
             let plain: Vec<Token> = plain
-                .flat_map(|(piece, has_controls)| vocabulary.tokenize(piece, has_controls))
+                .flat_map(|segment| vocabulary.tokenize(segment.text, segment.has_controls))
                 .collect();
             prop_assert_eq!(plain, vocabulary.tokenize(&text, false));
             Ok(())
@@ -72,22 +77,22 @@ fn check_random_texts(model: &str) {
 }
 
 #[test]
-fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_gemmas_vocabulary() {
+fn the_segments_of_a_text_have_the_tokens_of_the_whole_in_gemmas_vocabulary() {
     check_random_texts(GEMMA);
 }
 
 #[test]
-fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_smollm2s_vocabulary() {
+fn the_segments_of_a_text_have_the_tokens_of_the_whole_in_smollm2s_vocabulary() {
     check_random_texts(SMOL);
 }
 
 #[test]
-fn the_pieces_of_a_text_have_the_tokens_of_the_whole_in_the_test_models_vocabulary() {
+fn the_segments_of_a_text_have_the_tokens_of_the_whole_in_the_test_models_vocabulary() {
     check_random_texts(CRAB);
 }
 
 #[test]
-fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_split_into_short_pieces() {
+fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_split_into_short_segments() {
     with_vocabulary(GEMMA, |vocabulary| {
         let splitter = splitter(vocabulary);
         let texts = [
@@ -103,18 +108,21 @@ fn texts_that_llama_cpp_tokenises_in_quadratic_time_are_split_into_short_pieces(
         for text in texts {
             let text = text.repeat(20_000 / text.len());
             let longest = splitter
-                .pieces(&text, true)
-                .map(|(piece, _)| piece.len())
+                .segments(&text, true)
+                .map(|segment| segment.text.len())
                 .max();
-            assert!(longest <= Some(2 * MIN_PIECE), "{longest:?} of {text:.20}");
-            let (tokens, _) = in_pieces(vocabulary, &splitter, &text);
+            assert!(
+                longest <= Some(2 * MIN_SEGMENT),
+                "{longest:?} of {text:.20}"
+            );
+            let (tokens, _) = in_segments(vocabulary, &splitter, &text);
             assert_eq!(tokens, vocabulary.tokenize(&text, true));
         }
     });
 }
 
-/// Returns the pieces of `text` if `specials` are the special tokens.
-fn pieces<'text>(specials: &[&str], text: &'text str) -> Vec<&'text str> {
+/// Returns the segments of `text` if `specials` are the special tokens.
+fn segments<'text>(specials: &[&str], text: &'text str) -> Vec<&'text str> {
     let special = |text: &&str| SpecialToken {
         text: (*text).to_owned(),
         is_control: false,
@@ -122,18 +130,18 @@ fn pieces<'text>(specials: &[&str], text: &'text str) -> Vec<&'text str> {
     let specials: Vec<SpecialToken> = specials.iter().map(special).collect();
     let splitter = Splitter::new(Some(&specials), None).unwrap();
     splitter
-        .pieces(text, false)
-        .map(|(piece, _)| piece)
+        .segments(text, false)
+        .map(|segment| segment.text)
         .collect()
 }
 
 #[test]
 fn a_text_is_not_split_behind_a_token_that_a_longer_one_may_replace() {
-    let text = format!("{}abcd{}", "x".repeat(MIN_PIECE), "y".repeat(MIN_PIECE));
-    let behind = |end: usize| vec![&text[..MIN_PIECE + end], &text[MIN_PIECE + end..]];
-    assert_eq!(pieces(&["ab"], &text), behind(2));
-    assert_eq!(pieces(&["ab", "abc"], &text), behind(3));
-    assert_eq!(pieces(&["ab", "bcd"], &text), behind(4));
+    let text = format!("{}abcd{}", "x".repeat(MIN_SEGMENT), "y".repeat(MIN_SEGMENT));
+    let behind = |end: usize| vec![&text[..MIN_SEGMENT + end], &text[MIN_SEGMENT + end..]];
+    assert_eq!(segments(&["ab"], &text), behind(2));
+    assert_eq!(segments(&["ab", "abc"], &text), behind(3));
+    assert_eq!(segments(&["ab", "bcd"], &text), behind(4));
     // Both have the same length, so llama.cpp's order is unknown.
-    assert_eq!(pieces(&["ab", "bc"], &text), [text.as_str()]);
+    assert_eq!(segments(&["ab", "bc"], &text), [text.as_str()]);
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::ActiveCall;
 use crate::engine::decoder::{Decoder, Sampled};
-use crate::engine::thinking::blocks::{Blocks, Start};
+use crate::engine::thinking::blocks::{AnswerStart, Blocks};
 use crate::engine::token::Token;
 use crate::engine::{EngineError, FinishReason};
 
@@ -29,7 +29,7 @@ impl Reasoning {
     pub(in crate::engine::scheduler) fn new(blocks: Blocks, max_tokens: u32) -> Self {
         Self {
             budget: blocks.budget(max_tokens),
-            awaits_answer: blocks.start != Start::Answer,
+            awaits_answer: blocks.start != AnswerStart::Answer,
             blocks,
             had_blank: false,
             block: None,

@@ -40,7 +40,7 @@ impl<S> PrefixCache<S> {
             );
         }
         self.fixed = fixed;
-        // States that are no longer pinned may have been the reason.
+        // The pinned states have changed, so a state of any length may fit again.
         self.too_long = usize::MAX;
         for at in self.parallel..self.sequences.len() {
             let is_fixed = |fixed: &Vec<Token>| fixed.starts_with(&self.sequences[at].tokens);

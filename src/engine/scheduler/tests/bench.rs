@@ -135,7 +135,7 @@ impl Bench {
     }
 }
 
-pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
+pub(in crate::engine::scheduler) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
     GenerateRequest {
         conversation: Conversation {
             messages: Vec::new(),
@@ -153,18 +153,18 @@ pub(super) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {
     }
 }
 
-pub(super) fn prompt_of(length: usize) -> Prompt {
+pub(in crate::engine::scheduler) fn prompt_of(length: usize) -> Prompt {
     Prompt {
-        tokens: vec![1; length],
+        tokens: vec![Token(1); length],
         thinking: Thinking::never(),
         blocks: Blocks::default(),
         grammar: None,
     }
 }
 
-pub(super) fn prompt_with(tokens: Vec<Token>) -> Prompt {
+pub(super) fn prompt_with(tokens: impl IntoIterator<Item = i32>) -> Prompt {
     Prompt {
-        tokens,
+        tokens: tokens.into_iter().map(Token).collect(),
         ..prompt_of(0)
     }
 }

@@ -7,7 +7,7 @@ use super::bench::{Bench, prompt_with};
 use super::scripted::{Script, endless, says};
 use super::*;
 use crate::engine::limits::Reuse;
-use crate::engine::token::Token;
+use crate::engine::token::tokens;
 
 const COPIES: Limits = Limits {
     parallel: 4,
@@ -29,14 +29,14 @@ const CELLS: Limits = Limits {
 };
 
 /// Returns a prompt of 300 common tokens and 20 own ones.
-fn of_tool(question: Token) -> Vec<Token> {
-    let mut tokens: Vec<Token> = (1000..1300).collect();
+fn of_tool(question: i32) -> Vec<i32> {
+    let mut tokens: Vec<i32> = (1000..1300).collect();
     tokens.extend((0..20).map(|at| 2000 + 100 * question + at));
     tokens
 }
 
 impl Bench {
-    fn ask(&mut self, id: u64, tokens: Vec<Token>) {
+    fn ask(&mut self, id: u64, tokens: Vec<i32>) {
         assert!(self.enter(id, 5, &[]));
         self.scheduler.set_prompt(id, Ok(prompt_with(tokens)));
     }
@@ -67,7 +67,7 @@ fn calls_that_arrive_together_decode_their_common_prefix_once() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
         for id in 1..=4 {
-            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+            bench.ask(id, of_tool(i32::try_from(id).unwrap()));
         }
         bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0, 300, 300, 300], "{limits:?}");
@@ -109,7 +109,7 @@ fn the_next_turn_of_a_conversation_decodes_only_its_new_tokens() {
         bench.ask(1, of_tool(1));
         bench.run_until_empty();
         let mut next = of_tool(1);
-        next.extend([b'a', b'b', b'c'].map(Token::from));
+        next.extend([b'a', b'b', b'c'].map(i32::from));
         next.extend([7, 8, 9]);
         bench.ask(2, next);
         bench.run_until_empty();
@@ -130,7 +130,7 @@ fn conversations_without_a_sequence_are_restored_from_saved_states() {
             ..says("abc")
         };
         let mut bench = Bench::new(limits, 8, script);
-        let mut talks: Vec<Vec<Token>> = vec![(100..200).collect(), (300..400).collect()];
+        let mut talks: Vec<Vec<i32>> = vec![(100..200).collect(), (300..400).collect()];
         for turn in 0..4 {
             for talk in 0..2 {
                 bench.ask(
@@ -138,7 +138,7 @@ fn conversations_without_a_sequence_are_restored_from_saved_states() {
                     talks[usize::try_from(talk).unwrap()].clone(),
                 );
                 bench.run_until_empty();
-                let answer = [b'a', b'b', b'c'].map(Token::from);
+                let answer = [b'a', b'b', b'c'].map(i32::from);
                 talks[usize::try_from(talk).unwrap()].extend(answer.into_iter().chain(500..600));
             }
         }
@@ -172,7 +172,9 @@ fn after_a_failed_restore_the_prompt_is_decoded_whole() {
 fn a_tools_prompt_is_decoded_ahead_of_its_calls_without_delaying_other_calls() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
-        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        bench
+            .scheduler
+            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
         assert!(!bench.scheduler.is_idle() && bench.scheduler.is_empty());
         bench.step();
         bench.ask(9, (1..10).collect());
@@ -188,7 +190,7 @@ fn a_tools_prompt_is_decoded_ahead_of_its_calls_without_delaying_other_calls() {
         }
         let before = bench.decoded();
         for id in 1..=4 {
-            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+            bench.ask(id, of_tool(i32::try_from(id).unwrap()));
         }
         bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [300, 300, 300, 300, 0]);
@@ -205,12 +207,14 @@ fn a_tools_prompt_is_never_evicted_for_later_prompts() {
             ..limits
         };
         let mut bench = Bench::new(limits, 100, says("abc"));
-        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        bench
+            .scheduler
+            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
         while !bench.scheduler.is_idle() {
             bench.step();
         }
         for id in 1..=20 {
-            let first = 10_000 * Token::try_from(id).unwrap();
+            let first = 10_000 * i32::try_from(id).unwrap();
             bench.ask(id, (first..first + 400).collect());
         }
         bench.run_until_empty();
@@ -224,19 +228,21 @@ fn a_tools_prompt_is_never_evicted_for_later_prompts() {
 fn the_prompt_of_a_removed_tool_is_not_kept() {
     for limits in [COPIES, CELLS] {
         let mut bench = Bench::new(limits, 8, says("x"));
-        bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+        bench
+            .scheduler
+            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
         while !bench.scheduler.is_idle() {
             bench.step();
         }
         bench.scheduler.keep_warm(Vec::new());
         assert!(bench.scheduler.is_idle());
         for id in 1..=8 {
-            let first = 10_000 * Token::try_from(id).unwrap();
+            let first = 10_000 * i32::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
             bench.run_until_empty();
         }
         for id in 10..=22 {
-            let first = 10_000 * Token::try_from(id).unwrap();
+            let first = 10_000 * i32::try_from(id).unwrap();
             bench.ask(id, (first..first + 900).collect());
             bench.run_until_empty();
         }
@@ -253,7 +259,9 @@ fn with_the_prefix_cache_off_every_prompt_is_decoded_whole() {
         ..COPIES
     };
     let mut bench = Bench::new(limits, 8, says("x"));
-    bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+    bench
+        .scheduler
+        .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
     assert!(bench.scheduler.is_idle());
     for id in 1..=2 {
         bench.ask(id, of_tool(1));
@@ -299,12 +307,14 @@ fn a_long_state_is_not_copied_for_a_short_common_prefix() {
 #[test]
 fn calls_of_a_tool_reuse_its_prompt_instead_of_each_others() {
     let mut bench = Bench::new(COPIES, 8, endless());
-    bench.scheduler.keep_warm(vec![of_tool(1)[..299].to_vec()]);
+    bench
+        .scheduler
+        .keep_warm(vec![tokens(of_tool(1)[..299].to_vec())]);
     while !bench.scheduler.is_idle() {
         bench.step();
     }
     for id in 1..=3 {
-        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        bench.ask(id, of_tool(i32::try_from(id).unwrap()));
         bench.step();
         bench.step();
     }
@@ -323,8 +333,8 @@ fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() 
     let mut bench = Bench::new(limits, 8, endless());
     for (id, max_tokens) in [(1, 50), (2, 3), (3, 50)] {
         assert!(bench.enter(id, max_tokens, &[]));
-        let first = 1000 * Token::try_from(id).unwrap();
-        let prompt = prompt_with((first..first + 100).collect());
+        let first = 1000 * i32::try_from(id).unwrap();
+        let prompt = prompt_with(first..first + 100);
         bench.scheduler.set_prompt(id, Ok(prompt));
     }
     while bench.ends().is_empty() {

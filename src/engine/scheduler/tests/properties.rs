@@ -7,7 +7,6 @@ use super::bench::{Bench, LIMITS, prompt_of, prompt_with, request};
 use super::scripted::{Script, endless};
 use crate::engine::limits::{Limits, Reuse};
 use crate::engine::prompt::Prompt;
-use crate::engine::token::Token;
 use crate::engine::{CancelReason, Update};
 
 /// An operation on the scheduler.
@@ -50,14 +49,14 @@ fn operation() -> impl Strategy<Value = Operation> {
 fn of_family(family: u8, length: usize) -> Prompt {
     let token = |at: usize| {
         let parts_at = if family < 4 { 40 } else { 0 };
-        let at_number = Token::try_from(at).unwrap();
+        let at_number = i32::try_from(at).unwrap();
         match at {
             _ if at < parts_at => at_number,
-            _ if at < 70 => 1000 * Token::from(family / 2 + 1) + at_number,
-            _ => 1000 * Token::from(family + 10) + at_number,
+            _ if at < 70 => 1000 * i32::from(family / 2 + 1) + at_number,
+            _ => 1000 * i32::from(family + 10) + at_number,
         }
     };
-    prompt_with((0..length).map(token).collect())
+    prompt_with((0..length).map(token))
 }
 
 fn kinds() -> impl Strategy<Value = (Limits, Option<usize>)> {

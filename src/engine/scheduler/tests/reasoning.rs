@@ -5,7 +5,7 @@ use super::scripted::{Script, endless, says};
 use crate::engine::FinishReason;
 use crate::engine::prompt::Prompt;
 use crate::engine::thinking::Thinking;
-use crate::engine::thinking::blocks::{Blocks, MarkerTokens, Start};
+use crate::engine::thinking::blocks::{AnswerStart, Blocks, MarkerTokens};
 use crate::engine::thinking::families::markers_of;
 use crate::engine::token::Token;
 use crate::engine::vocabulary::Vocabulary;
@@ -47,8 +47,8 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     let tokens = MarkerTokens::new(&markers, &Letters);
     let thinking = Thinking::new(markers.into()).after_prompt(end);
     let start = match (is_forced, thinking.is_inside()) {
-        (false, _) => Start::Answer,
-        (true, true) => Start::Block,
+        (false, _) => AnswerStart::Answer,
+        (true, true) => AnswerStart::Block,
         (true, false) => tokens.choice(),
     };
     let thinking = if is_forced {

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::bench::MS;
-use crate::engine::decoder::{Decoder, Row, Sampled};
+use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
-use crate::engine::thinking::blocks::Start;
+use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
 /// The token that ends an answer. Every other token is a byte.
-pub(super) const END: Token = 0;
+pub(super) const END: Token = Token(0);
 
 /// Text that every sequence generates, once or repeatedly, and the failures of the decoder.
 #[derive(Debug, Clone, Default)]
@@ -76,10 +76,15 @@ pub(super) struct Scripted {
     cells: u64,
 }
 
-/// Sampler: the number of generated tokens, the expected tokens of the sequence, and whether the next token is reasoning before a
-/// structured answer.
 #[derive(Debug)]
-pub(super) struct ScriptedSampler(usize, Vec<Token>, bool);
+pub(super) struct ScriptedSampler {
+    /// Number of generated tokens.
+    written: usize,
+    /// Expected tokens of the sequence.
+    expected: Vec<Token>,
+    /// Whether the next token is reasoning before a structured answer.
+    is_free: bool,
+}
 
 impl Scripted {
     pub(super) fn new(script: Script, limits: Limits, seen: Rc<RefCell<Seen>>) -> Self {
@@ -132,34 +137,38 @@ impl Decoder for Scripted {
         _: &SamplingParams,
         prompt: &[Token],
         _: Option<Grammar>,
-        start: &Start,
+        start: &AnswerStart,
     ) -> ScriptedSampler {
-        ScriptedSampler(0, prompt.to_vec(), *start != Start::Answer)
+        ScriptedSampler {
+            written: 0,
+            expected: prompt.to_vec(),
+            is_free: *start != AnswerStart::Answer,
+        }
     }
 
     fn force(&self, sampler: &mut ScriptedSampler, token: Token) {
         // It replaces an end token, which is not decoded.
-        if sampler.1.last() == Some(&END) {
-            sampler.1.pop();
+        if sampler.expected.last() == Some(&END) {
+            sampler.expected.pop();
         }
-        sampler.1.push(token);
+        sampler.expected.push(token);
     }
 
-    fn offer(&self, sampler: &mut ScriptedSampler, start: Start) {
-        let Start::Choice { openings, .. } = start else {
+    fn offer(&self, sampler: &mut ScriptedSampler, start: AnswerStart) {
+        let AnswerStart::Choice { openings, .. } = start else {
             panic!("expected a choice")
         };
-        let next = self.script.token(&mut sampler.0.clone()).token;
-        sampler.2 = openings.contains(&next);
+        let next = self.script.token(&mut sampler.written.clone()).token;
+        sampler.is_free = openings.contains(&next);
     }
 
     /// The grammar allows texts that begin with a brace.
     fn begin_answer(&self, sampler: &mut ScriptedSampler, text: &str) -> Result<bool, EngineError> {
-        sampler.2 = false;
+        sampler.is_free = false;
         Ok(text.is_empty() || text.starts_with('{'))
     }
 
-    fn decode(&mut self, batch: &[Row]) -> Result<Duration, String> {
+    fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
         let number = {
             let mut seen = self.seen.borrow_mut();
             seen.batches.push(batch.to_vec());
@@ -169,7 +178,7 @@ impl Decoder for Scripted {
             for row in batch {
                 self.held[row.sequence] = None;
             }
-            return Err("a scripted failure".into());
+            return Err(DecodeError::new("a scripted failure"));
         }
         for row in batch {
             assert_eq!(
@@ -197,23 +206,27 @@ impl Decoder for Scripted {
         );
         let mut sample = |(row, sampler): &mut (usize, &mut ScriptedSampler)| {
             let held = self.held(batch[*row].sequence).iter();
-            let ScriptedSampler(written, text, is_free) = &mut **sampler;
+            let ScriptedSampler {
+                written,
+                expected,
+                is_free,
+            } = &mut **sampler;
             assert!(
-                held.map(|(token, _)| token).eq(&*text),
+                held.map(|(token, _)| token).eq(&*expected),
                 "the sequence has other tokens than its call"
             );
             let sampled = Sampled {
                 is_free: *is_free,
                 ..self.script.token(written)
             };
-            text.push(sampled.token);
+            expected.push(sampled.token);
             Ok(sampled)
         };
         rows.iter_mut().map(&mut sample).collect()
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
-        vec![u8::try_from(token).unwrap()]
+        vec![u8::try_from(token.0).unwrap()]
     }
 
     fn clear(&mut self, sequence: usize) {

@@ -1,4 +1,4 @@
-//! What is chosen, beside llama.cpp's whole chain over the whole vocabulary.
+//! Tests that the selected tokens are those of llama.cpp's whole sampler chain over the whole vocabulary.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use proptest::sample::{Index, select};
 
 use super::*;
 
-/// Tokens of an answer: more than the shorter windows hold.
+/// Tokens of an answer, more than the shorter penalty windows contain.
 const STEPS: u64 = 24;
 
-/// Distinct logits from about −12 to 12, most of them in the middle; others for every seed.
+/// Returns distinct logits from −12 to 12, most of them near 0, in an order that depends on `seed`.
 fn logits(n_vocab: u16, seed: u64) -> Vec<f32> {
     let mut order: Vec<u16> = (0..n_vocab).collect();
     let mut state = seed;
     for at in (1..order.len()).rev() {
-        // Knuth's MMIX generator; its upper bits are the good ones.
+        // Knuth's MMIX generator, whose upper bits are the most random.
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -29,7 +29,7 @@ fn logits(n_vocab: u16, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// All samplers, in the order of [`sampling`]: those that change logits, and those that choose.
+/// Returns all samplers in the order of [`sampling`]: those that change logits, and those that draw.
 fn whole_chain(
     params: &SamplingParams,
     n_vocab: i32,
@@ -37,7 +37,7 @@ fn whole_chain(
 ) -> (LlamaSampler, LlamaSampler) {
     let biases = biases.iter();
     let biases: Vec<_> = biases
-        .map(|(token, bias)| LlamaLogitBias::new(LlamaToken(*token), *bias))
+        .map(|(token, bias)| LlamaLogitBias::new(LlamaToken(token.0), *bias))
         .collect();
     let biases = LlamaSampler::logit_bias(n_vocab, &biases);
     let penalties = sampling::penalties(params, n_vocab, None);
@@ -46,7 +46,7 @@ fn whole_chain(
     (changes, sampling::draw(params))
 }
 
-fn chosen_by((changes, draw): &mut (LlamaSampler, LlamaSampler), logits: &[f32]) -> Token {
+fn selected_by((changes, draw): &mut (LlamaSampler, LlamaSampler), logits: &[f32]) -> Token {
     let tokens = (0..).map(LlamaToken).zip(logits);
     let is_possible = |candidate: &LlamaTokenData| candidate.logit() > f32::NEG_INFINITY;
     let candidates = tokens.map(|(token, logit)| LlamaTokenData::new(token, *logit, 0.0));
@@ -55,7 +55,7 @@ fn chosen_by((changes, draw): &mut (LlamaSampler, LlamaSampler), logits: &[f32])
     // Typical sampling computes with the logarithm of each probability.
     candidates.data.retain(is_possible);
     draw.apply(&mut candidates);
-    candidates.selected_token().unwrap().0
+    Token(candidates.selected_token().unwrap().0)
 }
 
 prop_compose! {
@@ -83,48 +83,51 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_same_tokens_are_chosen_as_by_the_whole_chain_over_the_whole_vocabulary(
+    fn the_selected_tokens_are_those_of_the_whole_chain_over_the_whole_vocabulary(
         params in params(),
         n_vocab in select(vec![1_u16, 50, 777, 5000]),
         prompt in prop::collection::vec(any::<Index>(), 0..100),
         biased in prop::collection::vec((any::<Index>(), select(vec![f32::NEG_INFINITY, -3.0, 9.0])), 0..4),
-        // One of so many may come next by a grammar.
+        // A grammar allows one of this many tokens.
         one_of in select(vec![1, 1, 3, 100]),
     ) {
-        let token = |index: &Index| Token::try_from(index.index(n_vocab.into())).unwrap();
+        let token = |index: &Index| Token(index.index(n_vocab.into()).try_into().unwrap());
         let biases: BTreeMap<Token, f32> = biased.iter().map(|(index, bias)| (token(index), *bias)).collect();
         let biases: Vec<(Token, f32)> = biases.into_iter().collect();
         let is_suppressed = |token| biases.contains(&(token, f32::NEG_INFINITY));
         let prompt: Vec<Token> = prompt.iter().map(token).collect();
         let size = i32::from(n_vocab);
         let mut whole = whole_chain(&params, size, &biases);
-        whole.0.accept_many(prompt.iter().map(|token| LlamaToken(*token)));
-        let mut choice = Choice::new(&params, size, biases.clone(), None);
-        choice.accept(&prompt);
-        let mut work = Work::default();
+        whole.0.accept_many(prompt.iter().map(|token| LlamaToken(token.0)));
+        let mut selector = TokenSelector::new(&params, size, biases.clone(), None);
+        selector.accept(&prompt);
+        let mut buffers = Buffers::default();
         for step in 0..STEPS {
             let mut logits = logits(n_vocab, u64::from(params.llama_seed()) * STEPS + step);
             for (_, logit) in logits.iter_mut().enumerate().filter(|(token, _)| token % one_of != 0) {
                 *logit = f32::NEG_INFINITY;
             }
             let possible = (0..size).zip(&logits).any(|(token, logit)| {
-                *logit > f32::NEG_INFINITY && !is_suppressed(token)
+                *logit > f32::NEG_INFINITY && !is_suppressed(Token(token))
             });
-            let chosen = choice.select(&logits, &mut work);
+            let chosen = selector.select(&logits, &mut buffers);
             prop_assert_eq!(chosen.is_some(), possible);
             let Some(chosen) = chosen else { break };
-            prop_assert_eq!(chosen, chosen_by(&mut whole, &logits));
-            whole.0.accept(LlamaToken(chosen));
-            choice.accept(&[chosen]);
+            prop_assert_eq!(chosen, selected_by(&mut whole, &logits));
+            whole.0.accept(LlamaToken(chosen.0));
+            selector.accept(&[chosen]);
         }
     }
 }
 
 #[test]
-fn what_is_no_number_is_never_chosen() {
-    let mut choice = Choice::new(&SamplingParams::default(), 200, Vec::new(), None);
+fn a_logit_that_is_nan_is_never_selected() {
+    let mut selector = TokenSelector::new(&SamplingParams::default(), 200, Vec::new(), None);
     let mut logits = vec![f32::NAN; 200];
-    assert_eq!(choice.select(&logits, &mut Work::default()), None);
+    assert_eq!(selector.select(&logits, &mut Buffers::default()), None);
     logits[150] = -3.0;
-    assert_eq!(choice.select(&logits, &mut Work::default()), Some(150));
+    assert_eq!(
+        selector.select(&logits, &mut Buffers::default()),
+        Some(Token(150))
+    );
 }

@@ -9,12 +9,12 @@ fn in_a_pool_a_long_prompt_is_shared_and_never_copied() {
         kv_cells: 8000,
         ..CELLS
     };
-    let common: Vec<Token> = (10_000..11_400).collect();
-    for fixed in [Vec::new(), vec![common.clone()]] {
+    let common: Vec<i32> = (10_000..11_400).collect();
+    for fixed in [Vec::new(), vec![tokens(common.clone())]] {
         let mut bench = Bench::new(limits, 8, says("abc"));
         bench.scheduler.keep_warm(fixed.clone());
         for id in 1..=12 {
-            let own = 100 * Token::try_from(id).unwrap();
+            let own = 100 * i32::try_from(id).unwrap();
             bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
             if id % 4 == 0 {
                 bench.run_until_empty();
@@ -38,12 +38,14 @@ fn shared_cells_count_once_so_more_calls_fit() {
         ..CELLS
     };
     let mut bench = Bench::new(limits, 8, endless());
-    bench.scheduler.keep_warm(vec![of_tool(1)[..300].to_vec()]);
+    bench
+        .scheduler
+        .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
     while !bench.scheduler.is_idle() {
         bench.step();
     }
     for id in 1..=4 {
-        bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+        bench.ask(id, of_tool(i32::try_from(id).unwrap()));
     }
     bench.step();
     // The common prefix is known once the first call has started.
@@ -62,9 +64,7 @@ fn a_prefix_too_short_to_reuse_takes_cells_of_its_own() {
     let mut bench = Bench::new(limits, 8, endless());
     for (id, length) in [(1, 47), (2, 20)] {
         assert!(bench.enter(id, 43, &[]));
-        bench
-            .scheduler
-            .set_prompt(id, Ok(prompt_with((0..length).collect())));
+        bench.scheduler.set_prompt(id, Ok(prompt_with(0..length)));
         bench.step();
     }
     // 90 and 63 cells: the common prefix of 19 tokens is too short to be reused.
@@ -86,7 +86,7 @@ fn a_waiting_call_takes_no_cells_from_the_call_that_it_waits_for() {
     bench.run_until_empty();
     // One of the two calls is admitted to the sequence that still has the tokens of the first call.
     for id in 2..=3 {
-        let last = Token::try_from(id).unwrap();
+        let last = i32::try_from(id).unwrap();
         bench.ask(id, (0..99).chain([last]).collect());
     }
     bench.run_until_empty();

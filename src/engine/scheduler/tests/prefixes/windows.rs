@@ -40,7 +40,7 @@ fn prompts_share_a_state_saved_where_they_diverge() {
     for (at_once, expected) in [(true, [0, 300, 300, 300]), (false, [0, 0, 300, 300])] {
         let mut bench = Bench::new(COPIES, 8, sliding());
         for id in 1..=4 {
-            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+            bench.ask(id, of_tool(i32::try_from(id).unwrap()));
             if !at_once {
                 bench.run_until_empty();
             }
@@ -63,7 +63,7 @@ fn no_state_is_saved_if_it_does_not_fit() {
     for limits in [little, none] {
         let mut bench = Bench::new(limits, 8, sliding());
         for id in 1..=4 {
-            bench.ask(id, of_tool(Token::try_from(id).unwrap()));
+            bench.ask(id, of_tool(i32::try_from(id).unwrap()));
         }
         bench.run_until_empty();
         assert_eq!(sorted(bench.cached()), [0; 4]);
@@ -79,7 +79,7 @@ fn a_prompt_that_diverges_earlier_reuses_the_state_saved_there() {
         ..COPIES
     };
     let mut bench = Bench::new(limits, 8, sliding());
-    let parting = |at: usize, question: Token| {
+    let parting = |at: usize, question: i32| {
         let mut tokens = of_tool(question);
         tokens[at] = 9000 + question;
         tokens
@@ -101,7 +101,9 @@ fn a_tools_prompt_is_saved_while_a_call_decodes_it() {
     let mut bench = Bench::new(limits, 8, sliding());
     bench.ask(1, of_tool(1));
     bench.step();
-    bench.scheduler.keep_warm(vec![of_tool(1)[..290].to_vec()]);
+    bench
+        .scheduler
+        .keep_warm(vec![tokens(of_tool(1)[..290].to_vec())]);
     bench.run_until_empty();
     assert_eq!(bench.scheduler.stats().warm, 1);
 }
