@@ -22,7 +22,7 @@ use crate::process::{self, ProtocolOutput};
 use crate::reload::{Reloader, Sources};
 use crate::signals::{EndSignals, Signals};
 use crate::status::Board;
-use crate::supervisor::{self, Phase};
+use crate::supervisor::{self, ServiceState};
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::{LogOutput, metrics};
 use crate::threads;
@@ -150,11 +150,11 @@ async fn serve(
             let ran = drain.run_until_cancelled(reloader.run()).await;
             if let Some(Err(error)) = ran {
                 tracing::warn!(%error, "the configuration cannot be reloaded; restart the server to apply edits");
-                supervisor::tell(Phase::Ready);
+                supervisor::notify(ServiceState::Ready);
             }
         });
     } else {
-        supervisor::tell(Phase::Ready);
+        supervisor::notify(ServiceState::Ready);
     }
     let served = if let Some(stdio) = stdio {
         let served = transport::stdio::serve(stdio, dispatcher).await;
@@ -220,7 +220,7 @@ async fn end_on_signal(mut signals: EndSignals, ending: Ending) {
     for token in [ending.drain, ending.stop] {
         signals.next().await;
         tracing::info!("ending by a signal");
-        supervisor::tell(Phase::Stopping);
+        supervisor::notify(ServiceState::Stopping);
         token.cancel();
     }
 }

@@ -328,7 +328,7 @@ fn warn_of_stale_mounts(config: &Config, layers: &mut Layers) {
 
 /// Returns a warning if `file` was replaced outside of its mount.
 pub(crate) fn stale_mount(file: &Path) -> Option<Problem> {
-    Mounted::of(file).is_stale.then(|| {
+    Mounted::check(file).is_stale.then(|| {
         let kind = WarningKind::StaleMount;
         let message = mounted::stale(file);
         Problem::warning(Origin::BuiltIn, None, kind, message, mounted::WAY_OUT)

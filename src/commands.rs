@@ -1,4 +1,4 @@
-//! The subcommands. They print to standard output, which carries no protocol here.
+//! The subcommands. They print to standard output, which only the server reserves for the protocol.
 
 pub(crate) mod config;
 pub(crate) mod doctor;

@@ -47,7 +47,7 @@ pub enum ErrorCode {
     StillThinking,
     /// The deadline passed before the answer was complete.
     DeadlinePassed,
-    /// The answer is truncated although it must be complete.
+    /// The answer was truncated, but must be complete.
     AnswerCut,
     /// The answer does not follow its schema.
     AnswerWrong,

@@ -1,4 +1,4 @@
-//! Concurrency limit for CPU-heavy work of clients: few at a time, one per client, round robin, at low priority.
+//! Concurrency limit for CPU-heavy work of clients: a few at a time, one per client, round robin, at low priority.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -44,7 +44,7 @@ pub(crate) struct Permit {
 }
 
 impl FairSemaphore {
-    /// Makes a semaphore with `permits`.
+    /// Creates a semaphore with `permits`.
     pub(crate) fn new(permits: usize) -> Self {
         Self(Mutex::new(State {
             free: permits,
@@ -73,7 +73,7 @@ impl FairSemaphore {
             if let Err(mut permit) = sender.send(permit)
                 && let Some(client) = permit.client.take()
             {
-                // The waiter is gone. Dropping the permit would admit the next one from within, and so on.
+                // The waiter is gone. Released by hand, since dropping the permit would call this method recursively.
                 self.lock().release(&client);
             }
         }
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Removes the next waiter of the first client that holds no permit, and counts a permit for it. That client is last in the queue then.
+    /// Grants a permit to the next waiter of the first client that holds none, and removes the waiter. The client becomes the last in the queue.
     fn next(&mut self) -> Option<(String, oneshot::Sender<Permit>)> {
         if self.free == 0 {
             return None;
@@ -132,14 +132,15 @@ impl Drop for Permit {
 /// Permits that a large message holds while it exists as a tree of JSON values. Clones share them. The default is for a small message,
 /// which holds none.
 #[derive(Clone, Default)]
-pub(crate) struct MessagePermits(Option<Arc<Mutex<Option<Held>>>>);
+pub(crate) struct MessagePermits(Option<Arc<Mutex<Option<Permits>>>>);
 
-type Held = Box<dyn Send>;
+/// Permits of any type, which are released when they are dropped.
+type Permits = Box<dyn Send>;
 
 impl MessagePermits {
-    /// Makes the permits of a large message from `held`.
-    pub(crate) fn new(held: impl Send + 'static) -> Self {
-        Self(Some(Arc::new(Mutex::new(Some(Box::new(held))))))
+    /// Creates the `permits` of a large message.
+    pub(crate) fn new(permits: impl Send + 'static) -> Self {
+        Self(Some(Arc::new(Mutex::new(Some(Box::new(permits))))))
     }
 
     /// Returns whether the message is large: its client holds a permit of [`HEAVY`] until the tree is gone.
@@ -147,7 +148,7 @@ impl MessagePermits {
         self.0.is_some()
     }
 
-    /// Does `work` on the tree; for a large message beside the runtime.
+    /// Does `work` on the tree. For a large message, the work is done outside of the runtime.
     pub(crate) fn on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.0 {
             None => work(),
@@ -155,12 +156,17 @@ impl MessagePermits {
         }
     }
 
-    /// Does `work`, which turns the tree into something smaller, and releases the permits. For a large message the work is done beside
+    /// Does `work`, which turns the tree into something smaller, and releases the permits. For a large message, the work is done outside of
     /// the runtime.
     pub(crate) fn last_on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let done = self.on_tree(work);
-        if let Some(held) = &self.0 {
-            drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(permits) = &self.0 {
+            drop(
+                permits
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
         }
         done
     }
@@ -184,7 +190,7 @@ pub(crate) fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// Does `work` on a thread of its own at low priority, and waits for it. The thread is new since it cannot raise its priority again.
+/// Does `work` on a new thread at low priority, and waits for it. No thread is reused, because a thread cannot raise its priority again.
 pub(crate) fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let work = Mutex::new(Some(work));
     let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -200,8 +206,8 @@ pub(crate) fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         done.ok().flatten()
     });
     done.unwrap_or_else(|| {
-        // The system has no thread to spare.
-        let work = take().expect("no thread has taken it");
+        // The system refused to start a thread, so the work is done here.
+        let work = take().expect("no thread has taken the work");
         work()
     })
 }
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_take_turns_whatever_each_has_waiting() {
+    fn clients_are_served_round_robin_however_many_waiters_each_has() {
         let semaphore = semaphore(1);
         let mut holder = pin!(semaphore.acquire("x"));
         let mut held = poll(&mut holder).unwrap();
@@ -265,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_waiters_may_be_cancelled() {
+    fn many_cancelled_waiters_neither_accumulate_nor_overflow_the_stack() {
         let semaphore = semaphore(1);
         let mut holder = pin!(semaphore.acquire("a"));
         let held = poll(&mut holder).unwrap();
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_waiter_blocks_nobody() {
+    fn a_cancelled_waiter_does_not_block_others() {
         let semaphore = semaphore(1);
         let mut holder = pin!(semaphore.acquire("a"));
         let held = poll(&mut holder).unwrap();

@@ -1,11 +1,11 @@
-//! The heap: memory that goes back to the system, and heaps of their own for untrusted work.
+//! The allocator: returning memory to the system, and separate heaps for untrusted work.
 //!
-//! Both need jemalloc, which is the allocator on Linux with glibc only.
+//! Both require jemalloc, which is the allocator only on Linux with glibc.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) use jemalloc::{Heap, give_back};
+pub(crate) use jemalloc::{Heap, start_purging};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub use other::{Heap, give_back};
+pub use other::{Heap, start_purging};
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod jemalloc {
@@ -15,9 +15,9 @@ mod jemalloc {
         Access, AsName, Result, background_thread, epoch, max_background_threads,
     };
 
-    /// Starts jemalloc's background thread, so that an idle server returns memory, too. Not for models' processes, which must be
-    /// single-threaded when they restrict themselves.
-    pub(crate) fn give_back() {
+    /// Starts jemalloc's background thread, so that even an idle server returns memory. Workers must not call it: they must be
+    /// single-threaded when they enter their sandbox.
+    pub(crate) fn start_purging() {
         // One thread for all arenas: if the system refuses another one, jemalloc keeps writing errors.
         let started =
             max_background_threads::write(1).and_then(|()| background_thread::write(true));
@@ -26,7 +26,7 @@ mod jemalloc {
         }
     }
 
-    /// A heap of its own, an arena of jemalloc.
+    /// A separate heap, which is an arena of jemalloc.
     #[derive(Debug)]
     pub(crate) struct Heap {
         /// The number of the arena. `None` if jemalloc has no more arenas.
@@ -38,7 +38,7 @@ mod jemalloc {
         pub(crate) fn create() -> Self {
             let created: Result<u32> = b"arenas.create\0"[..].name().read();
             Self {
-                // Arena 0 is the first of the program's own.
+                // Arena 0 always exists, so a new arena has another number.
                 arena: created.ok().and_then(NonZero::new),
             }
         }
@@ -52,7 +52,7 @@ mod jemalloc {
             }
         }
 
-        /// Returns the bytes in use. `None` if they are not known.
+        /// Returns the bytes in use; `None` if they are unknown.
         pub(crate) fn bytes(&self) -> Option<usize> {
             epoch::advance().ok()?;
             let name = format!("stats.arenas.{}.pactive\0", self.arena?);
@@ -66,9 +66,9 @@ mod jemalloc {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod other {
     /// Does nothing: other allocators return memory by themselves.
-    pub fn give_back() {}
+    pub fn start_purging() {}
 
-    /// The one heap of the process, whose size is not known.
+    /// The only heap of the process, whose size is unknown.
     #[derive(Debug)]
     pub struct Heap;
 

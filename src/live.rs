@@ -110,7 +110,7 @@ impl Live {
             Transport::Http(http) => &http.tokens[..],
             Transport::Stdio => &[],
         };
-        metrics::expect(&metrics::Names {
+        metrics::create_series(&metrics::Names {
             models: config.models.iter().map(|model| &*model.name).collect(),
             tools,
             tokens: tokens.iter().map(|token| &*token.name).collect(),

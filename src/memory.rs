@@ -11,7 +11,7 @@ mod cgroup;
 pub(crate) struct Capacity {
     /// All bytes, or the limit.
     pub total: u64,
-    /// Bytes of `total` that can still be taken.
+    /// Bytes of `total` that can still be allocated.
     pub free: u64,
 }
 
@@ -43,15 +43,15 @@ impl Memory {
             machine: machine(),
             cgroup: cgroup_limit(),
         }
-        .without_idle_limit()
+        .without_ineffective_limit()
     }
 
-    /// Returns the bytes that this process and its children may take at most; `None` if they are unknown.
+    /// Returns the most bytes that this process and its children may use; `None` if they are unknown.
     pub(crate) fn total(&self) -> Option<u64> {
         self.smallest(|capacity| capacity.total)
     }
 
-    /// Returns the bytes that can still be taken; `None` if they are unknown.
+    /// Returns the bytes that can still be allocated; `None` if they are unknown.
     pub(crate) fn free(&self) -> Option<u64> {
         self.smallest(|capacity| capacity.free)
     }
@@ -65,8 +65,8 @@ impl Memory {
         both.map(bytes).min()
     }
 
-    /// Drops a limit that is not below the machine's memory: cgroup v1 writes "unlimited" as a huge number.
-    fn without_idle_limit(self) -> Self {
+    /// Drops a limit that is not below the machine's memory, since cgroup v1 reports "unlimited" as a huge number.
+    fn without_ineffective_limit(self) -> Self {
         match (self.machine, self.cgroup) {
             (Some(machine), CgroupLimit::Bytes(limit)) if limit.total >= machine.total => Self {
                 cgroup: CgroupLimit::None,
@@ -77,12 +77,12 @@ impl Memory {
     }
 }
 
-/// Returns the bytes that this process and its children may take at most; `u64::MAX` if they are unknown.
+/// Returns the most bytes that this process and its children may use; `u64::MAX` if they are unknown.
 pub(crate) fn total() -> u64 {
     Memory::now().total().unwrap_or(u64::MAX)
 }
 
-/// Returns the bytes that can still be taken; `None` if they are unknown.
+/// Returns the bytes that can still be allocated; `None` if they are unknown.
 pub(crate) fn free() -> Option<u64> {
     Memory::now().free()
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_of_machine_and_cgroup_counts_for_each_quantity() {
+    fn total_and_free_are_each_the_smaller_of_machine_and_cgroup() {
         let memory = Memory {
             machine: Some(bytes(100, 10)),
             cgroup: CgroupLimit::Bytes(bytes(40, 30)),
@@ -127,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_not_below_the_machine_is_none() {
+    fn a_limit_that_is_not_below_the_memory_of_the_machine_is_ignored() {
         let memory = Memory {
             machine: Some(bytes(100, 10)),
             cgroup: CgroupLimit::Bytes(bytes(100, 0)),
         };
-        assert_eq!(memory.without_idle_limit().free(), Some(10));
+        assert_eq!(memory.without_ineffective_limit().free(), Some(10));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What both processes need of the operating system: a standard output that is theirs alone, an end when the parent
-//! ends, and the number of CPUs they may use.
+//! Functions of the operating system for the server and its workers: exclusive use of standard output, the end of a child with its
+//! parent, limits, and the number of usable CPUs.
 
 pub(crate) mod activity;
 pub(crate) mod memory_lock;
@@ -11,15 +11,15 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Takes standard output for the protocol: what anything else in this process prints there goes to standard error.
+/// Reserves standard output for the protocol, and redirects everything else that this process prints there to standard error.
 ///
-/// llama.cpp prints to file descriptor 1 in places, and an abort flushes C's buffers into it. So the descriptor itself is
-/// pointed at standard error, and the real one is kept aside, closed in children. Once, before anything is printed.
+/// llama.cpp prints to file descriptor 1 in places, and an abort flushes C's buffers into it. So descriptor 1 itself is redirected, and
+/// the real output is kept as another descriptor, which children do not inherit. Call this once, before anything is printed.
 ///
 /// # Errors
-/// Where a descriptor cannot be duplicated.
+/// A descriptor cannot be duplicated.
 #[cfg(unix)]
-pub(crate) fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     use std::os::fd::AsFd;
 
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
@@ -27,21 +27,21 @@ pub(crate) fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(std::fs::File::from(stdout)))
 }
 
-/// Without a safe way to point the descriptor elsewhere, standard output is used as it is.
+/// Returns standard output as it is: this system has no safe way to redirect the descriptor.
 ///
 /// # Errors
-/// None.
+/// Never fails on this system.
 #[cfg(not(unix))]
-pub fn take_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+pub fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(io::stdout()))
 }
 
-/// Where protocol messages go.
+/// Output for protocol messages.
 pub(crate) trait ProtocolOutput: Write + Send {
-    /// Another handle of the same output, to watch whether its reader is gone.
+    /// Returns another handle of the same output, with which to detect that its reader is gone.
     ///
     /// # Errors
-    /// Where it cannot be duplicated.
+    /// The handle cannot be duplicated.
     #[cfg(unix)]
     fn watch(&self) -> io::Result<std::os::fd::OwnedFd>;
 }
@@ -56,7 +56,7 @@ impl ProtocolOutput for std::fs::File {
 #[cfg(not(unix))]
 impl ProtocolOutput for io::Stdout {}
 
-/// Blocks until nobody reads what is written to `output`; for a file or a terminal that is for ever.
+/// Blocks until `output` has no reader. For a file or a terminal, that is forever.
 #[cfg(unix)]
 pub(crate) fn wait_until_unread(output: &std::os::fd::OwnedFd) {
     use rustix::event::{PollFd, PollFlags, poll};
@@ -71,16 +71,16 @@ pub(crate) fn wait_until_unread(output: &std::os::fd::OwnedFd) {
                 return;
             }
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            // Unwatchable, a device on macOS for example: a failing write will tell.
+            // The output cannot be polled, for example a device on macOS. A failing write will show that it has no reader.
             Ok(_) | Err(_) => std::thread::park(),
         }
     }
 }
 
-/// Returns the file of this program: on Linux also if an upgrade replaced it meanwhile.
+/// Returns the path of this program's file. On Linux, it stays valid even if an upgrade replaces the file.
 ///
 /// # Errors
-/// Its path is not known.
+/// The path is unknown.
 pub(crate) fn this_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if !cfg!(target_os = "linux") {
@@ -116,20 +116,20 @@ fn program_as_typed() -> io::Result<PathBuf> {
     })
 }
 
-/// Asks the kernel to kill this process when the thread that started it ends, and tells whether `parent` is still there.
+/// Makes the kernel kill this process when the thread that started it ends. Returns whether `parent` still runs.
 ///
-/// A parent that ended before the signal was set is noticed by its number.
+/// A parent that ended before the call is detected by its id.
 #[cfg(target_os = "linux")]
 pub(crate) fn die_with_parent(parent: u32) -> bool {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         // The end of stdin still ends the worker.
-        tracing::warn!(%error, "the end of the server cannot be watched");
+        tracing::warn!(%error, "could not request a signal for the end of the server");
     }
     getppid().is_some_and(|now| now.as_raw_nonzero().get().unsigned_abs() == parent)
 }
 
-/// Returns whether the child `id` of this process runs. One that has ended is not reaped.
+/// Returns whether the child `id` of this process runs. Does not reap a child that has ended.
 #[cfg(unix)]
 pub(crate) fn is_running(id: u32) -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -168,7 +168,7 @@ pub(crate) fn raise_file_limit() -> Option<u64> {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays");
+        tracing::debug!(%error, "could not raise the limit of open files");
         return limit.current;
     }
     limit.maximum
@@ -188,11 +188,11 @@ pub(crate) fn too_few_files(connections: usize, limit: Option<u64>) -> Option<St
     ))
 }
 
-/// Names this process for `ps` and `top`, where it would be called `exe` as it was started.
+/// Sets the name of this process for `ps` and `top`. Otherwise it is `exe`, because it was started through `/proc/self/exe`.
 #[cfg(target_os = "linux")]
 pub(crate) fn name_worker() {
     if let Err(error) = rustix::thread::set_name(c"llama-worker") {
-        tracing::debug!(%error, "the worker has no name");
+        tracing::debug!(%error, "could not set the name of the worker");
     }
 }
 
@@ -200,7 +200,7 @@ pub(crate) fn name_worker() {
 #[cfg(not(target_os = "linux"))]
 pub fn name_worker() {}
 
-/// Returns the bytes of address space that this process has.
+/// Returns the size of this process's address space, in bytes.
 #[cfg(target_os = "linux")]
 pub(crate) fn address_space() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -230,24 +230,24 @@ pub fn die_with_parent(_: u32) -> bool {
     true
 }
 
-/// CPUs, at least one.
+/// Numbers of CPUs, at least one each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cpus {
-    /// What the system counts; a core may have two.
+    /// Logical CPUs. A core may have two.
     pub all: usize,
-    /// How many of them are cores of their own.
+    /// Physical cores.
     pub cores: usize,
 }
 
 impl Cpus {
-    /// Cores that have one each.
+    /// Returns `cores` with one logical CPU each.
     pub(crate) fn single(cores: usize) -> Self {
         let all = cores;
         Self { all, cores }
     }
 }
 
-/// The CPUs that this process may use: affinity and, on Linux, the quota of its cgroup counted.
+/// Returns the CPUs that this process may use, limited by its affinity and, on Linux, by the quota of its cgroup.
 pub(crate) fn available_cpus() -> Cpus {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let cores = cores().unwrap_or(all);
@@ -257,7 +257,7 @@ pub(crate) fn available_cpus() -> Cpus {
     }
 }
 
-/// The cores on which this process may run; none where the system does not tell.
+/// Returns the cores on which this process may run; `None` if they are unknown.
 #[cfg(target_os = "linux")]
 fn cores() -> Option<usize> {
     let allowed = rustix::thread::sched_getaffinity(None).ok()?;
@@ -270,13 +270,13 @@ fn cores() -> Option<usize> {
     cores.map(|cores| cores.len()).filter(|cores| *cores > 0)
 }
 
-/// The cores of the machine; none where the system does not tell.
+/// Returns the cores of the machine; `None` if they are unknown.
 #[cfg(not(target_os = "linux"))]
 fn cores() -> Option<usize> {
     sysinfo::System::physical_core_count().ok()
 }
 
-/// Bytes that `folder`'s file system has left for this user; none where that is unknown.
+/// Returns the free bytes of the file system of `folder` for this user; `None` if they are unknown.
 pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     return rustix::fs::statvfs(folder)
@@ -286,11 +286,11 @@ pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
     return None;
 }
 
-/// The folder that keeps `file` from being written, with the reason: its own, or where that is missing the nearest one
-/// that is there, in which it would be made.
+/// Returns the folder that keeps `file` from being written, with the reason; `None` if the file can be written. If the folder of the file
+/// does not exist, the nearest existing parent decides.
 pub(crate) fn unwritable(file: &Path) -> Option<(PathBuf, io::Error)> {
-    let is_there = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
-    let folder = file.ancestors().skip(1).find(is_there)?;
+    let exists = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
+    let folder = file.ancestors().skip(1).find(exists)?;
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {

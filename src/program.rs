@@ -92,7 +92,7 @@ fn serve(cli: Cli) -> Result<ExitCode, Failure> {
         around,
         read_at,
     };
-    heap::give_back();
+    heap::start_purging();
     app::run(checked, sources, signals, output).map_err(Failure::Run)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -117,7 +117,7 @@ fn surroundings() -> Surroundings {
 }
 
 fn take_stdout() -> Result<Box<dyn ProtocolOutput>, Failure> {
-    process::take_stdout()
+    process::reserve_stdout()
         .context("could not take standard output")
         .map_err(Failure::Run)
 }

@@ -319,7 +319,7 @@ impl Registry {
                     cells: stats.kv_cells,
                     reserved_cells: stats.reserved_cells,
                 };
-                metrics::holds(&model.name, now);
+                metrics::occupancy_changed(&model.name, now);
             }
             status::model_status(
                 model.name,

@@ -30,7 +30,7 @@ use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::live::Live;
 use crate::status::ConfigStatus;
-use crate::supervisor::{self, Phase};
+use crate::supervisor::{self, ServiceState};
 use crate::telemetry::metrics;
 use faults::Faults;
 use file_stamps::{Files, Look, on_thread};
@@ -122,7 +122,7 @@ impl Reloader {
             active,
             hidden: Vec::new(),
             files,
-            status: sync::watch::Sender::new(ConfigStatus::of(file, faults::shown(&checked))),
+            status: sync::watch::Sender::new(ConfigStatus::new(file, faults::shown(&checked))),
             faults: Faults::of(&checked),
             warnings: checked.layers.warnings,
             slow: None,
@@ -146,7 +146,7 @@ impl Reloader {
         let (mut causes, mut watched) = Causes::new(self.config.watch)?;
         let heard = causes.heard();
         // From here on, SIGHUP is handled.
-        supervisor::tell(Phase::Ready);
+        supervisor::notify(ServiceState::Ready);
         loop {
             let files = self.files.clone();
             let look = on_thread(move || Look::at(&files, watched)).await;
@@ -183,9 +183,9 @@ impl Reloader {
             let has_failed = self.status.borrow().refused.is_some();
             // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
             if is_asked || content != self.content {
-                supervisor::tell(Phase::Reloading);
+                supervisor::notify(ServiceState::Reloading);
                 self.reload(content, is_asked, &heard).await;
-                supervisor::tell(Phase::Ready);
+                supervisor::notify(ServiceState::Ready);
             } else if has_failed || self.is_narrowed || self.slow.is_some() {
                 self.reload(content, is_asked, &heard).await;
             }

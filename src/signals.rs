@@ -1,7 +1,7 @@
 //! Signals that end the server.
 //!
-//! A signal that was ignored when the program was started ends nothing: `nohup` ignores SIGHUP, and a shell without job control ignores
-//! SIGINT for what it starts in the background.
+//! A signal that was ignored when the program started stays ignored: `nohup` ignores SIGHUP, and a shell without job control ignores SIGINT
+//! for background programs.
 
 pub(crate) mod worker;
 
@@ -21,22 +21,22 @@ mod unix {
     use signal_hook::flag;
     use tokio::signal::unix::{Signal, SignalKind, signal};
 
-    /// How this process was started, as far as signals are concerned.
+    /// The signal settings with which this process started.
     #[derive(Debug)]
     pub(crate) struct Signals {
-        /// The signals that were ignored, a bit each: bit 0 is signal 1.
+        /// The ignored signals as a bit mask. Bit 0 is signal 1.
         ignored: u64,
-        /// Whether there was a controlling terminal.
+        /// Whether the process had a controlling terminal.
         has_terminal: bool,
-        /// Whether a signal ends this process as it would end any other. For PID 1 only, which the kernel ends by none.
+        /// Whether a signal ends this process immediately. Used for PID 1 only, for which the kernel has no default action.
         ends_at_once: Arc<AtomicBool>,
     }
 
     impl Signals {
-        /// Prepares for signals while the server starts: SIGTERM and SIGINT end it, SIGHUP does not.
+        /// Prepares for signals during startup: SIGTERM and SIGINT end the process, SIGHUP does not.
         ///
         /// # Errors
-        /// The system refuses.
+        /// The system refuses to register a handler.
         pub(crate) fn prepare() -> io::Result<Self> {
             let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
             let signals = Self {
@@ -44,7 +44,7 @@ mod unix {
                 has_terminal: has_terminal(),
                 ends_at_once: Arc::new(AtomicBool::new(true)),
             };
-            // It asks for the configuration to be read again, which the start does anyway.
+            // SIGHUP requests a reload, but startup reads the configuration anyway.
             flag::register(SIGHUP, Arc::default())?;
             if std::process::id() == 1 {
                 for signal in [SIGTERM, SIGINT] {
@@ -56,10 +56,10 @@ mod unix {
             Ok(signals)
         }
 
-        /// Listens to the signals that end the server. With `has_file`, SIGHUP asks for the configuration to be read again instead.
+        /// Listens for the signals that end the server. With `has_file`, SIGHUP requests a reload of the configuration instead.
         ///
         /// # Errors
-        /// The system refuses.
+        /// The system refuses to register a handler.
         pub(crate) fn listen(self, has_file: bool) -> io::Result<EndSignals> {
             let listen = |number: i32| {
                 let is_ignored = self.ignored & (1 << (number - 1)) != 0;
@@ -78,7 +78,7 @@ mod unix {
         }
     }
 
-    /// The signals that end the server, as they come.
+    /// Listener for the signals that end the server.
     #[derive(Debug)]
     pub(crate) struct EndSignals {
         terminate: Option<Signal>,
@@ -89,7 +89,7 @@ mod unix {
     }
 
     impl EndSignals {
-        /// Waits for the next one. Cancel safe.
+        /// Waits for the next signal that ends the server. Cancel safe.
         pub(crate) async fn next(&mut self) {
             loop {
                 tokio::select! {
@@ -116,12 +116,12 @@ mod unix {
         }
     }
 
-    /// Returns whether this process has a controlling terminal: a closed one is none.
+    /// Returns whether this process has a controlling terminal that is not closed.
     fn has_terminal() -> bool {
         File::open("/dev/tty").is_ok()
     }
 
-    /// Returns the ignored signals in `status`, the text of `/proc/PID/status`. Other systems have no such text.
+    /// Returns the mask of ignored signals in `status`, the text of `/proc/PID/status`; 0 for the empty text of other systems.
     fn ignored_in(status: &str) -> u64 {
         let mut lines = status.lines();
         let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
@@ -134,7 +134,7 @@ mod unix {
         use super::*;
 
         #[test]
-        fn ignored_signals_are_bits_of_a_number() {
+        fn ignored_signals_are_read_from_a_bit_mask() {
             let status = "Name:\tsh\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001003\n";
             let bits = [SIGHUP, SIGINT, 13].map(|signal| 1_u64 << (signal - 1));
             assert_eq!(ignored_in(status), bits.iter().sum::<u64>());
@@ -147,7 +147,7 @@ mod unix {
 mod other {
     use std::io;
 
-    /// How this process was started; nothing is of use on this system.
+    /// The signal settings with which this process started. This system has none.
     #[derive(Debug)]
     pub struct Signals;
 
@@ -160,7 +160,7 @@ mod other {
             Ok(Self)
         }
 
-        /// Listens to Ctrl-C.
+        /// Listens for Ctrl-C.
         ///
         /// # Errors
         /// Never fails on this system.
@@ -169,7 +169,7 @@ mod other {
         }
     }
 
-    /// Ctrl-C, as it comes.
+    /// Listener for Ctrl-C.
     #[derive(Debug)]
     pub struct EndSignals;
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::http::HttpConfig;
 use crate::registry::{ModelStatus, Registry, Unloaded};
 
-/// Replaces an error that the asking token may not see.
+/// Text instead of an error that the caller's token may not see.
 const IN_THE_LOG: &str = "see the server's log";
 
 /// The state of the server.
@@ -30,12 +30,13 @@ pub(crate) struct ServerStatus {
     /// Tokens that no request can use.
     #[serde(default)]
     pub unusable_tokens: Vec<UnusableToken>,
-    /// `None` if the configuration has no file that could be edited, or the asking token may not see it.
+    /// The configuration file; `None` if there is none, or if the caller's token may not see it.
     pub config: Option<ConfigStatus>,
 }
 
 impl ServerStatus {
-    /// Restricts the status to what a token for `tools` may see: these tools and their models, and that a model has an error, but not which.
+    /// Restricts the status to the parts that a token for `tools` may see: these tools and their models. Errors of models are replaced, so
+    /// that only their existence is visible.
     pub(crate) fn restrict_to(&mut self, tools: &BTreeSet<String>) {
         self.tools.retain(|tool| tools.contains(&tool.name));
         let is_of_tool = |model: &ModelStatus| {
@@ -50,7 +51,7 @@ impl ServerStatus {
         for error in of_models {
             IN_THE_LOG.clone_into(error);
         }
-        // The asking token works.
+        // The caller's own token works.
         self.unusable_tokens.clear();
         self.config = None;
     }
@@ -96,7 +97,7 @@ pub(crate) struct ConfigStatus {
     /// Keys such as `server.port` whose edits require a restart of the server.
     #[serde(default)]
     pub restart_required: Vec<String>,
-    /// Those of the configuration's files that were replaced outside of their mount: the server does not see edits of the new files.
+    /// Files of the configuration that were replaced outside of their mounts. The server does not see edits of the new files.
     #[serde(default)]
     pub stale_mounts: Vec<PathBuf>,
     /// Parts of the active configuration that do not work, as `config check` reports them.
@@ -114,8 +115,8 @@ pub(crate) struct RefusedEdit {
 }
 
 impl ConfigStatus {
-    /// Returns the status before the first edit of `file`. `faults` are parts that do not work.
-    pub(crate) fn of(file: PathBuf, faults: Vec<String>) -> Self {
+    /// Creates the status before the first edit of `file`. `faults` are parts that do not work.
+    pub(crate) fn new(file: PathBuf, faults: Vec<String>) -> Self {
         Self {
             file,
             reloaded_at: None,
@@ -170,7 +171,7 @@ impl Action {
     }
 }
 
-/// Reads the state of the server's parts.
+/// Source of the server's status.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
     registry: Arc<Registry>,
@@ -202,15 +203,15 @@ impl Board {
         self.tools.borrow().clone()
     }
 
-    /// Unloads or restarts a model, see [`Registry::unload`] and [`Registry::restart`]. Returns `None` if there is no such model.
-    pub(crate) async fn let_go(&self, model: &str, action: Action) -> Option<Unloaded> {
+    /// Performs `action` on a model with [`Registry::unload`] or [`Registry::restart`]. Returns `None` if there is no such model.
+    pub(crate) async fn perform(&self, model: &str, action: Action) -> Option<Unloaded> {
         match action {
             Action::Unload => self.registry.unload(model).await,
             Action::Restart => self.registry.restart(model).await,
         }
     }
 
-    /// Returns the current state. Asks the models' processes what they hold, and neither loads a model nor keeps one loaded.
+    /// Returns the current status. Queries the models' processes, but neither loads a model nor keeps one loaded.
     pub(crate) async fn read(&self) -> ServerStatus {
         ServerStatus {
             version: env!("CARGO_PKG_VERSION").into(),

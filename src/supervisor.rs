@@ -1,33 +1,33 @@
-//! What the service manager that started the server is told: systemd's protocol (`sd_notify(3)`; `systemd.service(5)`,
-//! `Type=notify-reload`). Where there is none, nothing happens.
+//! Notifications to systemd about the state of the server (`sd_notify(3)`; `systemd.service(5)`, `Type=notify-reload`). Without systemd,
+//! they do nothing.
 
-/// What the server does from here on.
+/// The state of the server, as a service manager sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// It takes calls, by the configuration that was read last.
+pub(crate) enum ServiceState {
+    /// The server accepts calls.
     Ready,
-    /// It reads its configuration again; [`Self::Ready`] follows, whatever comes of that.
+    /// The server reads its configuration again. [`Self::Ready`] follows even if the new configuration is rejected.
     Reloading,
-    /// It ends.
+    /// The server shuts down.
     Stopping,
 }
 
-/// Tells it.
+/// Notifies the service manager that the server is in `state`.
 #[cfg(target_os = "linux")]
-pub(crate) fn tell(phase: Phase) {
+pub(crate) fn notify(state: ServiceState) {
     use sd_notify::NotifyState;
-    let told = match phase {
-        Phase::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        // Without the time a manager takes the answer for one to an earlier question.
-        Phase::Reloading => NotifyState::monotonic_usec_now()
+    let notified = match state {
+        ServiceState::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        // With the time, systemd can match the later `Ready` to this reload.
+        ServiceState::Reloading => NotifyState::monotonic_usec_now()
             .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
-        Phase::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        ServiceState::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
     };
-    if let Err(error) = told {
-        tracing::warn!(%error, ?phase, "the service manager could not be told");
+    if let Err(error) = notified {
+        tracing::warn!(%error, ?state, "could not notify the service manager");
     }
 }
 
 /// Does nothing: this system has no systemd.
 #[cfg(not(target_os = "linux"))]
-pub fn tell(_: Phase) {}
+pub fn notify(_: ServiceState) {}

@@ -1,4 +1,4 @@
-//! Logs: tracing to standard error, and the way of a worker's log lines into the server's.
+//! Logs and metrics. Workers log to standard error, and the server relays their lines to its own log.
 
 pub(crate) mod call;
 pub(crate) mod log_file;
@@ -20,46 +20,45 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use log_file::{LogFile, LogWriter};
 
-/// llama.cpp tells a hundred lines about every load, and warns of what is no fault here (a cache for several calls is
-/// larger than the trained context), so it is quiet where nobody asks. The watcher of files tells what becomes of its own
-/// handles.
+/// Directives that silence libraries by default. llama.cpp logs a hundred lines per load, and warns about a cache for several calls because
+/// it is longer than the trained context. The file watcher logs its own events.
 const QUIET_LLAMA: &str = "llama-cpp-2=error,notify=error";
 
-/// What a worker of the server that logs at `level` is told by `RUST_LOG`; none where that says it already.
+/// Returns `RUST_LOG` for the workers of a server that logs at `level`; `None` if the server's own environment sets it.
 pub(crate) fn worker_level(level: &str) -> Option<(&'static str, String)> {
-    let is_said = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
-    (!is_said).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
+    let is_set = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
+    (!is_set).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
 }
 
-/// Lines that wait to be written, at most. Each has its place from the start, 32 bytes: the crate's 128,000 would be most of
-/// what an idle server has of its own.
+/// Most lines in the queue of the log writer. The queue allocates 32 bytes per line up front; the crate's default of 128,000 lines would be
+/// most of an idle server's memory.
 const MAX_UNWRITTEN: usize = 8192;
 
-/// What a worker logs that is started by hand, where `RUST_LOG` does not say.
+/// Log level of a worker that is started by hand, without `RUST_LOG`.
 const DEFAULT_LEVEL: &str = "info";
 
-/// Where the server logs to, and what.
+/// The level, the format and the target of the server's log.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogOutput {
-    /// A level, or levels by module; `RUST_LOG` goes before.
+    /// A level, or levels by module. `RUST_LOG` takes precedence.
     pub level: String,
-    /// An object a line instead of text.
+    /// Whether each line is a JSON object instead of text.
     pub is_json: bool,
-    /// Instead of standard error.
+    /// The log file; `None` for standard error.
     pub file: Option<LogFile>,
 }
 
-/// Whether `text` says what to log.
+/// Returns whether `text` is a valid level, or a list of levels by module.
 pub(crate) fn is_filter(text: &str) -> bool {
-    // A bare word is a module to the filter, and a slip to people.
-    let is_sound = |part: &str| {
+    // `EnvFilter` takes an unknown word for a module, but it is probably a misspelled level.
+    let is_valid = |part: &str| {
         !part.trim().is_empty()
             && (part.contains('=') || part.trim().parse::<LevelFilter>().is_ok())
     };
-    text.split(',').all(is_sound) && EnvFilter::try_new(text).is_ok()
+    text.split(',').all(is_valid) && EnvFilter::try_new(text).is_ok()
 }
 
-/// The filter, and what is wrong with `RUST_LOG`, which then does not count.
+/// Returns the filter of the log, and a warning if `RUST_LOG` is invalid and therefore ignored.
 fn filter(level: &str) -> (EnvFilter, Option<String>) {
     let configured = || EnvFilter::new(format!("{QUIET_LLAMA},{level}"));
     match env::var(EnvFilter::DEFAULT_ENV)
@@ -68,9 +67,9 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
     {
         None => (configured(), None),
         Some(text) => match EnvFilter::try_new(&text) {
-            // Each line of a log beside the configuration would be an event that is logged.
+            // If the log is next to the configuration, the file watcher would log every line that is written to it.
             Ok(filter) if !text.contains("notify") => (
-                filter.add_directive("notify=error".parse().expect("it is a directive")),
+                filter.add_directive("notify=error".parse().expect("the directive is valid")),
                 None,
             ),
             Ok(filter) => (filter, None),
@@ -79,11 +78,13 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
     }
 }
 
-/// Logs of the server: people read them. Written by a thread, and dropped where nobody reads: a full pipe must not stop
-/// the server. What was logged is written when the guard is dropped.
+/// Initialises the log of the server.
+///
+/// A thread writes the lines. If nobody reads them, lines are dropped, since a full pipe must not block the server. Dropping the guard
+/// writes the lines that are still queued.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// The log file cannot be written.
 pub(crate) fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     let builder = NonBlockingBuilder::default().buffered_lines_limit(MAX_UNWRITTEN);
     let (writer, guard) = match &output.file {
@@ -107,8 +108,8 @@ pub(crate) fn init_server(output: &LogOutput) -> anyhow::Result<WorkerGuard> {
     Ok(guard)
 }
 
-/// Logs of a worker: `LEVEL target: message` a line, which [`relay`] reads in the server. llama.cpp's errors are kept
-/// whatever the filter is.
+/// Initialises the log of a worker: lines of `LEVEL target: message`, which the server reads with [`relay`]. The errors of llama.cpp are
+/// recorded whatever the filter is.
 pub(crate) fn init_worker() {
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
@@ -120,9 +121,9 @@ pub(crate) fn init_worker() {
         .init();
 }
 
-/// Logs a line that a worker wrote to its standard error, with the level and the kind of target that it was written with.
+/// Logs a line that a worker wrote to its standard error, with the line's own level and kind of target.
 ///
-/// What is not a log line was printed by llama.cpp itself.
+/// Lines in another format were printed by llama.cpp itself, and are logged as warnings.
 pub(crate) fn relay(model: &str, line: &str) {
     let line = line.trim();
     if line.is_empty() {
@@ -133,7 +134,7 @@ pub(crate) fn relay(model: &str, line: &str) {
     let Ok(level) = level.parse::<Level>() else {
         return tracing::warn!(target: "llama-cpp-2", model, "{line}");
     };
-    // A target must be a constant, and so must a level.
+    // The macros of tracing require a constant target and level.
     macro_rules! log {
         ($target:expr) => {
             match level {
@@ -159,15 +160,15 @@ pub(crate) fn may_explain_crash(line: &str) -> bool {
     level.is_some_and(|level| matches!(level, Ok(Level::ERROR) | Err(_)))
 }
 
-/// How many of llama.cpp's last error lines are kept: a failed load logs two or three.
+/// Number of llama.cpp's error lines to keep. A failed load logs two or three.
 const KEPT_ERRORS: usize = 4;
 
 static ERRORS: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// Returns the last error lines of llama.cpp in this process, oldest first. llama.cpp gives its reasons nowhere else.
+/// Returns the last error lines of llama.cpp in this process, oldest first. llama.cpp reports the reasons of failures only in its log.
 #[cfg_attr(
     not(feature = "llama"),
-    expect(dead_code, reason = "only llama.cpp writes them")
+    expect(dead_code, reason = "only a build with llama.cpp reads them")
 )]
 pub(crate) fn last_llama_errors() -> Vec<String> {
     ERRORS
@@ -178,7 +179,7 @@ pub(crate) fn last_llama_errors() -> Vec<String> {
         .collect()
 }
 
-/// Warnings of llama.cpp that the system does not lock memory, on Unix and on Windows.
+/// Parts of llama.cpp's warnings that the system refused to lock memory, on Unix and on Windows.
 const LOCK_REFUSALS: [&str; 3] = [
     "failed to mlock",
     "failed to VirtualLock",
@@ -187,12 +188,12 @@ const LOCK_REFUSALS: [&str; 3] = [
 
 static LOCK_REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether llama.cpp has warned that the system does not lock this process's memory.
+/// Returns whether llama.cpp warned that the system refused to lock this process's memory.
 pub(crate) fn is_lock_refused() -> bool {
     LOCK_REFUSED.load(Ordering::Relaxed)
 }
 
-/// Keeps the parts of llama.cpp's log that the worker needs.
+/// Records the lines of llama.cpp's log that the worker needs.
 struct LastErrors;
 
 impl<S: Subscriber> Layer<S> for LastErrors {
@@ -216,6 +217,7 @@ impl<S: Subscriber> Layer<S> for LastErrors {
     }
 }
 
+/// The message of an event.
 struct Message(String);
 
 impl Visit for Message {
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelled_level_is_no_filter() {
+    fn a_misspelled_level_is_not_a_filter() {
         assert!(is_filter("info,llama_mcp_server=debug") && is_filter("off"));
         assert!(!is_filter("foo") && !is_filter("") && !is_filter("info,bar"));
     }

@@ -1,5 +1,7 @@
-//! Short-lived threads, and the error if the system refuses one or a process: a limit is reached, or memory for a stack is short. The request
-//! is not the cause, and changing it does not help.
+//! Short-lived threads, and the error if the system refuses to start a thread or a process.
+//!
+//! The system refuses if a limit is reached or memory for a stack is short. The client's request is not the cause, and changing it does not
+//! help.
 
 use std::io::{self, Write as _};
 use std::panic::{set_hook, take_hook};
@@ -25,7 +27,7 @@ const MORE_FILES: &str = "the limit on open files is reached: raise `--ulimit no
 
 impl SystemLimit {
     /// Returns the limit that kept `what` from being started; `None` if `error` has another cause.
-    pub fn of(what: &'static str, error: &io::Error) -> Option<Self> {
+    pub fn from_io_error(what: &'static str, error: &io::Error) -> Option<Self> {
         let way_out = match error.kind() {
             // EAGAIN and ENOMEM.
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => MORE_PROCESSES,
@@ -40,8 +42,11 @@ impl SystemLimit {
     }
 
     /// Returns the limit that kept a thread from being started. Threads have no other cause of failure.
-    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-    pub fn of_thread(error: io::Error) -> Self {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "`map_err` passes the error by value"
+    )]
+    pub fn from_thread_error(error: io::Error) -> Self {
         Self {
             what: "a thread",
             cause: error.to_string(),
@@ -74,16 +79,17 @@ impl From<SystemLimit> for Coded {
 /// Reason why work on a separate thread has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotDone {
-    /// The system started no thread.
+    /// The system refused to start a thread.
     NoThread(SystemLimit),
     /// The work panicked.
     Panicked,
 }
 
-/// Does `work` on a separate thread with `bytes` of stack, and waits for it. Call this from threads that may block, not from an async function.
+/// Does `work` on a separate thread with `bytes` of stack, and waits for it. Call this only from threads that may block, not from async
+/// functions.
 ///
 /// # Errors
-/// The system starts no thread, or `work` panics.
+/// The system refuses to start a thread, or `work` panics.
 pub(crate) fn on_stack<T: Send>(
     bytes: usize,
     work: impl FnOnce() -> T + Send,
@@ -91,7 +97,8 @@ pub(crate) fn on_stack<T: Send>(
     scope(|scope| {
         let thread = Builder::new().stack_size(bytes);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| NotDone::NoThread(SystemLimit::of_thread(error)))?;
+        let thread =
+            thread.map_err(|error| NotDone::NoThread(SystemLimit::from_thread_error(error)))?;
         thread.join().or(Err(NotDone::Panicked))
     })
 }
@@ -99,20 +106,20 @@ pub(crate) fn on_stack<T: Send>(
 /// Starts a thread called `name`.
 ///
 /// # Errors
-/// The system starts no thread.
+/// The system refuses to start a thread.
 pub(crate) fn start(
     name: &str,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, SystemLimit> {
     let started = Builder::new().name(name.into()).spawn(work);
-    started.map_err(SystemLimit::of_thread)
+    started.map_err(SystemLimit::from_thread_error)
 }
 
-/// Checks that the system allows `count` more threads at once: starts them and lets them end. Libraries that lack a thread end the process
-/// or hang, so this is checked before they start.
+/// Checks that the system allows `count` more threads at once, by starting them and letting them end. Some libraries abort or hang if they
+/// cannot start a thread, so this is checked first.
 ///
 /// # Errors
-/// The system allows fewer.
+/// The system allows fewer threads.
 pub(crate) fn check_room(count: usize) -> Result<(), SystemLimit> {
     let gate = Mutex::new(());
     scope(|scope| {
@@ -120,17 +127,20 @@ pub(crate) fn check_room(count: usize) -> Result<(), SystemLimit> {
         let _closed = gate.lock();
         for _ in 0..count {
             let thread = Builder::new().spawn_scoped(scope, || drop(gate.lock()));
-            thread.map_err(SystemLimit::of_thread)?;
+            thread.map_err(SystemLimit::from_thread_error)?;
         }
         Ok(())
     })
 }
 
-/// Does `work` of a library that panics if the system starts no thread. Such a panic ends the process with a message, since unwinding would
-/// make tokio wait forever for its other threads.
+/// Does `work` of a library that panics if the system refuses to start a thread. Such a panic ends the process with a message, because tokio
+/// would wait forever for its other threads during unwinding.
 pub(crate) fn or_exit<T>(work: impl FnOnce() -> T) -> T {
     let former = take_hook();
-    #[expect(clippy::exit, reason = "the unwinding may never end")]
+    #[expect(
+        clippy::exit,
+        reason = "unwinding could wait forever for tokio's other threads"
+    )]
     set_hook(Box::new(|panic| {
         let limit = SystemLimit {
             what: "a thread",
@@ -157,32 +167,32 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn too_many_open_files_are_a_limit_of_the_system() {
-        let of = |number| SystemLimit::of("it", &io::Error::from_raw_os_error(number));
-        let told = of(24).unwrap().to_string();
-        assert!(told.contains("`ulimit -n`"), "{told}");
+    fn too_many_open_files_is_an_error_of_a_system_limit() {
+        let of = |number| SystemLimit::from_io_error("it", &io::Error::from_raw_os_error(number));
+        let text = of(24).unwrap().to_string();
+        assert!(text.contains("`ulimit -n`"), "{text}");
         assert!(of(11).unwrap().to_string().contains("`ulimit -u`"));
         assert_eq!(of(2), None);
     }
 
     #[test]
     fn the_error_names_the_limits_to_raise() {
-        let of = |code| SystemLimit::of("the process", &io::Error::from(code));
-        let told = of(io::ErrorKind::WouldBlock).unwrap().to_string();
+        let of = |code| SystemLimit::from_io_error("the process", &io::Error::from(code));
+        let text = of(io::ErrorKind::WouldBlock).unwrap().to_string();
         for part in [
             "the process could not be started",
             "--pids-limit",
             "TasksMax",
             "ulimit -u",
         ] {
-            assert!(told.contains(part), "{told}");
+            assert!(text.contains(part), "{text}");
         }
         assert!(of(io::ErrorKind::OutOfMemory).is_some());
         assert_eq!(of(io::ErrorKind::NotFound), None);
     }
 
     #[test]
-    fn a_stack_that_no_system_has_is_a_limit_of_the_system() {
+    fn an_impossible_stack_size_is_an_error_of_a_system_limit() {
         assert_eq!(on_stack(1 << 20, || 7), Ok(7));
         assert!(matches!(on_stack(1 << 62, || 7), Err(NotDone::NoThread(_))));
         assert_eq!(
@@ -192,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_a_few_threads() {
+    fn a_few_threads_can_be_started() {
         assert_eq!(check_room(3), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! The tools of a configuration: name → tool.
 //!
-//! A tool turns arguments into a call of a model and its result into a [`ToolOutput`]; how these look on the wire is the
-//! business of [`crate::mcp`].
+//! A tool turns arguments into a request to a model, and the model's answer into a [`ToolOutput`]. [`crate::mcp`] defines how both
+//! look on the wire.
 
 pub(crate) mod answering;
 pub(crate) mod arguments;
@@ -21,7 +21,8 @@ use tokio::sync::watch;
 pub(crate) use crate::backend::Progress;
 use crate::config::Config;
 use crate::config::tool::{ToolBody, ToolConfig};
-use crate::error_code::ErrorCode;
+use crate::engine::FinishReason;
+use crate::error_code::{Coded, ErrorCode};
 use crate::fair::MessagePermits;
 use crate::registry::residency::Refusal;
 use crate::registry::{Edition, Registry};
@@ -30,86 +31,97 @@ use answering::{Answering, GenerationMeta};
 use chat::ChatTool;
 use typed::TypedTool;
 
-/// What a client is told of a tool.
+/// The description of a tool for clients.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ToolDescription {
-    /// `^[a-zA-Z0-9_-]{1,64}$`.
+    /// Name, which matches `^[a-zA-Z0-9_-]{1,64}$`.
     pub name: String,
-    /// For people.
+    /// Name for people.
     pub title: String,
-    /// For the model that chooses among tools.
+    /// Text for the model that chooses a tool.
     pub description: String,
-    /// A JSON Schema of type object.
+    /// JSON Schema of the arguments, an object.
     pub input_schema: Value,
-    /// Of the structured answer, where there is one.
+    /// JSON Schema of the answer; `None` if the answer is free text.
     pub output_schema: Option<Value>,
-    /// Characters that an answer may have.
+    /// Longest answer, in characters.
     pub max_chars: u32,
 }
 
-/// What a tool gives back.
+/// The result of a call: an answer or an error.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ToolOutput {
-    /// The answer, or what went wrong and the way out.
-    pub text: String,
-    /// The same as an object, where the tool has an output schema, or the call one.
-    pub structured: Option<Value>,
-    /// What kind of error the text is; none where it is an answer.
-    pub error: Option<ErrorCode>,
-    /// How it came about, where the model was asked.
-    pub generation: Option<GenerationMeta>,
-    /// How the call ended, for the counts.
-    pub outcome: Outcome,
+pub(crate) enum ToolOutput {
+    /// The model answered, if only in part.
+    Answer {
+        /// The answer as text.
+        text: String,
+        /// The answer as an object; `None` if neither the tool nor the call has a schema for it.
+        structured: Option<Value>,
+        /// Metadata of the answer.
+        generation: GenerationMeta,
+    },
+    /// The call failed, with a message on which the caller can act.
+    Error {
+        /// The code and the message.
+        error: Coded,
+        /// Metadata of the unusable answer; `None` if there is no answer.
+        generation: Option<GenerationMeta>,
+    },
+}
+
+impl From<Coded> for ToolOutput {
+    /// Makes the output of a call that failed without an answer.
+    fn from(error: Coded) -> Self {
+        Self::Error {
+            error,
+            generation: None,
+        }
+    }
 }
 
 impl ToolOutput {
-    /// Something that the caller can read and act on.
-    pub(crate) fn error(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            structured: None,
-            error: Some(code),
-            generation: None,
-            outcome: match code {
-                ErrorCode::Busy => Outcome::Busy,
-                _ => Outcome::Error,
-            },
-        }
-    }
-
-    /// How the call ended, for counts and logs.
+    /// Returns the end of the call for metrics and logs.
     fn end(&self) -> CallEnd {
-        let generation = self.generation.as_ref();
-        CallEnd {
-            outcome: self.outcome,
-            error: self.error,
-            prompt_tokens: generation.map(|generation| generation.usage.prompt_tokens),
-            completion_tokens: generation.map(|generation| generation.usage.completion_tokens),
+        let (end, generation) = match self {
+            Self::Answer { generation, .. } => {
+                let outcome = match generation.finish_reason {
+                    FinishReason::Stop => Outcome::Stop,
+                    FinishReason::Length => Outcome::Length,
+                    FinishReason::Deadline => Outcome::Deadline,
+                    FinishReason::Cancelled => Outcome::Cancelled,
+                };
+                (CallEnd::answered(outcome), Some(generation))
+            }
+            Self::Error { error, generation } => (CallEnd::failed(error.code), generation.as_ref()),
+        };
+        match generation.map(|generation| &generation.usage) {
+            Some(usage) => end.with_tokens(usage.prompt_tokens, usage.completion_tokens),
+            None => end,
         }
     }
 }
 
-/// Where a call comes from and where its progress goes.
+/// The caller of a tool, and the channel for progress.
 #[derive(Debug, Clone)]
 pub(crate) struct ToolCall {
-    /// Whose call it is.
+    /// Name of the client, for fair queues.
     pub client: String,
-    /// Name of the caller's token.
+    /// Name of the client's bearer token.
     pub token: Option<String>,
-    /// When it arrived.
+    /// Time at which the call arrived.
     pub received: tokio::time::Instant,
-    /// Its progress.
+    /// Channel for the progress of the call.
     pub progress: watch::Sender<Progress>,
-    /// Permits that its message holds until its arguments have been read.
+    /// Permits that the message holds until its arguments are read.
     pub permits: MessagePermits,
 }
 
-/// A tool.
+/// A callable tool of one configuration.
 #[derive(Debug)]
 pub(crate) enum Tool {
     /// A tool that continues a conversation: a model's own, or a profile.
     Chat(Box<ChatTool>),
-    /// One that is made of a prompt.
+    /// A tool that fills the template of a prompt with its arguments.
     Typed(Arc<TypedTool>),
 }
 
@@ -119,15 +131,15 @@ impl Tool {
         match &config.body {
             ToolBody::Chat => Some(Self::Chat(Box::new(ChatTool::new(config, answering)))),
             ToolBody::Prompt(prepared) => {
-                let made = TypedTool::new(config, prepared, answering);
-                made.inspect_err(|cause| tracing::error!(tool = config.name, "{cause}"))
+                let tool = TypedTool::new(config, prepared, answering);
+                tool.inspect_err(|faults| tracing::error!(tool = config.name, "{faults}"))
                     .ok()
-                    .map(|made| Self::Typed(Arc::new(made)))
+                    .map(|tool| Self::Typed(Arc::new(tool)))
             }
         }
     }
 
-    /// The tool's name.
+    /// Returns the tool's name.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Chat(tool) => tool.name(),
@@ -142,10 +154,10 @@ impl Tool {
         }
     }
 
-    /// Answers a call, and counts it. Dropping the future cancels it.
+    /// Answers a call and counts it. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// The tool is another one now.
+    /// Returns [`Superseded`] if an edit replaced the model before it accepted the call.
     pub(crate) async fn call(
         &self,
         arguments: Arguments,
@@ -175,31 +187,31 @@ impl Tool {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tools: Vec<Arc<Tool>>,
-    /// The descriptions of `tools`, made once: each request for the list copies them.
+    /// Descriptions of `tools`, created once because every `tools/list` copies them.
     descriptions: Vec<ToolDescription>,
-    /// Names of the tools by their aliases.
+    /// Tool names by alias.
     aliases: BTreeMap<String, String>,
-    /// Names of tools that were there before an edit.
+    /// Names of tools that edits of the configuration removed.
     removed: BTreeSet<String>,
     /// Whether results of calls include `_meta`.
     result_meta: bool,
 }
 
-/// An edit of the configuration changed the tool while a call waited for its model: another catalog is active, by which the
-/// call is to be made again.
+/// The error of a call whose tool was edited while the call waited for its model. The call must be retried with the new catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Superseded;
 
 impl Superseded {
-    /// Returns the answer of a call that is not made again.
+    /// Returns the output of a call that is not retried again, and logs it.
     pub(crate) fn refused() -> ToolOutput {
         call::refused(ErrorCode::Busy);
-        ToolOutput::error(ErrorCode::Busy, Refusal::Superseded.to_string())
+        let error = ErrorCode::Busy.says(Refusal::Superseded.to_string());
+        error.into()
     }
 }
 
 impl Catalog {
-    /// The tools of `config` over the models of `registry`, whose `editions` are in the order of the models.
+    /// Creates the tools of `config`, which call the models of `registry`. `editions` has the edition of each model, in the same order.
     pub(crate) fn new(config: &Config, editions: &[Edition], registry: &Arc<Registry>) -> Self {
         let models = || config.models.iter().zip(editions.iter().copied());
         let tool = |tool: &ToolConfig| {
@@ -230,13 +242,13 @@ impl Catalog {
         }
     }
 
-    /// The same in the place of `former`: it remembers what was removed.
+    /// Records the tools of `former`, the catalog before an edit, that are missing here as removed.
     #[must_use]
     pub(crate) fn after(mut self, former: &Self) -> Self {
         let names = former.tools.iter().map(|tool| tool.name().to_owned());
         self.removed = former.removed.iter().cloned().chain(names).collect();
-        let there: BTreeSet<&str> = self.tools.iter().map(|tool| tool.name()).collect();
-        self.removed.retain(|name| !there.contains(name.as_str()));
+        let present: BTreeSet<&str> = self.tools.iter().map(|tool| tool.name()).collect();
+        self.removed.retain(|name| !present.contains(name.as_str()));
         self
     }
 
@@ -245,7 +257,7 @@ impl Catalog {
         self.result_meta
     }
 
-    /// Whether an edit has removed the tool called `name`.
+    /// Returns whether an edit removed the tool `name`.
     pub(crate) fn was_removed(&self, name: &str) -> bool {
         self.removed.contains(name)
     }
@@ -255,13 +267,13 @@ impl Catalog {
         &self.descriptions
     }
 
-    /// Returns the names of the tools, each with its model's.
+    /// Returns the name of each tool with the name of its model.
     pub(crate) fn with_models(&self) -> Vec<(&str, &str)> {
         let tools = self.tools.iter();
         tools.map(|tool| (tool.name(), tool.model())).collect()
     }
 
-    /// The names of the tools.
+    /// Returns the names of the tools.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.tools.iter().map(|tool| tool.name()).collect()
     }
@@ -273,5 +285,5 @@ impl Catalog {
     }
 }
 
-/// Arguments as they come.
+/// The arguments of a call, not yet checked.
 pub(crate) type Arguments = Map<String, Value>;

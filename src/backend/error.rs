@@ -66,7 +66,7 @@ pub(crate) enum CallError {
 impl CallError {
     /// Returns the error of calls whose process could not be spawned.
     pub(super) fn from_spawn(error: &io::Error) -> Self {
-        match SystemLimit::of("the model's process", error) {
+        match SystemLimit::from_io_error("the model's process", error) {
             Some(limit) => Self::SystemLimit(limit),
             None => Self::NotStarted(error.to_string()),
         }

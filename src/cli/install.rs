@@ -73,19 +73,36 @@ fn server_name(name: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Parses the `arguments` of the server that a client is to start.
+/// The reason why the flags of a server are invalid, as the command line reports it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FlagsError {
+    /// A flag is unknown or has an invalid value.
+    #[error(transparent)]
+    Invalid(#[from] clap::Error),
+    /// A subcommand was given.
+    #[error("error: expected flags of the server after `--`, found a command; remove the command")]
+    Subcommand,
+    /// `--transport` was given.
+    #[error(
+        "error: `--transport` cannot be combined with `install`: clients start the server over stdio; remove the flag"
+    )]
+    Transport,
+}
+
+/// Parses the `arguments` of the server that a client is to start over stdio.
 ///
 /// # Errors
-/// The error message of the command line.
-pub(crate) fn overrides(arguments: &[String]) -> Result<Overrides, String> {
+/// The arguments are invalid, or contain a subcommand or `--transport`.
+pub(crate) fn overrides(arguments: &[String]) -> Result<Overrides, FlagsError> {
     let line = ["llama-mcp-server"].into_iter();
     let line = line.chain(arguments.iter().map(String::as_str));
-    match Cli::try_parse_from(line) {
-        Ok(cli) if cli.command.is_none() => Ok(cli.serve.into_overrides(cli.models)),
-        Ok(_) => Err(
-            "error: expected flags of the server after `--`, found a command; remove the command"
-                .to_owned(),
-        ),
-        Err(error) => Err(error.to_string()),
+    let cli = Cli::try_parse_from(line)?;
+    if cli.command.is_some() {
+        return Err(FlagsError::Subcommand);
     }
+    let overrides = cli.serve.into_overrides(cli.models);
+    if overrides.flags.iter().any(|(key, _)| key == "transport") {
+        return Err(FlagsError::Transport);
+    }
+    Ok(overrides)
 }

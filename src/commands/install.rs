@@ -17,7 +17,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::{INVALID, print, report_error};
 use crate::check;
-use crate::cli::install::{InstallArgs, overrides};
+use crate::cli::install::{FlagsError, InstallArgs, overrides};
 use crate::config::problem::Problem;
 use crate::config::{ConfigError, Surroundings, at_home};
 use crate::error_code::ErrorCode;
@@ -40,8 +40,8 @@ struct Launch {
 
 /// The reason why the server would not start.
 enum Invalid {
-    /// The flags are invalid; the message is that of the command line.
-    Flags(String),
+    /// The flags are invalid.
+    Flags(FlagsError),
     /// The configuration is invalid.
     Config(ConfigError),
 }
@@ -60,8 +60,8 @@ pub(crate) fn run(args: &InstallArgs, around: &Surroundings) -> anyhow::Result<E
     match installed {
         Ok(report) => print(&report),
         Err(Invalid::Config(error)) => report_error(&error),
-        Err(Invalid::Flags(message)) => {
-            let written = writeln!(io::stderr(), "{}", message.trim_end());
+        Err(Invalid::Flags(error)) => {
+            let written = writeln!(io::stderr(), "{}", error.to_string().trim_end());
             written.context("could not write to standard error")?;
             Ok(ExitCode::from(INVALID))
         }
@@ -171,13 +171,8 @@ fn launch(
     arguments.extend(args.flags.iter().cloned());
     let typed = match overrides(&arguments) {
         Ok(typed) => typed,
-        Err(message) => return Ok(Err(Invalid::Flags(message))),
+        Err(error) => return Ok(Err(Invalid::Flags(error))),
     };
-    let is_set = |flag: &str| typed.flags.iter().any(|(key, _)| key == flag);
-    if is_set("transport") {
-        let message = "error: `--transport` cannot be combined with `install`: clients start the server over stdio; remove the flag";
-        return Ok(Err(Invalid::Flags(message.into())));
-    }
     let mut typed_over_stdio = typed.clone();
     let over_stdio = ("transport".to_owned(), "stdio".into());
     typed_over_stdio.flags.push(over_stdio);
@@ -196,7 +191,7 @@ fn launch(
     // With a file, the flag would override deadlines that the file sets for single tools.
     if action.model().is_some()
         && client.is_some_and(|client| client.has_short_timeout)
-        && !is_set("deadline")
+        && !typed.flags.iter().any(|(key, _)| key == "deadline")
     {
         arguments.extend(["--deadline", SHORT_DEADLINE].map(str::to_owned));
     }

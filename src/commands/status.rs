@@ -275,7 +275,7 @@ mod tests {
             name: name.into(),
             model: model.into(),
         };
-        let mut file = ConfigStatus::of("/config/llama-mcp-server.toml".into(), Vec::new());
+        let mut file = ConfigStatus::new("/config/llama-mcp-server.toml".into(), Vec::new());
         file.applied(
             "2026-01-02T03:00:00Z".parse().unwrap(),
             vec!["server.port".into(), "log.level".into()],

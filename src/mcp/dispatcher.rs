@@ -1,9 +1,14 @@
 //! Maps methods to handlers and tracks the requests in flight. Does no I/O.
 //!
 //! [`Dispatcher::dispatch`] registers a request before it returns, so a cancellation that the transport reads next finds it. The
-//! returned future resolves to the response; dropping it cancels the request. `tests::a_request_is_dispatched_and_cancelled` shows
-//! the use.
+//! returned future resolves to the response; dropping it cancels the request.
+//!
+//! ```ignore
+#![doc = include_str!("dispatcher/example.rs")]
+//! ```
 
+#[cfg(test)]
+mod example;
 mod tool_call;
 
 use std::collections::HashMap;

@@ -28,7 +28,7 @@ pub(crate) struct InitializeResult {
     pub capabilities: Value,
     /// Name and version of this program.
     pub server_info: Implementation,
-    /// Description of the tools for the client's model; `None` if there are no tools.
+    /// Description of the tools for the client's model; `None` without tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct DiscoverResult {
     pub supported_versions: Vec<&'static str>,
     /// See [`capabilities`].
     pub capabilities: Value,
-    /// Description of the tools for the client's model; `None` if there are no tools.
+    /// Description of the tools for the client's model; `None` without tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
     /// How long the result may be cached, and who may reuse it.
@@ -55,11 +55,11 @@ pub(crate) struct DiscoverResult {
 pub(crate) struct CacheableResult {
     /// Cache lifetime in milliseconds. It is 0 since a reload of the configuration takes effect at once.
     pub ttl_ms: u64,
-    /// Who may reuse the cached result.
+    /// Scope in which the cached result may be reused.
     pub cache_scope: CacheScope,
 }
 
-/// Who may reuse a cached result.
+/// Scope in which a cached result may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CacheScope {
@@ -205,25 +205,32 @@ struct WithRequestId<'id, T> {
 impl CallToolResult {
     /// Creates the result for the `output` of a tool; `request_id` is the id of the call in the log.
     pub(crate) fn new(output: ToolOutput, request_id: &str) -> Self {
+        let (text, structured_content, generation, error) = match output {
+            ToolOutput::Answer {
+                text,
+                structured,
+                generation,
+            } => (text, structured, Some(generation), None),
+            ToolOutput::Error { error, generation } => {
+                (error.text, None, generation, Some(error.code))
+            }
+        };
         let mut meta = Map::new();
-        if let Some(generation) = output.generation {
-            let entry = WithRequestId {
-                entry: generation,
-                request_id,
-            };
+        if let Some(entry) = generation {
+            let entry = WithRequestId { entry, request_id };
             meta.insert(GENERATION_META.to_owned(), json!(entry));
         }
-        if let Some(code) = output.error {
+        if let Some(code) = error {
             let entry = json!({"code": code, "request_id": request_id});
             meta.insert(ERROR_META.to_owned(), entry);
         }
         Self {
             content: vec![TextContent {
                 r#type: "text",
-                text: output.text,
+                text,
             }],
-            structured_content: output.structured,
-            is_error: output.error.is_some(),
+            structured_content,
+            is_error: error.is_some(),
             meta,
         }
     }

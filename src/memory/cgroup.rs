@@ -16,14 +16,14 @@ use super::{Capacity, CgroupLimit};
 /// Limits from here on mean "unlimited" in version 1 (`PAGE_COUNTER_MAX`, rounded down to whole pages).
 const UNLIMITED: u64 = 1 << 62;
 
-/// Version of a hierarchy. It decides the names of the files.
+/// Version of a hierarchy, which decides the names of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     V1,
     V2,
 }
 
-/// A place where a hierarchy with the memory controller is mounted.
+/// The mount of a hierarchy with the memory controller.
 #[derive(Debug)]
 struct Mount {
     version: Version,
@@ -76,7 +76,7 @@ pub(super) fn limit(system: &Path) -> CgroupLimit {
 /// Returns the cgroups that may limit the process's memory, from the lines of `/proc/self/cgroup`: `5:cpu,memory:/path` in
 /// version 1, `0::/path` in version 2.
 ///
-/// A system has the memory controller in one version. If it is version 1, that of version 2 is left out.
+/// A system has the memory controller in one version. If that is version 1, the result omits version 2.
 fn memberships(lines: &[u8]) -> Vec<(Version, PathBuf)> {
     let mut found = Vec::new();
     for line in lines.split(|byte| *byte == b'\n') {

@@ -5,8 +5,8 @@
 pub(crate) struct Activity {
     /// CPU time, in a unit of the system.
     cpu_time: u64,
-    /// Bytes read from a disk, and page faults that read from one: a number that grows whenever the process reads. A model that does not
-    /// fit in memory reads much and computes little.
+    /// Bytes read from a disk plus page faults that read from one. The number grows whenever the process reads. The process of a model that
+    /// does not fit in memory reads much and computes little.
     reads: u64,
 }
 
@@ -16,17 +16,15 @@ impl Activity {
         self.reads > former.reads
     }
 
-    /// Makes a value for tests.
     #[cfg(test)]
     pub(crate) fn new(cpu_time: u64, reads: u64) -> Self {
         Self { cpu_time, reads }
     }
 }
 
-/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads whose names are in `aside` do not
-/// count.
+/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads with a name in `excluded` are ignored.
 #[cfg(target_os = "linux")]
-pub(crate) fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
+pub(crate) fn activity_of(id: u32, excluded: &[&str]) -> Option<Activity> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).ok()?;
     // A thread that has just ended has no line.
     let lines = threads.filter_map(|thread| {
@@ -34,7 +32,7 @@ pub(crate) fn activity_of(id: u32, aside: &[&str]) -> Option<Activity> {
         std::fs::read_to_string(file).ok()
     });
     let all = lines
-        .filter_map(|line| parse(&line, aside))
+        .filter_map(|line| parse(&line, excluded))
         .reduce(|all, one| Activity {
             cpu_time: all.cpu_time + one.cpu_time,
             reads: all.reads + one.reads,
@@ -54,10 +52,9 @@ fn bytes_read(id: u32) -> Option<u64> {
     lines.find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok())
 }
 
-/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads whose names are in `aside` do not
-/// count.
+/// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads with a name in `excluded` are ignored.
 #[cfg(not(target_os = "linux"))]
-pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
+pub fn activity_of(id: u32, _excluded: &[&str]) -> Option<Activity> {
     let id = sysinfo::Pid::from_u32(id);
     let mut system = sysinfo::System::new().ok()?;
     let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);
@@ -72,16 +69,16 @@ pub fn activity_of(id: u32, _aside: &[&str]) -> Option<Activity> {
     })
 }
 
-/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread whose name is in `aside`.
+/// Reads a line of `/proc/PID/task/TID/stat` (`proc_pid_stat(5)`); `None` for a thread whose name is in `excluded`.
 #[cfg(target_os = "linux")]
-fn parse(stat: &str, aside: &[&str]) -> Option<Activity> {
+fn parse(stat: &str, excluded: &[&str]) -> Option<Activity> {
     // The name is in parentheses and may contain anything.
     let (head, fields) = stat.rsplit_once(") ")?;
     let (_, name) = head.split_once(" (")?;
     // `fields[0]` is the third field of the line.
     let fields: Vec<&str> = fields.split(' ').collect();
     let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
-    if aside.contains(&name) {
+    if excluded.contains(&name) {
         return None;
     }
     Some(Activity {
@@ -95,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_of_a_thread_is_read_behind_any_name_and_left_aside_by_name() {
+    fn the_work_of_a_thread_is_parsed_after_any_name_and_ignored_for_an_excluded_one() {
         let line = "7 (a) b (c) R 1 7 7 0 -1 4194304 100 0 12 0 30 4 0 0 20 0 1 0 5 6 7";
         let expected = Activity {
             cpu_time: 34,
@@ -107,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_seen_and_no_process_is_not() {
+    fn this_process_has_activity_and_a_missing_process_has_none() {
         assert!(activity_of(std::process::id(), &[]).is_some());
         assert_eq!(activity_of(u32::MAX, &[]), None);
     }

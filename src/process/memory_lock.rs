@@ -15,14 +15,14 @@ pub fn limit() -> Option<u64> {
     None
 }
 
-/// Returns whether the limit does not apply: `CAP_IPC_LOCK` outside of user namespaces.
+/// Returns whether the limit does not apply, because the process has `CAP_IPC_LOCK` outside of user namespaces.
 #[cfg(target_os = "linux")]
 fn is_privileged() -> bool {
     use rustix::thread::{CapabilitySet, capabilities};
     let can_lock =
         capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    // The identity mapping of all users: not a user namespace.
+    // Outside of user namespaces, the mapping is the identity of all users.
     can_lock && users.split_whitespace().eq(["0", "0", "4294967295"])
 }
 

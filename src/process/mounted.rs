@@ -18,7 +18,7 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// Returns how `file` is mounted, or the file that it links to.
     #[cfg(target_os = "linux")]
-    pub(crate) fn of(file: &Path) -> Self {
+    pub(crate) fn check(file: &Path) -> Self {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
         let Ok(found) = statx(CWD, file, AtFlags::empty(), StatxFlags::NLINK) else {
             return Self::default();
@@ -36,7 +36,7 @@ impl Mounted {
 
     /// Returns that the file is not mounted individually: this system mounts no single files.
     #[cfg(not(target_os = "linux"))]
-    pub fn of(_: &Path) -> Self {
+    pub fn check(_: &Path) -> Self {
         Self::default()
     }
 }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_file_in_a_folder_and_a_missing_file_are_not_mounted_individually() {
         let program = std::env::current_exe().unwrap();
-        assert_eq!(Mounted::of(&program), Mounted::default());
-        assert_eq!(Mounted::of(&program.join("none")), Mounted::default());
+        assert_eq!(Mounted::check(&program), Mounted::default());
+        assert_eq!(Mounted::check(&program.join("none")), Mounted::default());
     }
 }

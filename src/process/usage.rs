@@ -15,7 +15,7 @@ pub(crate) struct Usage {
 
 /// Returns the resource usage of process `id`; `None` if it has ended.
 pub(crate) fn usage_of(id: u32) -> Option<Usage> {
-    look(id, ProcessRefreshKind::nothing(), Usage::of).filter(|usage| usage.resident > 0)
+    look(id, ProcessRefreshKind::nothing(), Usage::from_process).filter(|usage| usage.resident > 0)
 }
 
 /// Resource usage of this process. A field is `None` if the system does not report the value.
@@ -43,7 +43,7 @@ impl OwnUsage {
             std::process::id(),
             ProcessRefreshKind::nothing().with_tasks(),
             |process| Self {
-                usage: Usage::of(process),
+                usage: Usage::from_process(process),
                 start_time: process.start_time(),
                 virtual_memory: process.virtual_memory(),
                 open_files: process.open_files().map(number),
@@ -64,7 +64,7 @@ impl Usage {
         }
     }
 
-    fn of(process: &Process) -> Self {
+    fn from_process(process: &Process) -> Self {
         Self {
             cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
             resident: process.memory(),
@@ -72,7 +72,7 @@ impl Usage {
     }
 }
 
-/// Returns what `read` finds of process `id`, whose CPU time, memory and `more` are read.
+/// Refreshes CPU time, memory and `more` of process `id`, and returns the result of `read` on it; `None` if there is no such process.
 fn look<T>(id: u32, more: ProcessRefreshKind, read: impl FnOnce(&Process) -> T) -> Option<T> {
     let id = Pid::from_u32(id);
     let mut system = System::new().ok()?;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_takes_memory_and_threads_and_no_process_takes_nothing() {
+    fn this_process_has_usage_and_a_missing_process_has_none() {
         let now = OwnUsage::now().unwrap();
         assert!(now.usage.resident > 0 && now.start_time > 0, "{now:?}");
         assert!(now.usage.resident < crate::memory::total());

@@ -73,7 +73,7 @@ impl Look {
     pub(super) fn at(files: &Files, mut watched: Watched) -> Self {
         let paths = &files.paths;
         let is_watch_new = watched.observe(paths, files.guarding);
-        let has_mounted = paths.iter().any(|file| Mounted::of(file).is_single);
+        let has_mounted = paths.iter().any(|file| Mounted::check(file).is_single);
         let stale = |file: &PathBuf| Some((file.clone(), check::stale_mount(file)?));
         Self {
             is_watch_new,

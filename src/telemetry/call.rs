@@ -1,12 +1,12 @@
-//! A call of a tool from its beginning to its end: counted, and a line of the log.
+//! Counts and logs the calls of tools.
 
 use std::time::{Duration, Instant};
 
-use super::metrics::{self, CallOf};
+use super::metrics::{self, CallNames};
 pub(crate) use super::outcome::{CallEnd, Outcome};
 use crate::error_code::ErrorCode;
 
-/// A call that reaches no tool ends with an error: a line of the log alone, since the counts know tools by their names.
+/// Logs a call that ends with an error before it reaches a tool. It is not counted, since metrics are per tool.
 pub(crate) fn refused(code: ErrorCode) {
     tracing::info!(
         outcome = Outcome::Error.name(),
@@ -15,7 +15,7 @@ pub(crate) fn refused(code: ErrorCode) {
     );
 }
 
-/// A call under way. One that is dropped was cancelled.
+/// Meter of a call in progress. Dropping it counts and logs the call, as cancelled unless [`Self::end`] was called.
 #[derive(Debug)]
 pub(crate) struct CallMeter {
     tool: String,
@@ -23,33 +23,29 @@ pub(crate) struct CallMeter {
     /// Name of the caller's token.
     token: Option<String>,
     began: Instant,
+    /// The end to count; `None` if the call is not counted.
     end: Option<CallEnd>,
 }
 
 impl CallMeter {
-    /// A call of `tool`, to be answered by `model`, begins. `token` is the name of the caller's token, if any.
+    /// Begins a call of `tool`, which `model` answers. `token` is the name of the caller's token, if any.
     pub(crate) fn begin(tool: &str, model: &str, token: Option<&str>) -> Self {
-        metrics::call_begins(model);
+        metrics::call_started(model);
         Self {
             tool: tool.to_owned(),
             model: model.to_owned(),
             token: token.map(str::to_owned),
             began: Instant::now(),
-            end: Some(CallEnd {
-                outcome: Outcome::Cancelled,
-                error: Some(ErrorCode::Cancelled),
-                prompt_tokens: None,
-                completion_tokens: None,
-            }),
+            end: Some(CallEnd::failed(ErrorCode::Cancelled)),
         }
     }
 
-    /// It ends like this.
+    /// Ends the call with `end`.
     pub(crate) fn end(mut self, end: CallEnd) {
         self.end = Some(end);
     }
 
-    /// It is made again, and counts then.
+    /// Ends the call without counting it, since it is retried.
     pub(crate) fn forget(mut self) {
         self.end = None;
     }
@@ -73,7 +69,7 @@ impl Drop for CallMeter {
         if let Some(end) = self.end {
             self.log(end, took);
         }
-        let call = CallOf {
+        let call = CallNames {
             tool: &self.tool,
             model: &self.model,
             token: self.token.as_deref(),

@@ -1,4 +1,4 @@
-//! The log file: a new one begins by time and by size, old ones are deleted, and one that another program moved is opened again.
+//! The log file. It rotates by time and by size, old files are deleted, and a file that another program moved is reopened.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -12,34 +12,34 @@ use tracing_appender::rolling::{RollingFileAppender, Rotation};
 
 use crate::error_code::ErrorCode;
 
-/// Where and how to log to a file.
+/// The path of a log file and the rules for its rotation.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogFile {
-    /// Its path. If it rotates, its time is put into the name: `STEM.DATE.EXTENSION`.
+    /// Path of the file. If it rotates by time, the name of each file contains its date: `STEM.DATE.EXTENSION`.
     pub path: PathBuf,
-    /// How often a new file begins.
+    /// Interval at which a new file begins.
     pub rotation: Rotation,
-    /// Bytes after which a new file begins. The full one gets a number: `STEM.DATE.NUMBER.EXTENSION`.
+    /// Size in bytes after which a new file begins. The full file gets a number: `STEM.DATE.NUMBER.EXTENSION`.
     pub max_size: u64,
-    /// Number of files that are kept.
+    /// Number of files to keep.
     pub keep: usize,
 }
 
-/// How often the writer looks whether the file is still there, and how long it is.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which the writer checks that the file still exists and how large it is.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes after which the writer looks earlier.
-const LOOK_AFTER: u64 = 1 << 18;
+/// Bytes after which the writer checks the file earlier.
+const CHECK_AFTER: u64 = 1 << 18;
 
-/// Writes a log file. What is written in the second after another program moved the file goes to the moved one.
+/// Writer of a log file. After another program moves the file, lines go to the moved file for up to [`CHECK_INTERVAL`].
 #[derive(Debug)]
 pub(super) struct LogWriter {
     file: LogFile,
     appender: RollingFileAppender,
     path: PathBuf,
     id: Option<FileId>,
-    looked: Instant,
-    /// Bytes since the last look.
+    checked: Instant,
+    /// Bytes written since the last check.
     written: u64,
 }
 
@@ -58,41 +58,41 @@ impl LogWriter {
             file,
             appender,
             id: None,
-            looked: Instant::now(),
+            checked: Instant::now(),
             written: 0,
         };
-        writer.note();
+        writer.record_current();
         Ok(writer)
     }
 
-    /// Takes note of the file that is written now, and deletes old ones.
-    fn note(&mut self) {
+    /// Records which file is current, and deletes old ones.
+    fn record_current(&mut self) {
         self.path = self.file.path_at(Timestamp::now());
         self.id = fs::metadata(&self.path).ok().map(|found| id_of(&found));
         if let Err(error) = self.file.delete_old(&self.path) {
-            tracing::warn!(%error, "old log files stay");
+            tracing::warn!(%error, "could not delete old log files");
         }
     }
 
     /// Begins a new file if the current one is full or gone.
-    fn look(&mut self) -> io::Result<()> {
-        self.looked = Instant::now();
+    fn check(&mut self) -> io::Result<()> {
+        self.checked = Instant::now();
         self.written = 0;
         let path = self.file.path_at(Timestamp::now());
         let found = fs::metadata(&path).ok();
-        let is_there = found
+        let exists = found
             .as_ref()
             .is_some_and(|found| path != self.path || self.id == Some(id_of(found)));
         let is_full = found.is_some_and(|found| found.len() >= self.file.max_size);
-        if is_there && is_full {
+        if exists && is_full {
             fs::rename(&path, self.file.full_name(&path)?)?;
         }
-        if !is_there || is_full {
+        if !exists || is_full {
             self.appender = appender(&self.file).map_err(io::Error::other)?;
         } else if path == self.path {
             return Ok(());
         }
-        self.note();
+        self.record_current();
         Ok(())
     }
 }
@@ -101,9 +101,9 @@ impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.appender.write(line)?;
         self.written += written as u64;
-        if self.written >= LOOK_AFTER || self.looked.elapsed() >= LOOK_EVERY {
-            // The line is written, whatever becomes of the next one; the next look tries again.
-            drop(self.look());
+        if self.written >= CHECK_AFTER || self.checked.elapsed() >= CHECK_INTERVAL {
+            // This line was written. If the check fails, the next one tries again.
+            drop(self.check());
         }
         Ok(written)
     }
@@ -124,10 +124,10 @@ fn appender(file: &LogFile) -> Result<RollingFileAppender, tracing_appender::rol
     builder.build(file.path.parent().unwrap_or(Path::new("")))
 }
 
-/// When a log file was begun, and its number if it is full: the order of log files.
+/// The age of a log file: its date, and its number if it is full. Log files are ordered by age.
 type Age = (String, u32);
 
-/// The number of the file that is written. Full ones have lower numbers.
+/// The number of the current file. Full files have lower numbers.
 const CURRENT: u32 = u32::MAX;
 
 impl LogFile {
@@ -160,7 +160,7 @@ impl LogFile {
         })
     }
 
-    /// Returns the name for the full file at `path`: with the next number.
+    /// Returns the new name of the full file at `path`, with the next number.
     fn full_name(&self, path: &Path) -> io::Result<PathBuf> {
         let (date, _) = self.age_of(path).unwrap_or_default();
         let logs = self.logs()?;
@@ -176,9 +176,9 @@ impl LogFile {
         })
     }
 
-    /// Deletes the oldest files beyond those that are kept, but not `current`.
+    /// Deletes the oldest files in excess of [`keep`](Self::keep), but never `current`.
     fn delete_old(&self, current: &Path) -> io::Result<()> {
-        beyond(self.logs()?, current, self.keep)
+        excess(self.logs()?, current, self.keep)
             .iter()
             .try_for_each(fs::remove_file)
     }
@@ -195,7 +195,7 @@ impl LogFile {
             .collect())
     }
 
-    /// Returns the age of the log file at `path`. `None` if its name is not that of a log file.
+    /// Returns the age of the log file at `path`; `None` if the path does not have the name of a log file.
     fn age_of(&self, path: &Path) -> Option<Age> {
         let name = text(path.file_name());
         let rest = name.strip_prefix(&text(self.path.file_stem()))?;
@@ -222,13 +222,13 @@ impl LogFile {
     }
 }
 
-/// Returns which of `logs` to delete: the oldest, and never the current one, though the clock was set back and others are from times to
-/// come.
-fn beyond(mut logs: Vec<(Age, PathBuf)>, current: &Path, keep: usize) -> Vec<PathBuf> {
+/// Returns which of `logs` to delete so that `keep` are left, oldest first. Never the current one, even if others are newer because the clock
+/// was set back.
+fn excess(mut logs: Vec<(Age, PathBuf)>, current: &Path, keep: usize) -> Vec<PathBuf> {
     logs.sort();
-    let beyond = logs.len().saturating_sub(keep);
+    let excess = logs.len().saturating_sub(keep);
     let others = logs.into_iter().filter(|(_, path)| path != current);
-    others.take(beyond).map(|(_, path)| path).collect()
+    others.take(excess).map(|(_, path)| path).collect()
 }
 
 /// Returns whether `text` is a date, perhaps with an hour, as the appender writes it.
@@ -246,7 +246,7 @@ fn text(part: Option<&OsStr>) -> String {
     part.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Identifies a file whatever its name is: device and inode. Other systems do not move open files, so nothing identifies them there.
+/// Identity of a file independent of its name: device and inode. Only Unix can move open files, so other systems need none.
 #[cfg(unix)]
 type FileId = (u64, u64);
 
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_that_are_named_by_a_date_are_logs_of_a_day() {
+    fn only_names_with_a_date_are_logs_of_a_daily_rotation() {
         let is_log = |name: &str| daily().age_of(&Path::new("x").join(name)).is_some();
         for log in [
             "app.2026-11-24.log",
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_does_not_rotate_by_time_has_full_files_with_numbers() {
+    fn without_rotation_by_time_full_logs_have_numbers() {
         let age_of = |name: &str| never().age_of(&Path::new("x").join(name));
         assert_eq!(age_of("app.log"), Some((String::new(), CURRENT)));
         assert_eq!(age_of("app.12.log"), Some((String::new(), 12)));
@@ -324,7 +324,7 @@ mod tests {
                 (daily().age_of(&path).unwrap(), path)
             };
             let current = PathBuf::from(format!("x/{current}"));
-            let gone = beyond(logs.iter().map(age).collect(), &current, 2);
+            let gone = excess(logs.iter().map(age).collect(), &current, 2);
             let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
             gone.into_iter().map(name).collect::<Vec<_>>()
         };

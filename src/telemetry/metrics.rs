@@ -1,12 +1,12 @@
-//! What the server counts: names, labels and units of all that `/metrics` tells.
+//! The metrics of the server, which `/metrics` returns.
 //!
-//! Counted in one place for the whole process, as logs are written. Where nobody can ask (stdio) nothing is installed, and counting
-//! does nothing. Labels are names of the configuration and words of this program, never what a client sends. [`expect`] creates
-//! each series at 0 before its first event: a rate over a series that begins at 1 would miss that event.
+//! Metrics are global to the process, like the log. Over stdio, which has no `/metrics`, nothing is installed and every function does
+//! nothing. Label values are names from the configuration and constants of this program, never text from a client. [`create_series`]
+//! creates each series at 0 before its first event: a rate over a series that begins at 1 would miss that event.
 
 mod known;
 mod meters;
-mod of_process;
+mod process;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -20,20 +20,21 @@ use crate::process::usage::Usage;
 
 pub(crate) use known::Names;
 use meters::{
-    Histograms, Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfToken, OfTool, OfUnload,
+    CallLabels, Histograms, LoadLabels, Meters, ModelLabels, RefusalLabels, ReloadLabels,
+    TokenLabels, ToolLabels, UnloadLabels,
 };
 
 static METERS: OnceLock<Meters> = OnceLock::new();
 
-/// Counts from here on, for the whole process. The active configuration was just read.
+/// Starts to count, for the whole process. Called when the first configuration is active.
 pub(crate) fn install() {
     METERS.get_or_init(Meters::new).server.reload_succeeded();
 }
 
-/// Creates, at 0, the series of `names`. Series of former names stay until the server ends.
-pub(crate) fn expect(names: &Names<'_>) {
+/// Creates the series of `names` at 0. Series of former names stay until the server exits.
+pub(crate) fn create_series(names: &Names<'_>) {
     if let Some(meters) = METERS.get() {
-        meters.expect(names);
+        meters.create_series(names);
     }
 }
 
@@ -56,7 +57,7 @@ impl Format {
     }
 }
 
-/// Returns all that was counted, in `format`; an empty text if nothing is counted.
+/// Returns all metrics in `format`; an empty string over stdio.
 pub(crate) fn render(format: Format) -> String {
     let mut rendered = String::new();
     if let Some(meters) = METERS.get() {
@@ -64,41 +65,42 @@ pub(crate) fn render(format: Format) -> String {
             Format::Text => prometheus_text::encode(&mut rendered, &meters.registry),
             Format::OpenMetrics => text::encode(&mut rendered, &meters.registry),
         };
-        encoded.expect("a text takes all");
+        encoded.expect("writing to a string does not fail");
     }
     rendered
 }
 
-fn of(model: &str) -> OfModel {
-    OfModel {
+/// Returns the labels of series by model.
+fn of(model: &str) -> ModelLabels {
+    ModelLabels {
         model: model.to_owned(),
     }
 }
 
-/// A call begins, which `model` is to answer.
-pub(super) fn call_begins(model: &str) {
+/// Records the start of a call of `model`.
+pub(super) fn call_started(model: &str) {
     if let Some(meters) = METERS.get() {
         meters.calls.running.get_or_create(&of(model)).inc();
     }
 }
 
-/// A call, by the names that label it.
+/// The names that label a call.
 #[derive(Debug)]
-pub(super) struct CallOf<'call> {
+pub(super) struct CallNames<'call> {
     pub(super) tool: &'call str,
     pub(super) model: &'call str,
     /// Name of the caller's token.
     pub(super) token: Option<&'call str>,
 }
 
-/// Counts a call that took the time `took`. If `end` is `None`, the call is made again, and only the last attempt is counted.
-pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duration) {
+/// Records the end of a call that took the time `took`. If `end` is `None`, the call is retried, and only its last attempt is counted.
+pub(super) fn call_ended(call: &CallNames<'_>, end: Option<&CallEnd>, took: Duration) {
     let Some(meters) = METERS.get() else { return };
     meters.calls.running.get_or_create(&of(call.model)).dec();
     let Some(end) = end else { return };
     let (tool, model) = (call.tool.to_owned(), call.model.to_owned());
     let outcome = end.outcome.name();
-    let ended = OfCall {
+    let ended = CallLabels {
         tool: tool.clone(),
         model: model.clone(),
         outcome,
@@ -106,10 +108,13 @@ pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duratio
     };
     meters.calls.ended.get_or_create(&ended).inc();
     if let Some(token) = call.token.map(str::to_owned) {
-        let of_token = OfToken { token, outcome };
+        let of_token = TokenLabels { token, outcome };
         meters.calls.by_token.get_or_create(&of_token).inc();
     }
-    let call_time = meters.calls.duration.get_or_create(&OfTool { tool, model });
+    let call_time = meters
+        .calls
+        .duration
+        .get_or_create(&ToolLabels { tool, model });
     call_time.observe(took.as_secs_f64());
 }
 
@@ -118,21 +123,21 @@ pub(super) fn call_ended(call: &CallOf<'_>, end: Option<&CallEnd>, took: Duratio
 pub(crate) struct Answered {
     /// Tokens of the prompt.
     pub prompt: u32,
-    /// How many of them came from the cache.
+    /// Tokens of the prompt that came from the cache.
     pub cached: u32,
-    /// Tokens that were written.
+    /// Generated tokens.
     pub completion: u32,
-    /// Before the prompt was begun.
+    /// Time from the arrival of the call to the prefill.
     pub waited: Duration,
-    /// From there to the first token.
+    /// Time from the start of the prefill to the first token.
     pub prefill: Duration,
-    /// Tokens a second, where it can be told.
+    /// Prefill speed, in tokens per second; `None` if it is unknown.
     pub prompt_speed: Option<f64>,
-    /// Tokens a second, where it can be told.
+    /// Generation speed, in tokens per second; `None` if it is unknown.
     pub generation_speed: Option<f64>,
 }
 
-/// An answer of `model` came.
+/// Records an answer of `model`.
 pub(crate) fn answered(model: &str, answer: Answered) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
@@ -144,7 +149,7 @@ pub(crate) fn answered(model: &str, answer: Answered) {
     for (counter, tokens) in tokens {
         counter.get_or_create(&model).inc_by(tokens.into());
     }
-    let observe = |histograms: &Histograms<OfModel>, value| {
+    let observe = |histograms: &Histograms<ModelLabels>, value| {
         histograms.get_or_create(&model).observe(value);
     };
     observe(&meters.calls.queue_time, answer.waited.as_secs_f64());
@@ -169,11 +174,11 @@ fn count_load(meters: &Meters, model: &str, outcome: &'static str) {
     meters
         .models
         .loads
-        .get_or_create(&OfLoad { model, outcome })
+        .get_or_create(&LoadLabels { model, outcome })
         .inc();
 }
 
-/// A process has loaded `model`, in so long.
+/// Records that a process loaded `model` in the time `took`.
 pub(crate) fn loaded(model: &str, took: Duration) {
     let Some(meters) = METERS.get() else { return };
     count_load(meters, model, "ok");
@@ -182,15 +187,15 @@ pub(crate) fn loaded(model: &str, took: Duration) {
     meters.models.loaded.get_or_create(&of(model)).inc();
 }
 
-/// `model` could not be loaded.
+/// Records that a load of `model` failed.
 pub(crate) fn load_failed(model: &str) {
     if let Some(meters) = METERS.get() {
         count_load(meters, model, "failed");
     }
 }
 
-/// A process of `model` takes so much more memory than was known.
-pub(crate) fn takes_more(model: &str, bytes: u64) {
+/// Records that the memory of a process of `model` grew by `bytes` since the last measurement.
+pub(crate) fn memory_grew(model: &str, bytes: u64) {
     if let Some(meters) = METERS.get() {
         meters
             .models
@@ -200,8 +205,8 @@ pub(crate) fn takes_more(model: &str, bytes: u64) {
     }
 }
 
-/// Counts the resources that a process of `model` uses `now`. `known` is the last measurement of the same process.
-pub(crate) fn used(model: &str, known: Usage, now: Usage) {
+/// Records the resources that a process of `model` uses `now`. `known` is the last measurement of the same process.
+pub(crate) fn usage_changed(model: &str, known: Usage, now: Usage) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     let cpu_time = now.cpu_time.saturating_sub(known.cpu_time);
@@ -211,17 +216,17 @@ pub(crate) fn used(model: &str, known: Usage, now: Usage) {
     gauge.inc_by(whole(now.resident) - whole(known.resident));
 }
 
-/// The reason for which a model was unloaded.
+/// Reason why a model was unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum UnloadReason {
-    /// Nobody called it for its `idle_ttl`.
+    /// The model was not called for its `idle_ttl`.
     Idle,
-    /// Another model needed its memory, or its place under `max_loaded`.
+    /// Another model required its memory, or its slot of `max_loaded`.
     Evicted,
-    /// An edit of the configuration, or another file, took its place.
+    /// The configuration or the model's file changed.
     Edited,
-    /// Somebody asked for it with `unload` or `restart`.
+    /// An operator requested it with `unload` or `restart`.
     Requested,
     /// The server shuts down.
     Shutdown,
@@ -234,21 +239,21 @@ impl UnloadReason {
     }
 }
 
-/// How a model's process ended.
+/// The way in which a model's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessEnd {
-    /// It was told to.
+    /// The server unloaded the model.
     Unloaded(UnloadReason),
-    /// By itself.
+    /// The process crashed or exited by itself.
     Died,
-    /// Ended from outside, with SIGTERM.
+    /// Another program ended the process with SIGTERM.
     Terminated,
-    /// Killed, since it finished no step for too long.
+    /// The server killed the process because it finished no step within `stall_timeout`.
     Stalled,
 }
 
-/// A process of `model` is gone that took so much memory, and had it loaded or not. There may be another one already.
-pub(crate) fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
+/// Records the end of a process of `model` that had taken `bytes` of memory. A successor may already run.
+pub(crate) fn process_ended(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     meters
@@ -276,14 +281,14 @@ pub(crate) fn gone(model: &str, end: ProcessEnd, was_loaded: bool, bytes: u64) {
             let unloads = meters
                 .models
                 .unloads
-                .get_or_create(&OfUnload { model, reason });
+                .get_or_create(&UnloadLabels { model, reason });
             unloads.inc();
         }
         ProcessEnd::Unloaded(_) | ProcessEnd::Terminated => {}
     }
 }
 
-/// Sets how long ago the process of `model` finished a step; zero if it has nothing to do.
+/// Records how long ago the process of `model` finished a step; zero if it is idle.
 pub(crate) fn last_step(model: &str, ago: Duration) {
     if let Some(meters) = METERS.get() {
         let gauge = meters.models.last_step.get_or_create(&of(model));
@@ -291,19 +296,19 @@ pub(crate) fn last_step(model: &str, ago: Duration) {
     }
 }
 
-/// What the process of a model holds at the moment.
+/// The occupancy of a model's process at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Occupancy {
     /// Calls that wait for a sequence.
     pub waiting: usize,
-    /// All cells.
+    /// Cells of the KV cache.
     pub cells: u32,
-    /// Reserved ones.
+    /// Cells of the KV cache that are reserved for running calls.
     pub reserved_cells: u32,
 }
 
-/// The process of `model` holds this now.
-pub(crate) fn holds(model: &str, now: Occupancy) {
+/// Records the occupancy of the process of `model`.
+pub(crate) fn occupancy_changed(model: &str, now: Occupancy) {
     let Some(meters) = METERS.get() else { return };
     let model = of(model);
     let waiting = whole(now.waiting as u64);
@@ -320,28 +325,28 @@ pub(crate) fn holds(model: &str, now: Occupancy) {
 /// Counts a request over HTTP that was refused with `status`.
 pub(crate) fn http_refused(status: u16) {
     if let Some(meters) = METERS.get() {
-        let refusal = OfRefusal {
+        let refusal = RefusalLabels {
             status: status.into(),
         };
         meters.server.http_refusals.get_or_create(&refusal).inc();
     }
 }
 
-/// Sets whether an edit of the configuration waits for a restart of the server.
+/// Records whether an edit of the configuration requires a restart of the server.
 pub(crate) fn restart_required(is_required: bool) {
     if let Some(meters) = METERS.get() {
         meters.server.restart_required.set(is_required.into());
     }
 }
 
-/// An edit of the configuration came into force, or was refused.
+/// Records that an edit of the configuration was applied, or rejected.
 pub(crate) fn reloaded(is_ok: bool) {
     let Some(meters) = METERS.get() else { return };
     let outcome = if is_ok { "ok" } else { "refused" };
     meters
         .server
         .reloads
-        .get_or_create(&OfReload { outcome })
+        .get_or_create(&ReloadLabels { outcome })
         .inc();
     if is_ok {
         meters.server.reload_succeeded();
@@ -350,7 +355,7 @@ pub(crate) fn reloaded(is_ok: bool) {
     }
 }
 
-/// As gauges have numbers.
+/// Converts `value` to the type of gauges.
 fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

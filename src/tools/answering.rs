@@ -1,4 +1,4 @@
-//! A question → the answer of a model, for every kind of tool.
+//! Sends a question to a model and makes the output of its answer, for every kind of tool.
 
 mod messages;
 
@@ -20,65 +20,64 @@ use crate::engine::{
 use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::schema::AnswerSchema;
-use crate::telemetry::call::Outcome;
 use crate::telemetry::metrics::{self, Answered};
 pub(crate) use messages::TokenLimit;
 use messages::{CallLimits, empty_answer, failure, with_cut_note};
 
-/// A token of ordinary text, of whatever language or programming language, is 2 to 5 characters long; 8 leaves room for runs of
-/// blanks, which are one token, and for thinking that is kept.
+/// Most characters of an answer per token, for an upper bound. A token of prose or code has 2 to 5 characters; the rest allows for runs
+/// of spaces, which are one token, and for reasoning in the answer.
 const CHARS_PER_TOKEN: u32 = 8;
 
-/// What hosts take of a result without being told, and the most that they take if they are: 50,000 and 500,000 characters in
-/// Claude Code ("Raise the limit for a specific tool" in its documentation of MCP). Less than the former would make it less.
+/// Range of the longest result that a tool may announce, in characters. Claude Code accepts 50,000 by default and at most 500,000 if a
+/// tool asks for them ("Raise the limit for a specific tool" in its documentation of MCP). A smaller announcement would lower its default.
 const HOST_CHARS: (u32, u32) = (50_000, 500_000);
 
-/// A model, as a tool uses it.
+/// A tool's access to its model.
 #[derive(Debug, Clone)]
 pub(crate) struct Answering {
-    /// The tool's name, for the log.
+    /// The tool's name.
     pub tool: String,
     /// The model's name in the configuration.
     pub model: String,
     /// The model's full name, from its header or its file.
     pub full_name: String,
-    /// The file's name, without its end: tells quantisations apart.
+    /// Name of the model's file without its extension. It tells quantisations apart.
     file: String,
-    /// Tokens of one call at most.
+    /// Context of one call, in tokens.
     context: u32,
     /// Trained context, in tokens.
     trained: u32,
-    /// Tokens that a call may ask for at most.
+    /// Highest `max_tokens` that a call may set.
     max_tokens_limit: Option<u32>,
     edition: Edition,
-    /// Whether what is asked and answered is logged.
+    /// Whether prompts and answers are logged.
     log_prompts: bool,
     registry: Arc<Registry>,
 }
 
-/// What a model is asked.
+/// A question to a model.
 #[derive(Debug)]
 pub(crate) struct Question {
     /// The messages.
     pub conversation: Conversation,
     /// Bytes of the texts that come from the call, not from the tool's configuration.
     pub given: usize,
-    /// Longest answer in tokens.
+    /// Longest answer, in tokens.
     pub max_tokens: u32,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
     /// Texts that end a free answer.
     pub stop: Vec<String>,
-    /// From the call's arrival.
+    /// Time limit from the arrival of the call.
     pub deadline: Option<Duration>,
-    /// What the answer must be; none where it is free.
+    /// Schema of the answer; `None` if it is free.
     pub answer: Option<Arc<AnswerSchema>>,
-    /// Whether a free answer that is cut ends with a line that says so.
+    /// Whether a note is appended to a free answer that is truncated.
     pub cut_note: bool,
 }
 
 impl Answering {
-    /// `model` in its `edition`, for `tool`.
+    /// Creates the access of `tool` to the `edition` of `model`.
     pub(crate) fn new(
         tool: &ToolConfig,
         model: &ModelConfig,
@@ -101,15 +100,15 @@ impl Answering {
         }
     }
 
-    /// Characters of an answer of at most `max_tokens`, as far as hosts want to know.
+    /// Returns the most characters of an answer of `max_tokens`, within the range that hosts accept.
     pub(crate) fn max_chars(&self, max_tokens: u32) -> u32 {
-        chars_of(max_tokens.min(self.context))
+        max_chars(max_tokens.min(self.context))
     }
 
-    /// Asks. Dropping the future cancels.
+    /// Asks the model `question`. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// The tool is another one now.
+    /// Returns [`Superseded`] if an edit replaced the model before it accepted the call.
     pub(crate) async fn answer(
         &self,
         question: Question,
@@ -131,13 +130,13 @@ impl Answering {
         }
         let messages = conversation.messages.iter();
         let bytes: usize = messages.map(|message| message.content.len()).sum();
-        let is_mostly_own = bytes.saturating_sub(given) > given;
+        let is_mostly_configured = bytes.saturating_sub(given) > given;
         conversation.json_schema = answer.as_ref().map(|answer| answer.enforced.clone());
         let request = GenerateRequest {
             conversation,
             max_tokens,
             sampling,
-            // A stop string inside a JSON text would cut it.
+            // A stop string could occur inside JSON and truncate it.
             stop: if answer.is_some() { Vec::new() } else { stop },
         };
         let context = CallContext {
@@ -156,7 +155,7 @@ impl Answering {
                 }
                 let limits = CallLimits {
                     max_tokens,
-                    is_most: self.max_tokens_limit.is_some_and(|most| max_tokens >= most),
+                    is_at_limit: (self.max_tokens_limit).is_some_and(|limit| max_tokens >= limit),
                     deadline,
                     trained: self.trained,
                 };
@@ -167,16 +166,16 @@ impl Answering {
             }
             Err(RegistryError::Refused(Refusal::Superseded)) => Err(Superseded),
             Err(mut error) => {
-                if is_mostly_own {
-                    self.blame_own_text(&mut error);
+                if is_mostly_configured {
+                    self.blame_configured_text(&mut error);
                 }
-                Ok(failure(&error))
+                Ok(failure(&error).into())
             }
         }
     }
 
-    /// Makes the error of a prompt that is too long say that most of it is the tool's own text. A caller cannot shorten that.
-    fn blame_own_text(&self, error: &mut RegistryError) {
+    /// Rewrites the error of a prompt that is too long: most of it is configured text, which the caller cannot shorten.
+    fn blame_configured_text(&self, error: &mut RegistryError) {
         if let RegistryError::Call(CallError::Engine(error)) = error
             && error.kind == EngineErrorKind::ContextOverflow
         {
@@ -195,6 +194,7 @@ impl Answering {
         }
     }
 
+    /// Makes the output of a call from its `generation`, and counts the tokens.
     async fn output(
         &self,
         client: &str,
@@ -206,8 +206,7 @@ impl Answering {
         if !matches!(generation.phase, Phase::Load | Phase::Queue) {
             self.count(&generation.usage);
         }
-        let meta = Some(self.meta(&generation));
-        let finish_reason = generation.finish_reason;
+        let meta = self.meta(&generation);
         let problem = empty_answer(&generation, limits);
         let answered = match (problem, answer) {
             (Some(problem), _) => Err(problem),
@@ -219,21 +218,15 @@ impl Answering {
                 read.map(|read| (read.text, Some(read.value)))
             }
         };
-        let (text, structured, error) = match answered {
-            Ok((text, structured)) => (text, structured, None),
-            Err(problem) => (problem.text, None, Some(problem.code)),
-        };
-        ToolOutput {
-            text,
-            structured,
-            error,
-            generation: meta,
-            outcome: match finish_reason {
-                FinishReason::Deadline => Outcome::Deadline,
-                FinishReason::Cancelled => Outcome::Cancelled,
-                _ if error.is_some() => Outcome::Error,
-                FinishReason::Length => Outcome::Length,
-                FinishReason::Stop => Outcome::Stop,
+        match answered {
+            Ok((text, structured)) => ToolOutput::Answer {
+                text,
+                structured,
+                generation: meta,
+            },
+            Err(error) => ToolOutput::Error {
+                error,
+                generation: Some(meta),
             },
         }
     }
@@ -261,22 +254,22 @@ impl Answering {
     }
 }
 
-/// How an answer came about, as clients are told.
+/// Metadata of an answer, for clients.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct GenerationMeta {
-    /// The file's name, without its end.
+    /// Name of the model's file, without its extension.
     pub model: String,
-    /// Why it ended.
+    /// Reason why the answer ended.
     pub finish_reason: FinishReason,
-    /// The seed that was used.
+    /// Seed of the sampler.
     pub seed: u32,
-    /// Counts and times.
+    /// Token counts and times.
     #[serde(flatten)]
     pub usage: Usage,
 }
 
 impl Defaults {
-    /// `messages` with the fixed system prompt, and with `suffix`; the answer is free.
+    /// Returns a conversation of `messages` with the configured system prompt and `suffix`, for a free answer.
     pub(super) fn conversation(
         &self,
         messages: Vec<Message>,
@@ -292,13 +285,13 @@ impl Defaults {
     }
 }
 
-/// Characters of an answer of `tokens`, within what hosts know.
-fn chars_of(tokens: u32) -> u32 {
-    let (least, most) = HOST_CHARS;
-    tokens.saturating_mul(CHARS_PER_TOKEN).clamp(least, most)
+/// Returns the most characters of an answer of `tokens`, within [`HOST_CHARS`].
+fn max_chars(tokens: u32) -> u32 {
+    let (min, max) = HOST_CHARS;
+    tokens.saturating_mul(CHARS_PER_TOKEN).clamp(min, max)
 }
 
-/// A seed as unforeseeable as the standard library's hash keys; `u32::MAX` is none.
+/// Returns a random seed below `u32::MAX`, which stands for no seed. It is as unpredictable as the standard library's hash keys.
 pub(crate) fn draw_seed() -> u32 {
     let drawn = RandomState::new().hash_one(()) % u64::from(u32::MAX);
     u32::try_from(drawn).unwrap_or_default()
@@ -309,8 +302,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_told_as_many_characters_as_tokens_may_make_within_what_they_know() {
-        let chars = [0, 2048, 10_000, 62_499, 62_500, u32::MAX].map(chars_of);
+    fn the_longest_answer_in_characters_grows_with_its_tokens_within_the_range_of_hosts() {
+        let chars = [0, 2048, 10_000, 62_499, 62_500, u32::MAX].map(max_chars);
         assert_eq!(chars, [50_000, 50_000, 80_000, 499_992, 500_000, 500_000]);
     }
 }

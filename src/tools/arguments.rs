@@ -1,7 +1,7 @@
-//! Arguments of a call → typed values. Every refusal names the argument, what was given and what is allowed.
+//! Parsing of a call's arguments. Every error names the argument, the value that was found and the values that are allowed.
 //!
-//! Reading is lenient if a value has only one meaning: null and meaningless empty values are absent, 3.0 is an integer, and JSON text
-//! is parsed if the type is not a string. Unknown names are errors.
+//! The parser accepts values in another form if they have only one meaning: null and meaningless empty values are absent, 3.0 is an integer,
+//! and JSON text is parsed if the type is not a string. Unknown names are errors.
 
 mod messages;
 mod names;
@@ -24,7 +24,7 @@ pub(crate) use names::{Missing, check_names};
 pub(crate) struct ArgumentError(String);
 
 impl ArgumentError {
-    /// Makes the refusal of the argument `name`, whose value was `found`.
+    /// Creates the error of the argument `name`, whose value is `found`.
     fn new(name: &str, allowed: impl std::fmt::Display, found: &Value) -> Self {
         Self(format!(
             "`{name}`: must be {allowed}, found {}",
@@ -33,25 +33,25 @@ impl ArgumentError {
     }
 
     /// Returns the error of the argument `name`, or of its member that has the fault.
-    pub(crate) fn of_value(name: &str, fault: &ValueFault) -> Self {
+    pub(crate) fn from_fault(name: &str, fault: &ValueFault) -> Self {
         let member = fault.member.as_deref().unwrap_or_default();
         Self(format!("`{name}{member}`: must be {}", fault.message))
     }
 
-    /// Makes a refusal with this `text`.
+    /// Creates an error with the message `text`.
     pub(crate) fn says(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// The arguments of one call, taken out one by one.
+/// Reader of the arguments of one call. Each method removes the argument that it returns.
 #[derive(Debug)]
 pub(crate) struct ArgumentReader {
     arguments: Map<String, Value>,
 }
 
 impl ArgumentReader {
-    /// Makes a reader of `arguments`, whose names were checked.
+    /// Creates a reader of `arguments`, whose names were checked.
     pub(crate) fn new(mut arguments: Map<String, Value>) -> Self {
         arguments.retain(|_, value| !value.is_null());
         Self { arguments }
@@ -81,8 +81,10 @@ impl ArgumentReader {
         (!value.is_null() && !is_blank).then_some(value)
     }
 
+    /// Takes a whole number.
+    ///
     /// # Errors
-    /// Not a whole number in `range`.
+    /// The argument is not a whole number in `range`.
     pub(crate) fn integer(
         &mut self,
         name: &str,
@@ -97,8 +99,10 @@ impl ArgumentReader {
             .ok_or_else(|| ArgumentError::new(name, format_args!("a whole number {range}"), &value))
     }
 
+    /// Takes a number.
+    ///
     /// # Errors
-    /// Not a number in `range`.
+    /// The argument is not a number in `range`.
     pub(crate) fn number(
         &mut self,
         name: &str,
@@ -114,8 +118,10 @@ impl ArgumentReader {
             .ok_or_else(|| ArgumentError::new(name, format_args!("a number {range}"), &value))
     }
 
+    /// Takes a string.
+    ///
     /// # Errors
-    /// Not a string.
+    /// The argument is not a string.
     pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, ArgumentError> {
         match self.arguments.remove(name) {
             None => Ok(None),
@@ -124,8 +130,10 @@ impl ArgumentReader {
         }
     }
 
+    /// Takes an object.
+    ///
     /// # Errors
-    /// Not an object.
+    /// The argument is not an object.
     pub(crate) fn object(
         &mut self,
         name: &str,
@@ -141,7 +149,7 @@ impl ArgumentReader {
     /// `None` if no string is left. A string is one item, unless it is a JSON array of strings.
     ///
     /// # Errors
-    /// Anything else.
+    /// The argument has another type, or more or longer strings.
     pub(crate) fn strings(
         &mut self,
         name: &str,
@@ -177,7 +185,7 @@ impl ArgumentReader {
     /// Takes the sampling parameters.
     ///
     /// # Errors
-    /// A value that the schema of its parameter does not allow.
+    /// A value does not follow the schema of its parameter.
     pub(crate) fn sampling(&mut self) -> Result<SamplingOverrides, ArgumentError> {
         let mut given = Map::new();
         for parameter in PARAMETERS.iter() {
@@ -190,7 +198,7 @@ impl ArgumentReader {
                 _ => value,
             };
             let checked = parameter.check.check(&value);
-            checked.map_err(|fault| ArgumentError::of_value(&parameter.name, &fault))?;
+            checked.map_err(|fault| ArgumentError::from_fault(&parameter.name, &fault))?;
             given.insert(parameter.name.clone(), value);
         }
         Ok(serde_json::from_value(given.into()).expect("each value follows its schema"))
@@ -199,7 +207,7 @@ impl ArgumentReader {
     /// Takes the messages of a conversation.
     ///
     /// # Errors
-    /// Names the message and its member that is wrong.
+    /// A message is invalid. The error names it and its invalid member.
     pub(crate) fn messages(&mut self, name: &str) -> Result<Option<Vec<Message>>, ArgumentError> {
         let value = self.take(name, "array");
         value.map(|value| messages(name, value)).transpose()
@@ -248,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_argument_what_was_given_and_what_is_allowed() {
+    fn errors_name_the_argument_the_value_found_and_the_values_allowed() {
         let integer =
             |value: Value| refusal(reader(json!({"a": value})).integer("a", ranges::MAX_TOKENS));
         assert_eq!(
@@ -282,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn json_text_is_read_where_no_string_is_expected() {
+    fn json_text_is_parsed_unless_a_string_is_expected() {
         let a = |value: Value| reader(json!({ "a": value }));
         assert_eq!(
             a(json!(" 1e2 ")).integer("a", ranges::THINKING_BUDGET),

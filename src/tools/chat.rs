@@ -1,4 +1,4 @@
-//! The documented chat tool: arguments → [`Question`].
+//! Chat tools: their arguments are a text or a conversation, and settings of the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(crate) struct ChatTool {
 }
 
 impl ChatTool {
-    /// Makes a tool from its configuration.
+    /// Creates a tool from its configuration.
     pub(crate) fn new(tool: &ToolConfig, answering: Answering) -> Self {
         Self {
             title: tool.title.clone().unwrap_or_else(|| tool.name.clone()),
@@ -75,10 +75,10 @@ impl ChatTool {
         &self.answering.model
     }
 
-    /// Answers a call. Dropping the future cancels it.
+    /// Answers a call. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// The tool was replaced.
+    /// Returns [`Superseded`] if an edit replaced the model before it accepted the call.
     pub(crate) async fn call(
         &self,
         arguments: Arguments,
@@ -86,18 +86,13 @@ impl ChatTool {
     ) -> Result<ToolOutput, Superseded> {
         let (mut question, schema) = match call.permits.last_on_tree(|| self.question(arguments)) {
             Ok(question) => question,
-            Err(error) => {
-                return Ok(ToolOutput::error(
-                    ErrorCode::BadArguments,
-                    error.to_string(),
-                ));
-            }
+            Err(error) => return Ok(ErrorCode::BadArguments.says(error.to_string()).into()),
         };
         if let Some(schema) = schema {
             let limits = self.defaults.limits;
-            match tried(&call.client, move || answer_by(&schema, limits)).await {
+            match check_schema(&call.client, move || answer_schema(&schema, limits)).await {
                 Ok(answer) => question.answer = Some(Arc::new(answer)),
-                Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
+                Err(error) => return Ok(error.into()),
             }
         }
         self.answering.answer(question, call).await
@@ -173,8 +168,8 @@ impl ChatTool {
         }
     }
 
-    /// Returns the text that tells clients the purpose of the tool and its input.
-    fn described(&self) -> String {
+    /// Returns the purpose of the tool and its input, as text for the client's model.
+    fn purpose(&self) -> String {
         let about = self.description.clone().unwrap_or_else(|| {
             format!(
                 "Asks the local language model {} and returns its answer as text.",
@@ -217,7 +212,7 @@ impl ChatTool {
         ToolDescription {
             name: self.name().to_owned(),
             title: self.title.clone(),
-            description: self.described(),
+            description: self.purpose(),
             input_schema: advertised(&json!({"type": "object", "properties": properties})),
             output_schema: None,
             max_chars: self
@@ -250,35 +245,35 @@ fn listed_parameters(defaults: &SamplingParams) -> impl Iterator<Item = (&str, V
     })
 }
 
-/// Makes the answer schema of the JSON text `schema`.
+/// Parses the JSON text `schema` into the schema of an answer.
 ///
 /// # Errors
 /// The schema cannot be enforced.
-fn answer_by(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
-    let schema = serde_json::from_str(schema).expect("it was written by the same library");
+fn answer_schema(schema: &str, limits: Limits) -> Result<AnswerSchema, SchemaFaults> {
+    let schema = serde_json::from_str(schema).expect("serde_json reads what it wrote");
     let answer = AnswerSchema::json(&schema, limits)?;
     structured::enforce(&answer)?;
     Ok(answer)
 }
 
-/// Checks a schema of `client` with `work` on a blocking thread, in turns with other clients: it may take a second of a CPU. A schema whose
-/// check panics is refused. If the future is dropped, a check that runs is finished and keeps its permit until then.
-async fn tried<T: Send + 'static>(
+/// Checks a schema of `client` with `check`, on a blocking thread and fairly among clients, since it may take a second of CPU time.
+///
+/// A schema whose check panics is refused. If the future is dropped, a running check finishes, and keeps its permit until then.
+async fn check_schema<T: Send + 'static>(
     client: &str,
-    work: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
+    check: impl FnOnce() -> Result<T, SchemaFaults> + Send + 'static,
 ) -> Result<T, Coded> {
     let permit = HEAVY.acquire(client).await;
-    let tried = tokio::task::spawn_blocking(move || {
+    let checked = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        at_low_priority(work)
+        at_low_priority(check)
     });
-    let tried = tried.await;
-    let tried = tried.map_err(|failed| {
-        tracing::error!("a `json_schema` could not be tried: {failed}");
+    let checked = checked.await.map_err(|failed| {
+        tracing::error!("a `json_schema` could not be checked: {failed}");
         ErrorCode::SchemaRefused
             .says("`json_schema`: the check of the schema failed; write a simpler schema")
     })?;
-    tried.map_err(|faults| {
+    checked.map_err(|faults| {
         let limit = faults.0.iter().find(|fault| fault.is_of_system);
         match limit {
             Some(limit) => ErrorCode::SystemLimit.says(limit.reason.clone()),
@@ -289,7 +284,7 @@ async fn tried<T: Send + 'static>(
     })
 }
 
-/// Reads the variables of the chat template from a call.
+/// Takes the variables of the chat template from the arguments of a call.
 fn template_variables(arguments: &mut ArgumentReader) -> Result<Arguments, ArgumentError> {
     let given = arguments.object("template_arguments")?.unwrap_or_default();
     match template_arguments::check(&given) {
@@ -329,10 +324,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_schema_that_could_not_be_tried_is_refused() {
-        let told = tried::<()>("a", || panic!("inside a library")).await;
+    async fn a_schema_whose_check_panics_is_refused() {
+        let checked = check_schema::<()>("a", || panic!("inside a library")).await;
         assert_eq!(
-            told.unwrap_err().to_string(),
+            checked.unwrap_err().to_string(),
             "`json_schema`: the check of the schema failed; write a simpler schema"
         );
     }

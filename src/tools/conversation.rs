@@ -2,8 +2,8 @@
 
 use crate::engine::{Message, Role};
 
-/// Puts the fixed prompt `system` before the text of the first message, if that is a system message, and appends `suffix`. Otherwise adds a
-/// system message of both.
+/// Adds the configured prompt `system` and `suffix` to `messages`. The prompt goes before the text of the first message if that is a system
+/// message, and into a new system message otherwise.
 pub(super) fn with_system(
     mut messages: Vec<Message>,
     system: Option<&str>,
@@ -27,7 +27,7 @@ pub(super) fn with_system(
     with_suffix(messages, suffix)
 }
 
-/// Appends `suffix` to the first system message, or adds a system message of it.
+/// Appends `suffix` to the first system message, or adds it as a system message.
 fn with_suffix(mut messages: Vec<Message>, suffix: Option<String>) -> Vec<Message> {
     let Some(suffix) = suffix.filter(|suffix| !suffix.is_empty()) else {
         return messages;

@@ -1,49 +1,49 @@
-//! What is the same in all calls of a tool, told from the configuration: its system prompt, and its prompt up to where an
-//! argument stands. Models keep it ready ([`crate::worker::Command::Warm`]). Pure.
+//! The fixed prompt of each tool, as the configuration shows it: the system prompt, and the tool's prompt up to its first argument. All
+//! calls of the tool share it, so models keep it in their cache ([`crate::worker::Command::Warm`]). Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::typed::prompt::PromptTemplate;
-use super::typed::sample::{Which, values};
+use super::typed::prompt::{PromptError, PromptTemplate};
+use super::typed::sample::{SampleSize, values};
 use crate::backend::FixedPrompts;
 use crate::config::tool::{PreparedPrompt, ToolBody};
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{Conversation, Message, Role};
 
-/// Prompts of one model: each takes memory, and what many tools leave of the cache would be little. The longest save most.
-const MOST: usize = 16;
+/// Most fixed prompts of one model. Each takes memory of the cache; the longest ones save the most work.
+const MAX_PROMPTS: usize = 16;
 
-/// The fixed prompts of each model that has any, by the model's name.
+/// Returns the fixed prompts of all models that have any, by the name of the model.
 pub(crate) fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
     let models = config
         .models
         .iter()
         .filter(|model| model.gguf().settings.cache_prompt);
     models
-        .map(|model| (model.name.as_str(), of_model(model, &config.tools)))
+        .map(|model| (model.name.as_str(), prompts_of_model(model, &config.tools)))
         .filter(|(_, prompts)| !prompts.is_empty())
         .collect()
 }
 
-fn of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
+fn prompts_of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
     let own = ToolConfig::own_of(model);
     let tools = tools.iter().filter(|tool| tool.model == model.name);
     let mut prompts: Vec<FixedPrompt> = Vec::new();
-    for prompt in own.iter().chain(tools).filter_map(of_tool) {
+    for prompt in own.iter().chain(tools).filter_map(prompt_of_tool) {
         let is_known = prompts.iter().any(|known| known.samples == prompt.samples);
         if prompt.bytes() > 0 && !is_known {
             prompts.push(prompt);
         }
     }
     prompts.sort_by_key(|prompt| Reverse(prompt.bytes()));
-    prompts.truncate(MOST);
+    prompts.truncate(MAX_PROMPTS);
     prompts.into()
 }
 
-/// Returns the least number of tokens that the prompts of `tool` have in any vocabulary: a token holds at most one word and, as far as
-/// vocabularies are known, 16 bytes of it.
+/// Returns a lower bound for the number of tokens of every prompt of `tool`, in any vocabulary. A token is at most one word and, in all
+/// known vocabularies, at most 16 bytes long.
 pub(crate) fn least_tokens(tool: &ToolConfig) -> usize {
     let of_word = |word: &str| {
         let letters = word.chars().filter(|c| c.is_alphanumeric());
@@ -53,26 +53,26 @@ pub(crate) fn least_tokens(tool: &ToolConfig) -> usize {
     let of_message =
         |message: &Message| -> usize { message.content.split_whitespace().map(of_word).sum() };
     let of_sample = |sample: &Conversation| sample.messages.iter().map(of_message).sum();
-    let prompt = of_tool(tool);
+    let prompt = prompt_of_tool(tool);
     let samples = prompt.iter().flat_map(|prompt| &prompt.samples);
     samples.map(of_sample).min().unwrap_or(0)
 }
 
-fn of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
+fn prompt_of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
     match &tool.body {
-        ToolBody::Chat => Some(of_chat(tool)),
+        ToolBody::Chat => Some(prompt_of_chat(tool)),
         ToolBody::Prompt(prepared) => {
-            // The template rejects the sample values; a call may give others.
-            let made = of_typed(prepared, tool).inspect_err(|cause| {
-                tracing::debug!(tool = tool.name, "its fixed prompt is not cached: {cause}");
+            // The template may reject the samples and yet accept the values of calls.
+            let prompt = prompt_of_typed(prepared, tool).inspect_err(|cause| {
+                tracing::debug!(tool = tool.name, "the fixed prompt is not cached: {cause}");
             });
-            made.ok()
+            prompt.ok()
         }
     }
 }
 
-/// Most calls leave the suffix as it is.
-fn of_chat(tool: &ToolConfig) -> FixedPrompt {
+/// Returns the fixed prompt of a chat tool, with the configured suffix, which most calls keep.
+fn prompt_of_chat(tool: &ToolConfig) -> FixedPrompt {
     let sample = |text: &str| conversation(&tool.defaults, text.to_owned());
     FixedPrompt {
         tool: tool.name.clone(),
@@ -80,13 +80,16 @@ fn of_chat(tool: &ToolConfig) -> FixedPrompt {
     }
 }
 
-fn of_typed(prepared: &PreparedPrompt, tool: &ToolConfig) -> Result<FixedPrompt, String> {
-    let template = PromptTemplate::of(prepared)?;
-    let sample = |which| -> Result<Conversation, String> {
-        let content = template.render(&values(&prepared.arguments, which));
-        let content = content.map_err(|error| error.to_string())?;
+/// Returns the fixed prompt of a typed tool.
+fn prompt_of_typed(
+    prepared: &PreparedPrompt,
+    tool: &ToolConfig,
+) -> Result<FixedPrompt, PromptError> {
+    let template = PromptTemplate::compile(prepared)?;
+    let sample = |size| -> Result<Conversation, PromptError> {
+        let content = template.render(&values(&prepared.arguments, size))?;
         Ok(Conversation {
-            // A prompt may end differently before a structured answer.
+            // Some chat templates end the prompt differently before a structured answer.
             json_schema: prepared
                 .answer
                 .as_ref()
@@ -96,7 +99,7 @@ fn of_typed(prepared: &PreparedPrompt, tool: &ToolConfig) -> Result<FixedPrompt,
     };
     Ok(FixedPrompt {
         tool: tool.name.clone(),
-        samples: [sample(Which::One)?, sample(Which::Other)?],
+        samples: [sample(SampleSize::Small)?, sample(SampleSize::Large)?],
     })
 }
 
@@ -116,7 +119,7 @@ mod tests {
     use crate::config::{Overrides, Surroundings};
     use crate::process::Cpus;
 
-    /// Of the model `a`, with what is `set`.
+    /// Returns the fixed prompts of the model `a`, with the overrides `set`.
     fn prompts(set: &[&str]) -> Vec<FixedPrompt> {
         let around = Surroundings {
             program: None,
@@ -140,8 +143,8 @@ mod tests {
             .unwrap_or_default()
     }
 
-    /// What is said in both samples, a line a message.
-    fn said(prompt: &FixedPrompt) -> [String; 2] {
+    /// Returns the messages of both samples, one per line.
+    fn messages(prompt: &FixedPrompt) -> [String; 2] {
         prompt.samples.each_ref().map(|sample| {
             let messages = sample.messages.iter();
             let lines =
@@ -162,13 +165,13 @@ mod tests {
         };
         let expected =
             ["a", "bb"].map(|text| format!("System: Be brief. /no_think\nUser: {text}\n"));
-        assert_eq!(said(prompt), expected);
+        assert_eq!(messages(prompt), expected);
         assert_eq!(prompt.bytes(), "Be brief. /no_think".len());
         assert_eq!(
             prompts(&["models.a.system=Be brief.", "models.a.cache_prompt=false"]),
             []
         );
-        // No tool asks it so.
+        // Without its own tool, the model has no tool that uses `system`.
         assert_eq!(
             prompts(&["models.a.system=Be brief.", "models.a.tool=false"]),
             []
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typed_tool_is_rendered_with_two_values_of_every_argument() {
+    fn a_typed_tool_is_rendered_with_two_values_for_every_argument() {
         let made = prompts(&[
             "models.a.system=Be brief.",
             "models.a.tool=false",
@@ -193,13 +196,13 @@ mod tests {
         };
         let expected = ["Mark  a 2 a x", "Mark so bb 4 bb,bb y"]
             .map(|content| format!("System: Be brief.\nUser: {content}\n"));
-        assert_eq!(said(prompt), expected);
+        assert_eq!(messages(prompt), expected);
         assert_eq!(prompt.bytes(), "Be brief.Mark ".len());
         assert!(prompt.samples[0].json_schema.is_some());
     }
 
     #[test]
-    fn what_has_no_fixed_text_or_does_not_render_is_left_out_and_the_same_goes_once() {
+    fn prompts_without_fixed_text_and_those_that_fail_are_skipped_and_equal_ones_are_merged() {
         let typed = |name: &str, prompt: &str| {
             [
                 format!("tools.{name}.prompt={prompt}"),
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_longest_are_kept() {
+    fn only_the_longest_of_too_many_prompts_are_kept() {
         let set: Vec<String> = (1..=20)
             .map(|n| format!("tools.t{n}.prompt={}", "x".repeat(n)))
             .collect();

@@ -1,4 +1,4 @@
-//! Structured answers: constrained while they are written, parsed and checked afterwards. Incomplete ones are errors.
+//! Structured answers: constrained by a grammar during generation, then parsed and checked. Incomplete answers are errors.
 
 use std::sync::{Arc, LazyLock};
 
@@ -44,14 +44,14 @@ pub(crate) fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
     whole.map_err(|error| at("#", error.to_string()).into())
 }
 
-/// The checks of finished answers: one of many tokens may take a second of a CPU.
+/// Limits the checks of finished answers that run at once. The check of a long answer may take a second of CPU time.
 static CHECKS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(2));
 
-/// Reads the answer of `generation` to `client` by [`AnswerSchema::read`], on a blocking thread and in turns with other clients. If the
-/// future is dropped, a check that runs is finished and its result is discarded.
+/// Reads the answer of `generation` to `client` with [`AnswerSchema::read`], on a blocking thread and fairly among clients. If the future is
+/// dropped, a running check finishes and its result is discarded.
 ///
 /// # Errors
-/// As of [`AnswerSchema::read`], and if the check panics.
+/// The errors of [`AnswerSchema::read`], and a panic of the check.
 pub(crate) async fn read(
     client: &str,
     answer: Arc<AnswerSchema>,
@@ -72,7 +72,7 @@ pub(crate) async fn read(
 }
 
 impl AnswerSchema {
-    /// Reads the answer of `generation`, which `limit` ended if its length did.
+    /// Reads the answer of `generation`. `limit` is the limit that truncated it, if one did.
     ///
     /// # Errors
     /// The answer was truncated, or does not follow the schema.
@@ -126,7 +126,7 @@ impl AnswerSchema {
         };
         let text = stringify(&value);
         Ok(Structured {
-            // Numbers and keys as in the text, for clients in other languages.
+            // Parsed from the text, so that both have the same numbers and the same order of keys.
             value: serde_json::from_str(&text).unwrap_or(value),
             text,
         })

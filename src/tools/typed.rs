@@ -1,4 +1,5 @@
-//! Tools without code: declared arguments → a prompt, and an answer that is text, one of several choices, or JSON that follows a schema.
+//! Tools that are declared in the configuration: their arguments fill the template of a prompt. The answer is text, one of several
+//! choices, or JSON that follows a schema.
 
 pub(crate) mod prompt;
 pub(crate) mod sample;
@@ -20,10 +21,10 @@ use crate::fair::FairSemaphore;
 use crate::json::from_text;
 use crate::json::integer::whole_value;
 use crate::schema::advertised;
-use prompt::{PromptError, PromptTemplate};
+use prompt::{PromptError, PromptTemplate, TemplateFaults};
 
-/// Limits the prompts that are made at once from small messages: a slow template takes seconds of a CPU. A large message holds a permit of
-/// [`crate::fair::HEAVY`] instead.
+/// Limits the prompts that are rendered at once from small messages, since a slow template takes seconds of CPU time. A large message
+/// holds a permit of [`crate::fair::HEAVY`] instead.
 static PROMPTS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(4));
 
 /// A tool of `[tools.NAME]` that has a prompt.
@@ -45,7 +46,7 @@ struct Prompt {
 }
 
 impl TypedTool {
-    /// Makes a tool from its configuration and its prompt, `prepared`. Compiles the template and the checks of the arguments.
+    /// Creates a tool from its configuration and its prompt, `prepared`. Compiles the template and the checks of the arguments.
     ///
     /// # Errors
     /// The template is invalid.
@@ -53,9 +54,9 @@ impl TypedTool {
         config: &ToolConfig,
         prepared: &PreparedPrompt,
         answering: Answering,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TemplateFaults> {
         Ok(Self {
-            template: PromptTemplate::of(prepared)?,
+            template: PromptTemplate::compile(prepared)?,
             checks: (prepared.arguments.iter())
                 .map(|argument| ValueCheck::new(&argument.schema))
                 .collect(),
@@ -75,10 +76,10 @@ impl TypedTool {
         &self.answering.model
     }
 
-    /// Answers a call. Dropping the future cancels it, except for the making of the prompt, see [`Self::prompt`].
+    /// Answers a call. Dropping the future cancels the call, except for a rendering of the prompt in progress, see [`Self::prompt`].
     ///
     /// # Errors
-    /// The tool was replaced.
+    /// Returns [`Superseded`] if an edit replaced the model before it accepted the call.
     pub(crate) async fn call(
         self: &Arc<Self>,
         arguments: Arguments,
@@ -86,7 +87,7 @@ impl TypedTool {
     ) -> Result<ToolOutput, Superseded> {
         let prompt = match self.prompt(arguments, &call).await {
             Ok(prompt) => prompt,
-            Err(error) => return Ok(ToolOutput::error(error.code, error.text)),
+            Err(error) => return Ok(error.into()),
         };
         let defaults = &self.config.defaults;
         let message = Message {
@@ -108,8 +109,10 @@ impl TypedTool {
         self.answering.answer(question, call).await
     }
 
-    /// Makes the prompt of `call` on a blocking thread, in turns with other clients. If the future is dropped before it is the client's
-    /// turn, nothing is made. Later, the work is finished and its result is discarded: fuel bounds it, and until then it keeps its permit.
+    /// Renders the prompt of `call` on a blocking thread, fairly among clients.
+    ///
+    /// If the future is dropped while it waits for a permit, nothing is rendered. If it is dropped later, the rendering finishes, keeps its
+    /// permit until then, and is discarded. Fuel bounds it.
     async fn prompt(
         self: &Arc<Self>,
         arguments: Arguments,
@@ -121,13 +124,16 @@ impl TypedTool {
             Some(PROMPTS.acquire(&call.client).await)
         };
         let (tool, permits) = (Arc::clone(self), call.permits.clone());
-        let made = spawn_blocking(move || {
+        let rendered = spawn_blocking(move || {
             let _permit = permit;
             permits.last_on_tree(|| tool.render(arguments))
         });
-        made.await.unwrap_or_else(|failed| {
-            tracing::error!(tool = self.name(), "a prompt could not be made: {failed}");
-            Err(not_made("its arguments could not be checked"))
+        rendered.await.unwrap_or_else(|failed| {
+            tracing::error!(
+                tool = self.name(),
+                "a prompt could not be rendered: {failed}"
+            );
+            Err(not_rendered("its arguments could not be checked"))
         })
     }
 
@@ -139,13 +145,13 @@ impl TypedTool {
         let values = values.map_err(|error| ErrorCode::BadArguments.says(error.to_string()))?;
         let rendered = self.template.render(&values);
         let text = rendered.map_err(|error| match error {
-            PromptError::Template(cause) => not_made(&cause),
+            PromptError::Template(faults) => not_rendered(&faults.to_string()),
             PromptError::SystemLimit(limit) => limit.into(),
         })?;
         Ok(Prompt { text, given: bytes })
     }
 
-    /// Checks the arguments of a call, and adds the defaults of those that it does not give.
+    /// Checks the arguments of a call, and adds the defaults of missing ones.
     fn values(&self, mut given: Arguments) -> Result<Map<String, Value>, ArgumentError> {
         let known: Vec<&str> = self.prepared.arguments.iter().map(Argument::name).collect();
         let missing: Vec<&str> = self
@@ -166,7 +172,7 @@ impl TypedTool {
         }
         let value = |(argument, check): (&Argument, &ValueCheck)| {
             let (name, schema) = (&argument.name, &argument.schema);
-            let at = |fault| ArgumentError::of_value(name, &fault);
+            let at = |fault| ArgumentError::from_fault(name, &fault);
             let value = from_text(given.remove(name).unwrap_or_default(), kind(schema));
             check.check_length(&value).map_err(at)?;
             let value = as_declared(value, schema);
@@ -204,7 +210,7 @@ impl TypedTool {
             title: title.unwrap_or_else(|| config.name.clone()),
             description: config.description.clone().unwrap_or_else(|| {
                 format!(
-                    "Asks the local language model {} by a prepared prompt.",
+                    "Asks the local language model {} with a prepared prompt.",
                     self.answering.model
                 )
             }),
@@ -223,9 +229,9 @@ impl TypedTool {
     }
 }
 
-/// Returns the error of a prompt that could not be made.
-fn not_made(cause: &str) -> Coded {
-    ErrorCode::TemplateFailed.says(format!("the tool's prompt could not be made: {cause}"))
+/// Returns the error of a prompt that could not be rendered.
+fn not_rendered(cause: &str) -> Coded {
+    ErrorCode::TemplateFailed.says(format!("the tool's prompt could not be rendered: {cause}"))
 }
 
 fn missing_message(names: &[&str]) -> String {
@@ -256,7 +262,7 @@ fn kind(schema: &Value) -> &str {
     schema["type"].as_str().unwrap_or("string")
 }
 
-/// Returns whether the default applies: null counts as absent, and so does an empty string unless the argument is a string.
+/// Returns whether the default applies instead of `value`: null is absent, and so is a blank string unless the argument is a string.
 fn is_absent(value: &Value, schema: &Value) -> bool {
     let is_blank = value.as_str().is_some_and(|text| text.trim().is_empty());
     value.is_null() || (is_blank && schema["type"] != "string")

@@ -210,7 +210,10 @@ fn watch_stdout(output: &dyn ProtocolOutput, stop: &CancellationToken) -> Result
 
 /// Does nothing: on this system a failing write shows that stdout is closed.
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "on Unix, the thread may fail to start"
+)]
 fn watch_stdout(_: &dyn ProtocolOutput, _: &CancellationToken) -> Result<(), OpenError> {
     Ok(())
 }

@@ -298,7 +298,7 @@ impl Task {
         self.count_usage();
         let memory = self.usage.resident;
         if memory > self.memory {
-            metrics::takes_more(&self.name, memory - self.memory);
+            metrics::memory_grew(&self.name, memory - self.memory);
             self.memory = memory;
             (self.life)(Life::Measured(memory));
         }
@@ -307,7 +307,7 @@ impl Task {
     /// Counts the CPU time that the process has used since the last time, and its memory.
     fn count_usage(&mut self) {
         if let Some(usage) = self.process.usage() {
-            metrics::used(&self.name, self.usage, usage);
+            metrics::usage_changed(&self.name, self.usage, usage);
             self.usage = usage;
         }
     }

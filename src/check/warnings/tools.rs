@@ -59,7 +59,7 @@ pub(super) fn find(
     schema_notes(&tool.name, prepared, layers);
     // The variables of a template with an error are not all known.
     if !layers.has_problem_at(&address(&tool.name, "prompt"))
-        && let Ok(template) = PromptTemplate::of(prepared)
+        && let Ok(template) = PromptTemplate::compile(prepared)
     {
         let used = template.variables();
         unused_arguments(&tool.name, prepared, |name| used.contains(name), layers);

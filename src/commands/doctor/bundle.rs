@@ -34,7 +34,7 @@ pub(super) fn write(
         .with_context(|| format!("could not write the report `{}`", path.display()))
 }
 
-/// Replaces the home directory by `~`, since its name is usually that of its owner. TOML values contain it with escapes.
+/// Replaces the home directory with `~`, since its name is usually that of its owner. TOML values contain it with escapes.
 fn without_home(report: &str, home: Option<&Path>) -> String {
     let home = home.map(|home| home.to_string_lossy().into_owned());
     match home.as_deref() {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_the_home_directory_is_left_out() {
+    fn the_home_directory_is_replaced_with_a_tilde() {
         let report = "`/home/ann/small.gguf`, path = \"/home/ann/small.gguf\"";
         let home = Some(Path::new("/home/ann"));
         assert_eq!(

@@ -2,6 +2,8 @@
 
 use std::env;
 
+use anyhow::Context;
+
 use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
@@ -9,13 +11,13 @@ use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
 use crate::worker::machine::{self, Machine};
 
-/// Graphics drivers that compute on the CPU.
+/// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// Free memory in bytes below which no useful model can be loaded.
 const LITTLE_MEMORY: u64 = 512 << 20;
 
-/// CPU features that the kernels of llama.cpp use, each with whether this CPU has it.
+/// Returns pairs of a CPU feature that the kernels of llama.cpp use, and whether this CPU has it.
 macro_rules! detected {
     ($detected:ident: $($name:tt),*) => {
         [$(($name, std::arch::$detected!($name))),*]
@@ -50,10 +52,10 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
 }
 
 /// Returns the backends and devices that llama.cpp finds, asked in a separate process.
-fn ask_llama_cpp(around: &Surroundings) -> Result<Machine, String> {
+fn ask_llama_cpp(around: &Surroundings) -> anyhow::Result<Machine> {
     let program = around.program.as_deref();
-    let program = program.ok_or("could not find this program's file")?;
-    machine::detect(program).map_err(|error| error.to_string())
+    let program = program.context("could not find this program's file")?;
+    Ok(machine::detect(program)?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {

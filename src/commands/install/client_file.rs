@@ -39,7 +39,7 @@ impl ClientFile {
         self.text.as_deref().unwrap_or_default()
     }
 
-    /// Replaces the content by `text`. Returns the path of the backup, if the file existed.
+    /// Replaces the content with `text`. Returns the path of the backup, if the file existed.
     ///
     /// # Errors
     /// The file cannot be written, or has changed since it was read.
@@ -52,7 +52,7 @@ impl ClientFile {
             Some(previous) => Some(self.back_up(previous, permissions.as_ref())?),
             None => None,
         };
-        let new = self.beside(&format!("{}.tmp", std::process::id()));
+        let new = self.sibling(&format!("{}.tmp", std::process::id()));
         let replaced = create(&new, text, permissions.as_ref())
             .and_then(|()| self.check_unchanged())
             .and_then(|()| fs::rename(&new, &self.path));
@@ -67,7 +67,7 @@ impl ClientFile {
     fn back_up(&self, previous: &str, permissions: Option<&Permissions>) -> io::Result<PathBuf> {
         let numbers = (2..).map(|number| format!("before-install-{number}"));
         let names = ["before-install".to_owned()].into_iter().chain(numbers);
-        for backup in names.map(|name| self.beside(&name)) {
+        for backup in names.map(|name| self.sibling(&name)) {
             match create(&backup, previous, permissions) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     if fs::read_to_string(&backup).is_ok_and(|kept| kept == previous) {
@@ -77,7 +77,7 @@ impl ClientFile {
                 created => return created.map(|()| backup),
             }
         }
-        unreachable!("numbers do not end")
+        unreachable!("there is always a next number")
     }
 
     /// Checks that the client has not written the file since it was read.
@@ -90,7 +90,8 @@ impl ClientFile {
         ))
     }
 
-    fn beside(&self, ending: &str) -> PathBuf {
+    /// Returns the path of this file with `.` and `ending` appended.
+    fn sibling(&self, ending: &str) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".");
         name.push(ending);

@@ -39,7 +39,7 @@ pub(crate) enum EditError {
     /// The text is neither JSON nor JSON with comments.
     #[error("line {}, column {}: {}; correct it, then run this again", .0.line_display(), .0.column_display(), .0.kind())]
     Broken(ParseError),
-    /// A value that must be an object is none.
+    /// A value is not an object.
     #[error("{0} must be a JSON object; correct it, then run this again")]
     NotAnObject(String),
     /// A key occurs twice. Programs differ in which of the two they read.

@@ -111,7 +111,7 @@ fn watched<T: Send>(
         };
         let thread = thread::Builder::new().stack_size(stack);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread.map_err(SystemLimit::of_thread)?;
+        let thread = thread.map_err(SystemLimit::from_thread_error)?;
         let started = Instant::now();
         let result = loop {
             match rendered.recv_timeout(PERIOD) {

@@ -1,15 +1,35 @@
+use std::collections::BTreeMap;
+
 use futures_util::poll;
 
 use super::*;
+use crate::config::{Config, Overrides, Surroundings};
 use crate::fair::MessagePermits;
+use crate::process::Cpus;
 
 /// A peer that drops all notifications.
-struct Deaf;
+pub(super) struct Deaf;
 
 impl Peer for Deaf {
     fn notify(&self, _: Outgoing) -> bool {
         true
     }
+}
+
+/// Returns the configuration of a server for one model.
+pub(super) fn config(model: &str) -> Config {
+    let overrides = Overrides {
+        models: vec![model.into()],
+        ..Overrides::default()
+    };
+    let surroundings = Surroundings {
+        program: None,
+        cpus: Cpus::single(1),
+        variables: BTreeMap::new(),
+        folders: Vec::new(),
+    };
+    let (config, _) = Config::load(&overrides, &surroundings).unwrap();
+    config
 }
 
 fn message(json: &Value) -> Message {

@@ -48,7 +48,7 @@ pub(super) fn unknown_tool(
         let text =
             format!("the tool `{name}` was removed by a reload of the configuration; {hint}");
         call::refused(ErrorCode::ToolRemoved);
-        return Ok(ToolOutput::error(ErrorCode::ToolRemoved, text));
+        return Ok(ErrorCode::ToolRemoved.says(text).into());
     }
     Err(ErrorObject::new(
         INVALID_PARAMS,

@@ -1,4 +1,4 @@
-//! Series that are known before anything happens: created at 0.
+//! Creation of the series whose labels are known in advance.
 
 use std::hash::Hash;
 
@@ -6,7 +6,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use strum::IntoEnumIterator as _;
 
 use super::meters::{
-    Meters, OfCall, OfLoad, OfModel, OfRefusal, OfReload, OfToken, OfTool, OfUnload,
+    CallLabels, LoadLabels, Meters, ModelLabels, RefusalLabels, ReloadLabels, TokenLabels,
+    ToolLabels, UnloadLabels,
 };
 use super::{Outcome, UnloadReason, of};
 use crate::error_code::ErrorCode;
@@ -14,15 +15,15 @@ use crate::error_code::ErrorCode;
 /// Names of the configuration that are values of labels.
 #[derive(Debug, Default)]
 pub(crate) struct Names<'config> {
-    /// Models.
+    /// Names of models.
     pub models: Vec<&'config str>,
-    /// Tools, each with the model that answers its calls.
+    /// Names of tools, each with the model that answers its calls.
     pub tools: Vec<(&'config str, &'config str)>,
-    /// Tokens.
+    /// Names of tokens.
     pub tokens: Vec<&'config str>,
 }
 
-/// Statuses of refused requests: all that the transport responds with.
+/// All statuses with which the transport refuses requests.
 const REFUSALS: [u32; 12] = [400, 401, 403, 404, 405, 406, 408, 413, 415, 429, 501, 503];
 
 /// Creates the series of `labels` if it does not exist.
@@ -35,33 +36,33 @@ where
 }
 
 impl Meters {
-    /// Creates the series whose labels no edit of the configuration changes.
-    pub(super) fn expect_fixed(&self) {
+    /// Creates the series whose labels do not depend on the configuration.
+    pub(super) fn create_fixed_series(&self) {
         for outcome in ["ok", "refused"] {
-            create(&self.server.reloads, &OfReload { outcome });
+            create(&self.server.reloads, &ReloadLabels { outcome });
         }
         for status in REFUSALS {
-            create(&self.server.http_refusals, &OfRefusal { status });
+            create(&self.server.http_refusals, &RefusalLabels { status });
         }
     }
 
     /// Creates the series of `names`.
-    pub(super) fn expect(&self, names: &Names<'_>) {
+    pub(super) fn create_series(&self, names: &Names<'_>) {
         for model in &names.models {
-            self.expect_model(model);
+            self.create_model_series(model);
         }
         for (tool, model) in &names.tools {
-            self.expect_tool(tool, model);
+            self.create_tool_series(tool, model);
         }
         for token in &names.tokens {
             for outcome in Outcome::iter().map(Outcome::name) {
                 let token = (*token).to_owned();
-                create(&self.calls.by_token, &OfToken { token, outcome });
+                create(&self.calls.by_token, &TokenLabels { token, outcome });
             }
         }
     }
 
-    fn expect_model(&self, name: &str) {
+    fn create_model_series(&self, name: &str) {
         let model = of(name);
         let counters = [
             &self.calls.prompt_tokens,
@@ -75,12 +76,12 @@ impl Meters {
         }
         create(&self.models.cpu_time, &model);
         for outcome in ["ok", "failed"] {
-            let OfModel { model } = model.clone();
-            create(&self.models.loads, &OfLoad { model, outcome });
+            let ModelLabels { model } = model.clone();
+            create(&self.models.loads, &LoadLabels { model, outcome });
         }
         for reason in UnloadReason::iter().map(UnloadReason::name) {
-            let OfModel { model } = model.clone();
-            create(&self.models.unloads, &OfUnload { model, reason });
+            let ModelLabels { model } = model.clone();
+            create(&self.models.unloads, &UnloadLabels { model, reason });
         }
         let gauges = [
             &self.calls.running,
@@ -107,13 +108,13 @@ impl Meters {
         }
     }
 
-    fn expect_tool(&self, tool: &str, model: &str) {
+    fn create_tool_series(&self, tool: &str, model: &str) {
         let (tool, model) = (tool.to_owned(), model.to_owned());
         let errors = ErrorCode::iter().filter(|code| code.ends_calls());
         let errors = errors.map(|code| (Outcome::Error, code.name()));
         let others = Outcome::iter().filter(|outcome| *outcome != Outcome::Error);
         for (outcome, code) in others.map(|outcome| (outcome, "")).chain(errors) {
-            let ended = OfCall {
+            let ended = CallLabels {
                 tool: tool.clone(),
                 model: model.clone(),
                 outcome: outcome.name(),
@@ -121,6 +122,6 @@ impl Meters {
             };
             create(&self.calls.ended, &ended);
         }
-        create(&self.calls.duration, &OfTool { tool, model });
+        create(&self.calls.duration, &ToolLabels { tool, model });
     }
 }

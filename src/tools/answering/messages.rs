@@ -1,4 +1,4 @@
-//! What is said where there is no answer, or not all of it.
+//! Messages to the caller about an answer that is missing or truncated.
 
 use std::time::Duration;
 
@@ -9,22 +9,21 @@ use crate::error_code::{Coded, ErrorCode};
 use crate::printable::without_folders;
 use crate::registry::RegistryError;
 use crate::registry::residency::Refusal;
-use crate::tools::ToolOutput;
 
-/// What may cut an answer.
+/// The limits of one call that can truncate its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallLimits {
-    /// Its tokens.
+    /// Longest answer, in tokens.
     pub(super) max_tokens: u32,
-    /// Whether no call may ask for more of them.
-    pub(super) is_most: bool,
-    /// Its time, from the call's arrival.
+    /// Whether `max_tokens` is at `max_tokens_limit`, so no call may set more.
+    pub(super) is_at_limit: bool,
+    /// Time limit from the arrival of the call.
     pub(super) deadline: Option<Duration>,
     /// Trained context, in tokens.
     pub(super) trained: u32,
 }
 
-/// The text, and below it, where it was cut, a line for whoever reads it: it may look complete.
+/// Returns the text of `generation`. Appends a note if the text was truncated, since it may look complete.
 pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> String {
     let tokens = generation.usage.completion_tokens;
     let cause = match generation.finish_reason {
@@ -32,7 +31,7 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
             let way_out = limits.longer_context(&generation);
             format!("when the model's context was full; shorten the text or {way_out}")
         }
-        FinishReason::Length => limits.tokens_were_all().into(),
+        FinishReason::Length => limits.max_tokens_cause().into(),
         FinishReason::Deadline => {
             format!("at its deadline of {} s; allow more time", limits.seconds())
         }
@@ -44,21 +43,21 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     )
 }
 
-/// The limit that ended an answer by its length.
+/// The limit at which an answer was truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenLimit {
     /// `max_tokens` of the call.
     Call,
-    /// `max_tokens_limit`, above which no call may ask.
+    /// `max_tokens_limit`, the highest `max_tokens` of all calls.
     Model,
-    /// The model's context is full, and a longer one can be configured.
+    /// The model's context, which can be enlarged in the configuration.
     Context,
-    /// The model's context is full, and the model was not trained for a longer one.
+    /// The model's context, which is as long as the model was trained for.
     TrainedContext,
 }
 
 impl TokenLimit {
-    /// The way out.
+    /// Returns advice on how to get a complete answer.
     pub(crate) fn way_out(self) -> &'static str {
         match self {
             Self::Call => "allow more `max_tokens`",
@@ -74,7 +73,7 @@ impl TokenLimit {
 }
 
 impl CallLimits {
-    /// Returns the limit that ends `generation` if its length does.
+    /// Returns the limit that truncated `generation`. Meaningful for [`FinishReason::Length`] only.
     pub(super) fn token_limit(self, generation: &Generation) -> TokenLimit {
         if generation.usage.completion_tokens < self.max_tokens {
             let context = self.context_of(generation);
@@ -83,7 +82,7 @@ impl CallLimits {
             } else {
                 TokenLimit::TrainedContext
             }
-        } else if self.is_most {
+        } else if self.is_at_limit {
             TokenLimit::Model
         } else {
             TokenLimit::Call
@@ -101,18 +100,19 @@ impl CallLimits {
         }
     }
 
+    /// Returns advice on how to get a longer context than `generation` had.
     fn longer_context(self, generation: &Generation) -> String {
         self.context_of(generation).way_out()
     }
 
-    /// Whether `generation` has all the tokens that any call may have.
-    pub(super) fn is_most(self, generation: &Generation) -> bool {
-        self.is_most && generation.usage.completion_tokens >= self.max_tokens
+    /// Returns whether `generation` was truncated at `max_tokens_limit`.
+    fn reached_max_tokens_limit(self, generation: &Generation) -> bool {
+        self.is_at_limit && generation.usage.completion_tokens >= self.max_tokens
     }
 
-    /// What the tokens were that cut an answer, and the way out.
-    fn tokens_were_all(self) -> &'static str {
-        if self.is_most {
+    /// Returns the cause of an answer that was truncated at `max_tokens`, and the way out.
+    fn max_tokens_cause(self) -> &'static str {
+        if self.is_at_limit {
             "the most that `max_tokens_limit` allows; ask for a shorter answer"
         } else {
             "its `max_tokens`; allow more of them"
@@ -124,7 +124,7 @@ impl CallLimits {
     }
 }
 
-/// What is said instead of an answer that has no text: an empty text would look like success.
+/// Returns the error of a generation without text, since an empty answer would look like success.
 pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Option<Coded> {
     if !generation.text.trim().is_empty() {
         return None;
@@ -144,14 +144,14 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
             format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or {way_out}")
         }
         FinishReason::Length if thinking => {
-            format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.tokens_were_all())
+            format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.max_tokens_cause())
         }
         FinishReason::Stop if thinking => "no answer: the model ended its output during the reasoning; call again with another seed".into(),
         FinishReason::Stop => {
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
         }
-        FinishReason::Length if limits.is_most(generation) => {
-            format!("no answer: there was no text yet after {tokens} tokens, {}", limits.tokens_were_all())
+        FinishReason::Length if limits.reached_max_tokens_limit(generation) => {
+            format!("no answer: there was no text yet after {tokens} tokens, {}", limits.max_tokens_cause())
         }
         FinishReason::Length => {
             format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
@@ -171,12 +171,12 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     }))
 }
 
-/// What is said of a call that has no answer.
-pub(super) fn failure(error: &RegistryError) -> ToolOutput {
+/// Returns the code and the message for a call that failed with `error`.
+pub(super) fn failure(error: &RegistryError) -> Coded {
     let error = match error {
         RegistryError::Refused(refusal) => {
             let text = without_folders(&refusal.to_string());
-            return ToolOutput::error(code_of_refusal(refusal), text);
+            return code_of_refusal(refusal).says(text);
         }
         RegistryError::Call(error) => error,
     };
@@ -203,7 +203,7 @@ pub(super) fn failure(error: &RegistryError) -> ToolOutput {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     };
-    ToolOutput::error(code_of(error), without_folders(&text))
+    code_of(error).says(without_folders(&text))
 }
 
 fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
@@ -240,10 +240,10 @@ mod tests {
     use crate::engine::Usage;
 
     #[test]
-    fn a_text_that_is_cut_ends_with_a_line_that_says_by_what_and_after_how_many_tokens() {
+    fn a_truncated_text_ends_with_a_note_on_the_limit_and_the_number_of_tokens() {
         let limits = CallLimits {
             max_tokens: 128,
-            is_most: false,
+            is_at_limit: false,
             deadline: Some(Duration::from_millis(1500)),
             trained: 4096,
         };
@@ -267,7 +267,7 @@ mod tests {
             "It was a dark\n\n[cut after 128 tokens, its `max_tokens`; allow more of them]"
         );
         let most = CallLimits {
-            is_most: true,
+            is_at_limit: true,
             ..limits
         };
         assert_eq!(

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_message_is_named() {
+    fn the_error_of_an_invalid_message_names_its_member() {
         let refused = |value: Value| messages("a", value).unwrap_err().to_string();
         assert_eq!(
             refused(json!([])),

@@ -6,7 +6,7 @@ use super::ArgumentError;
 use crate::config::validate::{nearest, suggestion};
 use crate::printable::printable;
 
-/// The longest name that is repeated in an error, in characters.
+/// Longest name that an error repeats, in characters.
 const MAX_NAME: usize = 64;
 
 /// Required arguments that a call does not give.
@@ -14,15 +14,15 @@ const MAX_NAME: usize = 64;
 pub(crate) struct Missing<'name> {
     /// Their names.
     pub names: Vec<&'name str>,
-    /// The message that they are missing.
+    /// Message that says that they are missing.
     pub message: String,
 }
 
-/// Checks that all `given` names are `known`. An error names `missing` arguments first: an unknown name usually stands for an
-/// argument that is missing.
+/// Checks that all `given` names are `known`. An error names the `missing` arguments first: an unknown name usually is a missing argument
+/// that was misspelled.
 ///
 /// # Errors
-/// A name that is not known.
+/// A name is unknown.
 pub(crate) fn check_names(
     given: &Map<String, Value>,
     known: &[&str],
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_that_exist_and_first_with_the_missing_one() {
+    fn the_error_of_an_unknown_name_suggests_missing_arguments_before_known_ones() {
         let refused = |name: &str, missing: Option<&Missing<'_>>| {
             let given = Map::from_iter([(name.to_owned(), json!(1))]);
             let known = ["seed", "text", "temperature"];

@@ -1,4 +1,4 @@
-//! The template of a tool's prompt: Jinja over its arguments, which are data and never part of it.
+//! Templates of prompts: Jinja with the arguments of a call as variables. Arguments are data and are never parsed as a template.
 
 mod lookups;
 pub(crate) mod names;
@@ -19,17 +19,17 @@ use crate::engine::template::{self, MAX_TEMPLATE_BYTES, UNDEFINED_CALL, stack_si
 use crate::threads::{self, NotDone, SystemLimit};
 use trials::Trials;
 
-/// The work, in minijinja's measure, that one rendering may take, whatever the arguments are.
+/// Fuel of one rendering, in steps of minijinja, independent of the arguments.
 const FUEL: u64 = 1_000_000;
 
-/// The work that each byte of the arguments adds, enough to loop over long lists.
+/// Additional fuel for each byte of the arguments, enough to loop over long lists.
 const FUEL_PER_BYTE: u64 = 16;
 
 /// A compiled template.
 #[derive(Debug)]
 pub(crate) struct PromptTemplate {
     environment: Environment<'static>,
-    /// Bytes of stack that its rendering may need.
+    /// Stack for the rendering, in bytes.
     stack: usize,
     /// Variables from the tool's own configuration.
     own: Map<String, Value>,
@@ -57,7 +57,7 @@ impl Fault {
         }
     }
 
-    fn of(error: &Error) -> Self {
+    fn from_error(error: &Error) -> Self {
         let expression = expression(error);
         let what = match (error.kind(), undefined(error), error.detail()) {
             (ErrorKind::OutOfFuel, ..) => "it takes too many steps".to_owned(),
@@ -71,7 +71,7 @@ impl Fault {
         Self::new(what, error.line(), None)
     }
 
-    /// Returns whether the faults differ in their lines at most.
+    /// Returns whether `other` is the same fault, perhaps on another line.
     fn is_like(&self, other: &Self) -> bool {
         self.what == other.what
     }
@@ -110,7 +110,7 @@ fn undefined(error: &Error) -> Option<String> {
             Some(expression(error).to_owned()).filter(|expression| !expression.is_empty())
         }
         None => None,
-        // The range of a method's call begins behind the value.
+        // The range of a method call starts after the value.
         Some(detail) if detail.ends_with(UNDEFINED_CALL) => {
             let before = error.template_source()?.get(..error.range()?.start)?;
             let lookup = LOOKUP.find(before)?.as_str();
@@ -135,7 +135,32 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The part of a tool's arguments that is known. Their declarations may be invalid.
+/// The faults of a template that make it unusable. There is at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TemplateFaults(Vec<Fault>);
+
+impl From<Fault> for TemplateFaults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+impl fmt::Display for TemplateFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{fault}")?;
+            if let Some(hint) = &fault.hint {
+                write!(f, "; {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for TemplateFaults {}
+
+/// The part of a tool's arguments that is known. The rest of their declarations is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     /// Names and types.
@@ -150,19 +175,19 @@ impl PromptTemplate {
     /// Compiles the template of `tool`.
     ///
     /// # Errors
-    /// The template has a syntax error, or uses what no argument provides.
-    pub(crate) fn of(tool: &PreparedPrompt) -> Result<Self, String> {
-        let arguments = tool.arguments.iter();
-        let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
-        Self::compile(&tool.prompt, &names, own_variables(tool)).map_err(|faults| joined(&faults))
+    /// The template has a syntax error, or uses a name that does not exist.
+    pub(crate) fn compile(tool: &PreparedPrompt) -> Result<Self, TemplateFaults> {
+        let names: Vec<&str> = tool.arguments.iter().map(Argument::name).collect();
+        Self::compile_source(&tool.prompt, &names, own_variables(tool))
     }
 
-    /// Returns all faults of the template of `tool`: names that do not exist, and methods and operators that do not exist for the
-    /// values of its arguments, found with samples of such values. It may take some 200 renderings, so only new configurations are checked.
-    /// A syntax error is returned alone, since the rest of such a template is unknown.
+    /// Returns all faults of the template of `tool`.
+    ///
+    /// These are names that do not exist, and methods and operators that do not exist for the values of the arguments. The latter are found
+    /// with samples of such values, in up to 200 renderings, so only new configurations are checked. A syntax error is returned alone, since
+    /// the rest of such a template is unknown.
     pub(crate) fn faults(tool: &PreparedPrompt, known: Known) -> Vec<Fault> {
-        let arguments = tool.arguments.iter();
-        let names: Vec<&str> = arguments.map(|argument| argument.name.as_str()).collect();
+        let names: Vec<&str> = tool.arguments.iter().map(Argument::name).collect();
         let template = match Self::prepare(&tool.prompt, own_variables(tool)) {
             Ok(template) => template,
             Err(fault) => return vec![fault],
@@ -182,26 +207,18 @@ impl PromptTemplate {
         faults
     }
 
-    /// Compiles `source`, which may use the `arguments`.
-    ///
-    /// # Errors
-    /// The template has a syntax error, or a filter, a test or another name that does not exist. The text gives the line.
-    #[cfg(test)]
-    pub(crate) fn new(source: &str, arguments: &[&str]) -> Result<Self, String> {
-        Self::compile(source, arguments, Map::new()).map_err(|faults| joined(&faults))
-    }
-
-    fn compile(
+    /// Compiles `source`, which may use `arguments` and the variables of `own`.
+    fn compile_source(
         source: &str,
         arguments: &[&str],
         own: Map<String, Value>,
-    ) -> Result<Self, Vec<Fault>> {
-        let template = Self::prepare(source, own).map_err(|fault| vec![fault])?;
+    ) -> Result<Self, TemplateFaults> {
+        let template = Self::prepare(source, own)?;
         let faults = template.unknown_names(source, arguments);
         if faults.is_empty() {
             Ok(template)
         } else {
-            Err(faults)
+            Err(TemplateFaults(faults))
         }
     }
 
@@ -217,10 +234,10 @@ impl PromptTemplate {
             template::add_python(&mut environment);
             environment.set_auto_escape_callback(|_| AutoEscape::None);
             environment.set_undefined_behavior(UndefinedBehavior::Strict);
-            // Errors then name the expression that is undefined.
+            // With debug information, errors name the expression that is undefined.
             environment.set_debug(true);
             let added = environment.add_template_owned(NAME, source.to_owned());
-            added.map_err(|error| Fault::of(&error))?;
+            added.map_err(|error| Fault::from_error(&error))?;
             Ok(environment)
         };
         let environment = on_stack(stack, compile).unwrap_or_else(|error| Err(not_done(&error)))?;
@@ -250,26 +267,26 @@ impl PromptTemplate {
         found.unwrap_or_default()
     }
 
-    /// Renders the template with samples of values that `arguments` allow, and returns the faults: a filter, a function or a method of
-    /// texts that does not exist. A method or an operator that does not exist for the types of the values is a fault if no sample works.
-    /// Other errors may come from the values themselves: `text.split(':')[1]` requires a colon.
+    /// Renders the template with samples of values that `arguments` allow, and returns the faults.
+    ///
+    /// A filter, a function or a method of strings that does not exist is a fault. A method or an operator that does not exist for the types
+    /// of the values is a fault if no sample works. Other errors may come from the values: `text.split(':')[1]` requires a colon.
     fn sample_faults(&self, source: &str, arguments: &[Argument]) -> Vec<Fault> {
         let check = || Trials::new(self, source, arguments).faults();
         on_stack(self.stack, check).unwrap_or_else(|error| vec![not_done(&error)])
     }
 
-    /// Renders the prompt. Blocks until it is done, which takes minutes at worst: fuel counts steps, and a step on a long text takes long.
+    /// Renders the prompt. Blocks for minutes in the worst case: fuel bounds the number of steps, but a step on a long text is slow.
     ///
     /// # Errors
     /// The template cannot be rendered with these values.
     pub(crate) fn render(&self, arguments: &Map<String, Value>) -> Result<String, PromptError> {
         let render = || self.render_here(arguments, FUEL);
         let rendered = on_stack(self.stack, render)?;
-        rendered.map_err(|error| PromptError::Template(Fault::of(&error).to_string()))
+        rendered.map_err(|error| TemplateFaults::from(Fault::from_error(&error)).into())
     }
 
-    /// Renders the template on this thread, which needs a stack of [`stack_size`]. `fuel` is the work that is allowed in addition to
-    /// that for the `arguments`.
+    /// Renders the template on this thread, which needs a stack of [`stack_size`]. `fuel` is added to the fuel for the `arguments`.
     fn render_here(&self, arguments: &Map<String, Value>, fuel: u64) -> Result<String, Error> {
         let mut environment = self.environment.clone();
         let mut variables = self.own.clone();
@@ -284,8 +301,8 @@ impl PromptTemplate {
     }
 }
 
-/// Returns the variables that the prompt of `tool` can use in addition to its arguments: `choices`, a list, and `output_schema`, JSON
-/// text. An argument of the same name takes precedence.
+/// Returns the variable that the prompt of `tool` can use in addition to its arguments: `choices`, a list, or `output_schema`, JSON text.
+/// An argument of the same name takes precedence.
 fn own_variables(tool: &PreparedPrompt) -> Map<String, Value> {
     let variable = tool.answer.as_ref().map(|answer| match answer.choices() {
         Some(choices) => ("choices".to_owned(), choices.clone()),
@@ -301,31 +318,25 @@ fn not_done(error: &PromptError) -> Fault {
     Fault::new(error.to_string(), None, None)
 }
 
-/// Joins `faults` to one text, with the ways out.
-fn joined(faults: &[Fault]) -> String {
-    let text = |fault: &Fault| match &fault.hint {
-        Some(hint) => format!("{fault}; {hint}"),
-        None => fault.to_string(),
-    };
-    faults.iter().map(text).collect::<Vec<_>>().join("; ")
-}
-
-/// Reason why a prompt could not be made.
+/// Reason why a prompt could not be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PromptError {
-    /// The template cannot be rendered with the values.
-    #[error("{0}")]
-    Template(String),
-    /// The system refuses to start a thread.
+    /// The template is invalid, or cannot be rendered with the values.
+    #[error(transparent)]
+    Template(#[from] TemplateFaults),
+    /// The system refused to start a thread.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
 }
 
-/// Does `work` on a large stack: long flat chains in a template recurse.
+/// Does `work` on a stack of `bytes`, since long flat chains in a template recurse.
 fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, PromptError> {
     threads::on_stack(bytes, work).map_err(|reason| match reason {
         NotDone::NoThread(limit) => limit.into(),
-        NotDone::Panicked => PromptError::Template("it could not be rendered".into()),
+        NotDone::Panicked => {
+            let fault = Fault::new("it could not be rendered", None, None);
+            TemplateFaults::from(fault).into()
+        }
     })
 }
 

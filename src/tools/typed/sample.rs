@@ -1,4 +1,4 @@
-//! Values that a call of a typed tool might give: two for every argument, which differ as far as its schema allows. Pure.
+//! Two sample values for each argument of a typed tool, which differ as far as the schema allows. Pure.
 
 use std::iter;
 
@@ -7,66 +7,66 @@ use serde_json::{Map, Value};
 use crate::config::tool::Argument;
 use crate::json::integer::whole;
 
-/// Which of the two.
+/// One of the two samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// The shorter or lesser one.
-    One,
-    /// The longer or greater one.
-    Other,
+pub(crate) enum SampleSize {
+    /// The shorter text or the lesser number.
+    Small,
+    /// The longer text or the greater number.
+    Large,
 }
 
-impl Which {
-    fn of<T>(self, one: T, other: T) -> T {
+impl SampleSize {
+    fn choose<T>(self, small: T, large: T) -> T {
         match self {
-            Self::One => one,
-            Self::Other => other,
+            Self::Small => small,
+            Self::Large => large,
         }
     }
 }
 
-/// A value for each of `arguments`, their defaults left out of account.
-pub(crate) fn values(arguments: &[Argument], which: Which) -> Map<String, Value> {
-    let value = |argument: &Argument| (argument.name.clone(), value(&argument.schema, which));
+/// Returns a sample for each of `arguments`. Ignores their defaults.
+pub(crate) fn values(arguments: &[Argument], size: SampleSize) -> Map<String, Value> {
+    let value = |argument: &Argument| (argument.name.clone(), value(&argument.schema, size));
     arguments.iter().map(value).collect()
 }
 
-fn value(schema: &Value, which: Which) -> Value {
+fn value(schema: &Value, size: SampleSize) -> Value {
     let listed = schema["enum"].as_array();
     if let Some((first, last)) = listed.and_then(|listed| listed.first().zip(listed.last())) {
-        return which.of(first, last).clone();
+        return size.choose(first, last).clone();
     }
     match schema["type"].as_str() {
-        Some("integer" | "number") => number(schema, which),
-        Some("boolean") => which.of(false, true).into(),
+        Some("integer" | "number") => number(schema, size),
+        Some("boolean") => size.choose(false, true).into(),
         Some("array") => {
-            let count = length(schema, ["minItems", "maxItems"], which);
-            iter::repeat_n(value(&schema["items"], which), count).collect()
+            let count = length(schema, ["minItems", "maxItems"], size);
+            iter::repeat_n(value(&schema["items"], size), count).collect()
         }
         _ => {
-            let count = length(schema, ["minLength", "maxLength"], which);
-            which.of("a", "b").repeat(count).into()
+            let count = length(schema, ["minLength", "maxLength"], size);
+            size.choose("a", "b").repeat(count).into()
         }
     }
 }
 
-/// Texts and arrays that must be longer are made shorter than they must be: a prompt shows them, and no more.
-const LONGEST: usize = 1000;
+/// Longest sample, in characters or items, even if the schema requires more: samples are not checked against the schema.
+const MAX_LENGTH: usize = 1000;
 
-/// One, and one more: a prompt may tell how many there are.
-fn length(schema: &Value, [min, max]: [&str; 2], which: Which) -> usize {
+/// Returns the length of a sample. The lengths differ by one if the schema allows it, since a prompt may contain the length.
+fn length(schema: &Value, [min, max]: [&str; 2], size: SampleSize) -> usize {
     let bound = |key: &str| {
         let bound = schema[key].as_u64()?;
         usize::try_from(bound).ok()
     };
-    let least = bound(min).unwrap_or(1).clamp(1, LONGEST);
-    // An array of none is all that some allow.
-    let most = bound(max).unwrap_or(LONGEST);
-    which.of(least, least + 1).min(most)
+    let least = bound(min).unwrap_or(1).clamp(1, MAX_LENGTH);
+    // `maxItems` may be 0.
+    let most = bound(max).unwrap_or(MAX_LENGTH);
+    size.choose(least, least + 1).min(most)
 }
 
-/// Numbers whose first digits differ, where there is room for it.
-fn number(schema: &Value, which: Which) -> Value {
+/// Returns a number. The first digits of both samples differ if the range allows it.
+fn number(schema: &Value, size: SampleSize) -> Value {
     let is_whole = schema["type"] == "integer";
     let min = schema["minimum"].as_f64();
     let max = schema["maximum"].as_f64();
@@ -75,9 +75,9 @@ fn number(schema: &Value, which: Which) -> Value {
     } else {
         (min, max)
     };
-    let one = min.unwrap_or_else(|| max.map_or(1.0, |max| (max - 1.0).min(1.0)));
-    let other = (2.0 * one.abs() + 1.0).min(max.unwrap_or(f64::MAX));
-    let number = which.of(one, other);
+    let small = min.unwrap_or_else(|| max.map_or(1.0, |max| (max - 1.0).min(1.0)));
+    let large = (2.0 * small.abs() + 1.0).min(max.unwrap_or(f64::MAX));
+    let number = size.choose(small, large);
     whole(number).map_or_else(|| number.into(), Value::from)
 }
 
@@ -89,11 +89,11 @@ mod tests {
     use crate::config::validate::ValueCheck;
 
     fn both(schema: &Value) -> [Value; 2] {
-        [Which::One, Which::Other].map(|which| value(schema, which))
+        [SampleSize::Small, SampleSize::Large].map(|size| value(schema, size))
     }
 
     #[test]
-    fn two_values_of_an_argument_differ_and_are_what_its_schema_allows() {
+    fn the_samples_of_an_argument_differ_and_follow_its_schema() {
         for (schema, one, other) in [
             (json!({"type": "string"}), json!("a"), json!("bb")),
             (
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_leaves_no_choice_or_asks_for_too_much_has_a_sample_all_the_same() {
+    fn a_schema_that_allows_one_value_or_requires_too_long_ones_has_samples_too() {
         for (schema, one, other) in [
             (
                 json!({"type": "string", "enum": ["x"]}),

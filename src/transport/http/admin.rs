@@ -54,7 +54,7 @@ async fn act(
     action: Action,
 ) -> Result<impl IntoResponse + use<>, Refusal> {
     let done = match board {
-        Some(board) => board.let_go(name, action).await,
+        Some(board) => board.perform(name, action).await,
         None => None,
     };
     let done = done.ok_or_else(|| {

@@ -1,7 +1,8 @@
 //! Endpoints for monitoring: `/health/live`, `/health/ready`, `/metrics` and `/status`.
 //!
-//! None of them loads a model or delays its unloading. The health endpoints require no token, since they reveal nothing else about the
-//! server. A server with no model loaded is still ready. Metrics and status name tools and models, so they require a token as `/mcp` does.
+//! Requests to them neither load a model nor delay its unloading. The health endpoints require no token, since they reveal nothing else
+//! about the server. A server with no model loaded is still ready. Metrics and status name tools and models, so they require a token as
+//! `/mcp` does.
 
 use axum::Extension;
 use axum::extract::State;

@@ -94,7 +94,7 @@ impl<'model> Preparer<'model> {
                 .name(inbox.lane.name().into())
                 .stack_size(self.stack);
             let started = thread.spawn_scoped(scope, || self.work(inbox));
-            started.map_err(SystemLimit::of_thread)?;
+            started.map_err(SystemLimit::from_thread_error)?;
         }
         Ok(())
     }

@@ -132,8 +132,8 @@ impl Task {
     }
 
     fn gone(&self, end: ProcessEnd) {
-        metrics::used(&self.name, self.usage, self.usage.without_memory());
-        metrics::gone(&self.name, end, !self.calls.is_loading(), self.memory);
+        metrics::usage_changed(&self.name, self.usage, self.usage.without_memory());
+        metrics::process_ended(&self.name, end, !self.calls.is_loading(), self.memory);
         (self.life)(Life::Gone);
     }
 }

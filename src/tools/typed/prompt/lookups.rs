@@ -1,4 +1,4 @@
-//! Lookups such as `text.length` that no value of the arguments can answer. Pure.
+//! Detection of lookups, such as `text.length`, that are undefined for every value of the arguments. Pure.
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::config::tool::Argument;
 
-/// Names through which a template can get a map.
+/// Names of functions, filters and variables that give a template a map.
 const MAKE_MAPS: [&str; 4] = ["namespace", "dict", "groupby", "caller"];
 
 /// The lookups of one template.
@@ -19,7 +19,7 @@ pub(super) struct Lookups<'a> {
 enum Step<'a> {
     /// `.name` or `['name']`.
     Attribute(&'a str),
-    /// `[0]`, or a key that is not written out.
+    /// `[0]`, or a key that is computed.
     Item,
 }
 
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_depends_on_values_may_exist() {
+    fn a_lookup_that_depends_on_values_may_exist() {
         for (lookup, source) in [
             ("text.split('.')[1:]|first", "{{ text }}"),
             ("(text.split('.')|first).name", "{{ text }}"),

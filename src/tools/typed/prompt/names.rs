@@ -1,5 +1,5 @@
-//! Names in a template that do not exist: filters, tests, functions and variables. All of them are found, including those in branches
-//! that no value reaches.
+//! Detection of filters, tests, functions and variables of a template that do not exist, including those in branches that no value
+//! reaches.
 
 use minijinja::machinery::{Span, Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -17,7 +17,7 @@ pub(crate) const FILTERS: &str = "abs attr batch bool capitalize center chain co
 pub(crate) const TESTS: &str = "boolean defined divisibleby endingwith eq equalto escaped even false filter float ge greaterthan gt in int \
     integer iterable le lessthan lower lt mapping ne none number odd sameas safe sequence startingwith string test true undefined upper";
 
-/// How a name is used.
+/// The way in which a template uses a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `value | name`.

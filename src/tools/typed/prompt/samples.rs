@@ -8,22 +8,24 @@ use serde_json::{Map, Value, json};
 
 use crate::config::tool::Argument;
 use crate::config::validate::ValueCheck;
-use crate::tools::typed::sample::{self, Which};
+use crate::tools::typed::sample::{self, SampleSize};
 
-/// Most samples.
-const MOST_SAMPLES: usize = 200;
+/// Most samples of one tool.
+const MAX_SAMPLES: usize = 200;
 
 /// Most literal strings and numbers of a template that are tried as values.
-const MOST_LITERALS: usize = 20;
+const MAX_LITERALS: usize = 20;
 
-/// A text with parts to split at, in several lines.
+/// A text of several lines, with separators at which templates may split it.
 const PARTS: &str = "a: b\nc = d, e\n\nf";
 
 /// The length of a long text or array.
 const LONG: usize = 1000;
 
-/// Returns samples of values for `arguments`: combinations of the values of an `enum` or a boolean, of empty, short and long values,
-/// and of the literal texts and numbers of the template `source`, also as items.
+/// Returns samples of the values of `arguments`.
+///
+/// A sample combines the values of an `enum` or a boolean, empty, short and long values, and the literal strings and numbers of the template
+/// `source`, also as items.
 pub(super) fn samples(
     source: &str,
     arguments: &[Argument],
@@ -36,7 +38,7 @@ pub(super) fn samples(
     let numbers = candidates.iter().map(|(_, values)| values.len());
     let all = numbers.fold(1_usize, usize::saturating_mul);
     // If there are too many combinations, a selection is tried in which every value of every argument occurs.
-    let most = all.min(MOST_SAMPLES);
+    let most = all.min(MAX_SAMPLES);
     (0..most).map(move |at| {
         let mut rest = at;
         let value = |(name, values): &(String, Vec<Value>)| {
@@ -56,7 +58,7 @@ fn candidates(argument: &Argument, literals: &[Value]) -> Vec<Value> {
         return listed.clone();
     }
     let one = std::slice::from_ref(argument);
-    let plain = [Which::One, Which::Other].map(|which| sample::values(one, which));
+    let plain = [SampleSize::Small, SampleSize::Large].map(|size| sample::values(one, size));
     let mut all: Vec<Value> = plain.into_iter().flat_map(Map::into_values).collect();
     let long = match all.first() {
         Some(Value::Array(items)) => items.iter().cycle().take(LONG).cloned().collect(),
@@ -78,13 +80,13 @@ fn candidates(argument: &Argument, literals: &[Value]) -> Vec<Value> {
     all
 }
 
-/// Returns the literal texts and numbers of `source`.
+/// Returns the literal strings and numbers of `source`.
 fn literals(source: &str) -> Vec<Value> {
     static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|-?\b\d+(?:\.\d+)?\b"#)
             .expect("the pattern is a constant and valid")
     });
-    let found = LITERAL.captures_iter(source).take(MOST_LITERALS);
+    let found = LITERAL.captures_iter(source).take(MAX_LITERALS);
     found
         .flat_map(|found| match found.get(1).or(found.get(2)) {
             Some(text) => vec![unescaped(text.as_str()).into()],
@@ -93,7 +95,7 @@ fn literals(source: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Returns what the literal `text` means: `\n` is a line break.
+/// Returns the literal `text` with its escapes replaced: `\n` becomes a line break.
 fn unescaped(text: &str) -> String {
     let mut plain = String::new();
     let mut chars = text.chars();
@@ -151,7 +153,7 @@ mod tests {
         ];
         let source = r"{% if text == 'yes' and count > 70 and '\n\t' in text %}";
         let tried: Vec<_> = samples(source, &arguments).collect();
-        assert!(tried.len() <= MOST_SAMPLES);
+        assert!(tried.len() <= MAX_SAMPLES);
         for (name, value) in [
             ("mode", json!("b")),
             ("text", json!("yes")),

@@ -1,4 +1,4 @@
-//! Trials of a prompt with samples of its arguments, to find what would fail in every call.
+//! Trial renderings of a prompt with samples of its arguments, to find faults that would make every call fail.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -13,10 +13,9 @@ use super::samples::samples;
 use super::{FUEL, Fault, PromptTemplate};
 use crate::config::tool::Argument;
 use crate::engine::template::{self, is_missing};
-use crate::tools::typed::sample::{self, Which};
+use crate::tools::typed::sample::{self, SampleSize};
 
-/// The work that one trial with a sample may take. The trials of one tool together may take 200 times as much, which is the work of ten
-/// renderings.
+/// Fuel of one trial with a sample. The 200 trials of a tool together use at most the fuel of ten renderings.
 const TRIAL_FUEL: u64 = 50_000;
 
 /// A template that is rendered to find its faults. Missing filters and tests let every value pass. Missing methods are recorded and return
@@ -26,13 +25,13 @@ pub(super) struct Trials<'a> {
     source: &'a str,
     arguments: &'a [Argument],
     lookups: Lookups<'a>,
-    /// Messages of minijinja about methods that were missing in the last rendering.
+    /// Messages of minijinja about missing methods in the last rendering.
     missed: Missed,
-    /// The line of each method.
+    /// Name and line of each method call.
     lines: Vec<(&'a str, usize)>,
 }
 
-/// Messages about methods that were missing.
+/// Messages about missing methods.
 type Missed = Arc<Mutex<Vec<String>>>;
 
 impl<'a> Trials<'a> {
@@ -83,20 +82,20 @@ impl<'a> Trials<'a> {
         let error = rendered.err();
         match &error {
             Some(error) if is_of_none(error) => {}
-            Some(error) if is_missing(error.kind()) => sure.push(Fault::of(error)),
-            Some(error) if self.is_of_types(error) => of_types.push(Fault::of(error)),
+            Some(error) if is_missing(error.kind()) => sure.push(Fault::from_error(error)),
+            Some(error) if self.is_of_types(error) => of_types.push(Fault::from_error(error)),
             _ => {}
         }
         (sure, of_types, error)
     }
 
-    /// Returns the faults that samples of `arguments` show, as [`PromptTemplate::faults`] says.
+    /// Returns the faults that the samples show, as described for [`PromptTemplate::faults`].
     pub(super) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut doubtful = Vec::new();
         let mut works = false;
-        for which in [Which::One, Which::Other] {
-            let (sure, of_types, _) = self.render(&sample::values(self.arguments, which), FUEL);
+        for size in [SampleSize::Small, SampleSize::Large] {
+            let (sure, of_types, _) = self.render(&sample::values(self.arguments, size), FUEL);
             works |= sure.is_empty() && of_types.is_empty();
             faults.extend(sure);
             if doubtful.is_empty() {

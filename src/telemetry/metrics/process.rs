@@ -1,4 +1,4 @@
-//! Metrics of the server's own process, under the names that Prometheus' client libraries share: read when somebody asks.
+//! Metrics of the server's own process, under the names that all Prometheus client libraries use. They are read for each scrape.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::process::usage::OwnUsage;
 
-/// Reads `process_*`. A value that the system does not report is left out.
+/// Collector of `process_*`. A value that the system does not report is left out.
 #[derive(Debug)]
 pub(super) struct OwnProcess;
 
