@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -44,37 +44,56 @@ impl Machine {
     }
 }
 
+/// Reason why llama.cpp's devices are unknown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DetectError {
+    #[error("could not find this program's file")]
+    NoProgram,
+    #[error("could not start a process for llama.cpp: {0}")]
+    Start(io::Error),
+    #[error(transparent)]
+    Thread(#[from] SystemLimit),
+    #[error("llama.cpp did not find its devices within {} s", LIMIT.as_secs())]
+    Timeout,
+    #[error("could not wait for llama.cpp's process: {0}")]
+    Wait(io::Error),
+    #[error("llama.cpp did not start ({status}) {last_line}: {error}")]
+    Aborted {
+        status: ExitStatus,
+        /// Last line of llama.cpp's log.
+        last_line: String,
+        error: serde_json::Error,
+    },
+}
+
 /// Returns what llama.cpp finds, using a process of `program`, which is this program.
 ///
 /// # Errors
-/// The reason why nothing was found, as text.
-pub(crate) fn detect(program: &Path) -> Result<Machine, String> {
+/// The process cannot be started, or does not answer.
+pub(crate) fn detect(program: &Path) -> Result<Machine, DetectError> {
     let mut child = Command::new(program)
         .args([WORKER, DESCRIBE])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("could not start a process for llama.cpp: {error}"))?;
-    let said = read_aside(child.stdout.take()).map_err(|limit| limit.to_string())?;
-    let log = read_aside(child.stderr.take()).map_err(|limit| limit.to_string())?;
+        .map_err(DetectError::Start)?;
+    let said = read_aside(child.stdout.take())?;
+    let log = read_aside(child.stderr.take())?;
     // The output ends with the process, which may hang in a driver.
     let Ok(said) = said.recv_timeout(LIMIT) else {
         drop(child.kill());
         // A process that is blocked in the kernel ends later, or never.
         drop(threads::start("reaper", move || drop(child.wait())));
-        let seconds = LIMIT.as_secs();
-        return Err(format!(
-            "llama.cpp did not find its devices within {seconds} s"
-        ));
+        return Err(DetectError::Timeout);
     };
-    let status = child.wait();
-    let status =
-        status.map_err(|error| format!("could not wait for llama.cpp's process: {error}"))?;
+    let status = child.wait().map_err(DetectError::Wait)?;
     let log = log.recv().unwrap_or_default();
-    let last = log.lines().last().unwrap_or_default();
-    serde_json::from_str(said.trim())
-        .map_err(|error| format!("llama.cpp did not start ({status}) {last}: {error}"))
+    serde_json::from_str(said.trim()).map_err(|error| DetectError::Aborted {
+        status,
+        last_line: log.lines().last().unwrap_or_default().to_owned(),
+        error,
+    })
 }
 
 /// Reads all of `source` on another thread, which sends it once `source` has ended.

@@ -7,7 +7,7 @@ use crate::config::Surroundings;
 use crate::config::units::human;
 use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
-use crate::worker::machine::{self, Machine};
+use crate::worker::machine::{self, DetectError, Machine};
 
 /// Graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
@@ -31,11 +31,15 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
             env!("CARGO_PKG_VERSION"),
             env::consts::OS,
             env::consts::ARCH,
-            gpu::BACKEND.unwrap_or("none")
+            gpu::BACKEND.map_or("none".into(), |backend| backend.to_string())
         ),
     )];
     findings.push(cpus(around));
-    match ask_llama_cpp(around) {
+    let program = around.program.as_deref();
+    match program
+        .ok_or(DetectError::NoProgram)
+        .and_then(machine::detect)
+    {
         Ok(machine) => findings.extend(devices(&machine)),
         Err(error) => findings.push(Finding::new(
             Verdict::Problem,
@@ -47,12 +51,6 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
     }
     findings.push(memory(&Memory::now()));
     findings
-}
-
-/// Returns the backends and devices that llama.cpp finds, asked in a separate process.
-fn ask_llama_cpp(around: &Surroundings) -> Result<Machine, String> {
-    let program = around.program.as_deref();
-    machine::detect(program.ok_or("could not find this program's file")?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {
