@@ -3,8 +3,8 @@
 use super::memory::mapped_by;
 use crate::backend::{Allowance, Need};
 use crate::config::{LoadSettings, ModelFiles};
-use crate::engine::limits::{CELL_STEP, Facts, Limits};
-use crate::gguf::memory::{Estimate, Run, Split};
+use crate::engine::limits::{Facts, Limits};
+use crate::gguf::memory::{CELL_STEP, Estimate, Run, Split};
 
 /// Tokens of context that `n_gpu_layers = "auto"` leaves room for, at least, if `n_ctx` is 0. llama.cpp's own fitting has the same.
 const LEAST_CONTEXT: u32 = 4096;
