@@ -12,7 +12,7 @@ use crate::telemetry::metrics::UnloadReason;
 /// A running model. Clones share it; when the last one is dropped, the model is unloaded.
 ///
 /// It is the mailbox of a task that owns a process, or a connection. Every backend starts such a task, and nothing outside the backend
-/// knows which. For a whole life of a runner see the tests of [`super::scripted`].
+/// knows which. For a whole life of a runner see the tests of `backend/scripted.rs`.
 #[derive(Debug, Clone)]
 pub(crate) struct Runner {
     name: Arc<str>,
