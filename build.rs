@@ -1,5 +1,4 @@
-//! Compiles the check of the CPU (`src/cpu.c`) into the program, for what this build lets the compiler use; and tells builds with
-//! `cpu-variants` where their libraries lie.
+//! Compiles the CPU check (`src/cpu.c`) for the CPU extensions of this build, and sets the library path of builds with `cpu-variants`.
 
 use std::env;
 use std::error::Error;
@@ -7,12 +6,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-/// llama.cpp's kernels use these in any case (llama-cpp-sys-2's build script).
+/// CPU extensions that llama.cpp's kernels always use (build script of llama-cpp-sys-2).
 const ALWAYS: [&str; 6] = ["sse4.2", "avx", "avx2", "fma", "f16c", "bmi2"];
 
 type Feature = (&'static str, u32, u32, u32, u32);
 
-/// Name, leaf, sub-leaf, register (eax 0 to edx 3) and bit of CPUID.
+/// CPU extensions that a compiler may use, with their CPUID bits: name, leaf, sub-leaf, register (0 is EAX, 3 is EDX) and bit.
 const FEATURES: [Feature; 28] = [
     ("sse4.2", 1, 0, 2, 20),
     ("fma", 1, 0, 2, 12),
@@ -54,12 +53,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         if !is_linux {
             return Err("the feature `cpu-variants` is supported on Linux only".into());
         }
-        // The old kind of run path: it comes before LD_LIBRARY_PATH, and holds for what the libraries need as well.
+        // DT_RPATH instead of DT_RUNPATH: it precedes LD_LIBRARY_PATH, and also applies to dependencies of the libraries.
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/lib,--disable-new-dtags");
     }
     let used = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     let is_used = |name: &str| {
-        // Of the variants each has its own needs, which llama.cpp checks.
+        // llama.cpp checks the needs of each variant itself.
         (ALWAYS.contains(&name) && !has_variants) || used.split(',').any(|used| used == name)
     };
     let needed: Vec<_> = FEATURES
@@ -97,7 +96,7 @@ fn compile_check(needed: &[Feature]) -> Result<(), Box<dyn Error>> {
         .cargo_warnings(false)
         .try_compile_intermediates()?;
     for object in objects {
-        // The object itself: out of a library nothing would pull it.
+        // Linked as an object, since nothing refers to it: from a library, the linker would leave it out.
         println!("cargo:rustc-link-arg-bins={}", object.display());
     }
     Ok(())

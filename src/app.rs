@@ -62,7 +62,7 @@ fn start_runtime() -> std::io::Result<Runtime> {
     })
 }
 
-/// Returns where to log, and what.
+/// Returns the destination and format of the log.
 pub(crate) fn log_output(log: &LogSettings) -> LogOutput {
     let file = |path: &PathBuf| LogFile {
         path: path.clone(),

@@ -98,7 +98,7 @@ pub(crate) fn check_source(
     let stamp = gguf.settings.stamp();
     let read = || {
         let files = ModelFiles::read(&gguf.settings)?;
-        Ok(memory::need_of(&gguf.settings, &files, fixed, allowance))
+        Ok(memory::need_of(gguf, &files, fixed, allowance))
     };
     SourceCheck {
         stamp,
@@ -117,27 +117,26 @@ pub(crate) fn need_of(
 ) -> Result<Need, FileFault> {
     let Source::Gguf(gguf) = source;
     let files = gguf.files.as_ref().map_err(Clone::clone)?;
-    Ok(memory::need_of(&gguf.settings, files, fixed, allowance))
+    Ok(memory::need_of(gguf, files, fixed, allowance))
 }
 
 /// Returns the weights of `source` that other models can share; `None` if it has none.
 pub(crate) fn mapped(source: &Source) -> Option<Mapped> {
     let Source::Gguf(gguf) = source;
     let files = gguf.files.as_ref().ok()?;
-    let is_on_gpu = memory::is_on_gpu(&gguf.settings);
-    memory::mapped_by(&gguf.settings, &files.header, is_on_gpu)
+    memory::mapped_by(&gguf.settings, &files.header, gguf.is_on_gpu)
 }
 
-/// Returns whether a GPU computes the model, as far as the build and the settings tell.
+/// Returns whether GPUs compute layers of the model.
 pub(crate) fn is_on_gpu(source: &Source) -> bool {
     let Source::Gguf(gguf) = source;
-    memory::is_on_gpu(&gguf.settings)
+    gguf.is_on_gpu
 }
 
 /// Logs where the layers of the model `name` will be computed, if GPUs are involved.
 pub(crate) fn log_offload(name: &str, source: &Source, need: &Need) {
     let Source::Gguf(gguf) = source;
-    memory::log_offload(name, &gguf.settings, need);
+    memory::log_offload(name, gguf, need);
 }
 
 /// Returns the number of threads with which the model computes on the CPUs of this machine; `None` if it does not compute there.

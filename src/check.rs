@@ -3,11 +3,11 @@
 //! `config check` reports the result, and the server starts with it.
 
 mod fit;
+mod gpus;
 mod templates;
 mod warnings;
 
 use std::path::Path;
-use std::sync::OnceLock;
 
 use crate::backend::Need;
 use crate::config::address::Address;
@@ -16,13 +16,12 @@ use crate::config::load::Layers;
 use crate::config::problem::{Origin, Problem};
 use crate::config::template_arguments::is_name;
 use crate::config::tool::{PreparedPrompt, address};
-use crate::config::units::{GpuLayers, Size, human};
+use crate::config::units::{Size, human};
 use crate::config::warning::WarningKind;
 use crate::config::{
     Config, ConfigError, FileFault, ModelConfig, ModelFiles, Overrides, Rejected, Surroundings,
     Transport,
 };
-use crate::gpu;
 use crate::memory;
 use crate::process;
 use crate::process::mounted::{self, Mounted};
@@ -31,7 +30,6 @@ use crate::registry::memory::needs_of;
 use crate::tools::shared_prefix::fixed_prompts;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
-use crate::worker::machine::{self, DetectError, Machine};
 use crate::worker::trials::Trials;
 use fit::check_memory;
 use templates::{check_own_templates, check_templates};
@@ -142,7 +140,7 @@ fn examine_with(
     let fatal = layers.problems.len();
     check_templates(&config, trials.as_mut(), &mut layers);
     check_log(&config.log, &mut layers);
-    look_for_gpus(&mut config, around, &mut layers);
+    gpus::assign(&mut config, around, &mut layers);
     let memory = check_needs(&config, are_settings_right, &mut layers);
     warn_of_stale_mounts(&config, &mut layers);
     let doubts = layers.problems.split_off(fatal);
@@ -228,46 +226,6 @@ fn check_callable(config: &Config, layers: &mut Layers) {
             Some("remove `tool = false` from one of them".into()),
         );
     }
-}
-
-/// If a model would use a GPU, asks llama.cpp in a separate process which GPUs exist. Without a GPU, all layers run on the CPU.
-fn look_for_gpus(config: &mut Config, around: &Surroundings, layers: &mut Layers) {
-    let uses_gpu = config
-        .models
-        .iter()
-        .any(|model| model.gguf().settings.n_gpu_layers.is_any());
-    let Some(program) = around.program.as_deref() else {
-        return;
-    };
-    if !gpu::MAY_HAVE_MEMORY || !uses_gpu {
-        return;
-    }
-    match known_machine(program) {
-        Ok(machine) if machine.has_gpu() => config.registry.gpu_memory = machine.gpu_memory(),
-        Ok(_) => {
-            let backend = gpu::BACKEND.unwrap_or_default();
-            let note = format!(
-                "{backend} finds no GPU, so models run on the CPU; run `llama-mcp-server doctor` to find out why"
-            );
-            layers.notes.push(note);
-            for model in &mut config.models {
-                model.gguf_mut().settings.n_gpu_layers = GpuLayers::Count(0);
-            }
-        }
-        Err(error) => layers
-            .notes
-            .push(format!("the GPU memory is unknown: {error}")),
-    }
-}
-
-/// Returns the devices of this machine. Asks llama.cpp until it succeeds once, since a reload must not depend on a busy driver.
-fn known_machine(program: &Path) -> Result<Machine, DetectError> {
-    static FOUND: OnceLock<Machine> = OnceLock::new();
-    if let Some(found) = FOUND.get() {
-        return Ok(found.clone());
-    }
-    let found = machine::detect(program)?;
-    Ok(FOUND.get_or_init(|| found).clone())
 }
 
 /// Tests prompts and schemas of typed tools as a call would use them.

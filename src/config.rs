@@ -1,9 +1,17 @@
-//! The configuration: a file, variables and flags become a [`Config`], validated, resolved and typed.
+//! The configuration: merges a file, environment variables and flags into a validated [`Config`].
+//!
+//! [`Config::load`] also returns the [`Layers`], which know where each value was set:
+//!
+//! ```ignore
+#![doc = include_str!("config/example.rs")]
+//! ```
 
 pub(crate) mod address;
 pub(crate) mod diff;
 mod effect;
 pub(crate) mod error;
+#[cfg(test)]
+mod example;
 pub(crate) mod file;
 pub(crate) mod foreign;
 pub(crate) mod http;

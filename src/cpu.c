@@ -1,9 +1,9 @@
-/* Ends the program with a sentence, and not with an illegal instruction, on a CPU that it was not built for.
+/* Ends the program with an error message instead of an illegal instruction on a CPU that it was not built for.
  *
- * C and a constructor, because with target-cpu=native any function of Rust may hold the very instructions in question,
- * main too; this file is compiled for the baseline and runs before everything else. The build script gives the rows:
- * what the compiler was allowed to use, and what llama.cpp's kernels use in any case.
- * Bits: Intel SDM vol. 2A, CPUID; XCR0: vol. 1, 13.3. */
+ * With target-cpu=native any Rust function, even main, may contain the instructions in question. So this check is a
+ * constructor in C, which is compiled for the baseline and runs first. The build script generates cpu_features.h: the
+ * extensions that the compiler may use, and those that llama.cpp's kernels always use.
+ * CPUID bits: Intel SDM vol. 2A; XCR0: vol. 1, 13.3. */
 #include <cpuid.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ static const struct feature needed[] = {
 
 enum { XCR0_AVX = 0x6, XCR0_AVX512 = 0xe6 };
 
-/* What the operating system saves when it switches threads. */
+/* Returns the register state that the operating system saves on a thread switch (XCR0). */
 static unsigned saved_state(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))
@@ -29,7 +29,7 @@ static unsigned saved_state(void) {
     return a;
 }
 
-static int is_there(const struct feature *feature, unsigned saved) {
+static int is_supported(const struct feature *feature, unsigned saved) {
     unsigned regs[4];
     unsigned state = strncmp(feature->name, "avx512", 6) ? XCR0_AVX : XCR0_AVX512;
     if (!strncmp(feature->name, "avx", 3) && (saved & state) != state)
@@ -46,7 +46,7 @@ static void say(const char *text) {
 __attribute__((constructor(101))) static void check_cpu(void) {
     unsigned saved = saved_state(), missing = 0;
     for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++) {
-        if (is_there(needed + i, saved))
+        if (is_supported(needed + i, saved))
             continue;
         say(missing++ ? ", " : "error: this binary was built for another CPU: this one lacks ");
         say(needed[i].name);

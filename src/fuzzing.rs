@@ -45,10 +45,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-/// Longer than any time of [`HttpConfig`] below; the clock is made to run ahead.
+/// Limit on the paused clock, longer than every time in [`http_config`].
 const END: Duration = Duration::from_mins(2);
 
-/// A line of stdin, or the body of a request: read, told apart by era, and answered by a server without tools.
+/// Parses a line of stdin or the body of a request, determines its era, and has a server without tools answer it.
 pub fn message(bytes: &[u8]) {
     let answer = match jsonrpc::Message::parse(bytes) {
         Err(invalid) => Some(invalid.into()),
@@ -57,7 +57,7 @@ pub fn message(bytes: &[u8]) {
                 let values = request.params.values().map(count_values).sum::<usize>();
                 assert!(
                     json::tree_bytes(bytes) >= VALUE * values,
-                    "the tree is larger"
+                    "the estimate of the tree's size is too low"
                 );
                 let name = request.params.get("name").and_then(Value::as_str);
                 let headers = RoutingHeaders {
@@ -74,12 +74,12 @@ pub fn message(bytes: &[u8]) {
     if let Some(answer) = answer {
         let line = answer.to_json();
         assert!(!line.contains('\n'), "an answer is one line: {line}");
-        // Not a value: its id may be an integer of any size.
+        // Not parsed as a `Value`, since its id may be an integer of any size.
         serde_json::from_str::<&RawValue>(&line).expect("an answer is JSON");
     }
 }
 
-/// Bytes of a value in a tree.
+/// Size of a value in a tree, in bytes.
 const VALUE: usize = size_of::<Value>();
 
 fn count_values(value: &Value) -> usize {
@@ -107,7 +107,7 @@ fn dispatched(message: jsonrpc::Message) -> Option<Outgoing> {
     let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
     runtime().block_on(async {
         let answer = dispatcher.dispatch(&caller, era, message, Arc::new(Silent));
-        // A subscription has no end of its own.
+        // A subscription does not end by itself.
         timeout(END, answer).await.ok().flatten()
     })
 }
@@ -120,17 +120,17 @@ impl Peer for Silent {
     }
 }
 
-/// One whose clock runs ahead whenever nothing else is to be done.
+/// Returns a runtime with a paused clock, which jumps to the next timer whenever all tasks are idle.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime without input and output needs nothing of the system")
+        .expect("a runtime without I/O needs no resources of the system")
 }
 
-/// Serves what a client sends over one HTTP connection. The first byte sets options: 1 requires the token `secret`, 2 sends in small pieces,
-/// 4 ends the input, as a client does that disconnects.
+/// Serves the bytes that a client sends over one HTTP connection. The first byte sets options: 1 requires the token `secret`, 2 sends the
+/// bytes in small pieces, 4 closes the sending side at the end.
 pub fn http(bytes: &[u8]) {
     let Some((chosen, sent)) = bytes.split_first() else {
         return;
@@ -140,18 +140,21 @@ pub fn http(bytes: &[u8]) {
     if !answer.is_empty() {
         let status = answer.get(..12).unwrap_or(&answer);
         assert!(status.starts_with(b"HTTP/1."), "{}", status.escape_ascii());
-        assert!(!status.ends_with(b"500"), "nothing here is our fault");
+        assert!(
+            !status.ends_with(b"500"),
+            "no input causes an internal error"
+        );
     }
 }
 
-/// All that the server answers to what was `sent`.
+/// Returns all bytes with which the server answers `sent`.
 async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
     let config = http_config(chosen & 1 != 0);
     let (_rules, live) = watch::channel(Arc::new(config));
     let ending = Ending::default();
     let dispatcher = Arc::new(Dispatcher::new(Catalog::default()));
     let service = service(dispatcher, None, live.clone(), ending.clone());
-    // As much as a socket may hold of what nobody reads yet.
+    // The size of a socket's buffer.
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let served = connection::serve(
@@ -180,7 +183,7 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
             tokio::task::yield_now().await;
         }
         if chosen & 4 != 0 {
-            // A server that has closed already does not mind.
+            // The server may have closed the connection already.
             drop(writing.shutdown().await);
         }
     };
@@ -214,7 +217,7 @@ fn http_config(has_token: bool) -> HttpConfig {
             max_connections: 1,
             max_sessions: 2,
             max_calls: 2,
-            // Little, so that the limit is met.
+            // Small, so that inputs exceed it.
             max_body: 1024,
             header_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
@@ -223,8 +226,7 @@ fn http_config(has_token: bool) -> HttpConfig {
     }
 }
 
-/// A folder with a model, an adapter and a text, which a configuration may name; files elsewhere are read at most. It is there
-/// when the first configuration has been taken.
+/// A folder with a model, an adapter and a text that a configuration may name. The first configuration creates it.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = std::env::temp_dir().join(format!("llama-mcp-fuzz-{}", std::process::id()));
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
@@ -239,8 +241,8 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// The text of a configuration, loaded as at a start and told as by `config show` and `config diff`. The host is not taken from
-/// it: looking a name up would leave the machine.
+/// Loads the text of a configuration as the server does, and formats it like `config show` and `config diff`. A flag sets the host, since the
+/// lookup of a name would use the network.
 pub fn config(bytes: &[u8]) {
     let path = FOLDER.join(FILE_NAME);
     std::fs::write(&path, bytes).expect("the folder is ours");
@@ -265,12 +267,15 @@ pub fn config(bytes: &[u8]) {
                 reference::View::Origins,
             ));
             let diff = ConfigDiff::between(&checked.config, &checked.config);
-            assert!(diff.is_empty(), "nothing differs from itself");
+            assert!(
+                diff.is_empty(),
+                "a configuration does not differ from itself"
+            );
         }
     }
 }
 
-/// A model's file, as the server reads it before a worker does: its header, what it will take, and its template.
+/// Reads the header of a model's file, as the server does before a worker loads it, estimates its memory, and compiles its chat template.
 pub fn header(bytes: &[u8]) {
     let path = Path::new("model-00001-of-00002.gguf");
     let Ok(header) = parse_header(Cursor::new(bytes), bytes.len() as u64, path) else {
@@ -278,7 +283,7 @@ pub fn header(bytes: &[u8]) {
     };
     assert!(
         header.n_head_kv.len() <= 4096 && header.other_parts.len() < 1 << 16,
-        "no more is kept than any model has"
+        "sizes stay within those of real models"
     );
     for (parallel, is_pool, has_flash_attention) in [(1, true, true), (64, false, false)] {
         let run = Run {
@@ -301,7 +306,7 @@ pub fn header(bytes: &[u8]) {
     }
 }
 
-/// Lines of a worker's output, for a server that waits for three calls.
+/// Handles the lines of a worker's output in a server with three calls in flight.
 pub fn worker(bytes: &[u8]) {
     let mut calls = Calls::default();
     let waiting: Vec<_> = (1..=3)
@@ -325,13 +330,13 @@ pub fn worker(bytes: &[u8]) {
     }
     drop(calls);
     for (_, mut result) in waiting {
-        // An end, or none: at most one came.
+        // Each call ends at most once.
         drop(result.try_recv());
     }
 }
 
-/// A JSON Schema on the first line, and JSON values on the others. A value that the enforced schema allows must follow the schema as
-/// it was written, except for what the notes leave to the check of the finished answer.
+/// Reads a JSON Schema on the first line and JSON values on the others. A value that the enforced schema allows must also follow the schema
+/// as written, unless notes leave some of it to the check of the finished answer.
 pub fn schema(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines();
@@ -353,7 +358,11 @@ pub fn schema(bytes: &[u8]) {
     for value in lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         drop(answer.truncated_part(&value));
         if is_exact && enforced.is_valid(&value) {
-            assert_eq!(answer.check(&value), Ok(()), "{value} is written");
+            assert_eq!(
+                answer.check(&value),
+                Ok(()),
+                "the enforced schema allows {value}"
+            );
         }
     }
 }

@@ -312,7 +312,9 @@ impl Header {
             n_head_kv: per_layer("attention.head_count_kv").unwrap_or(heads),
             key_length: number("attention.key_length").unwrap_or(head_length),
             value_length: number("attention.value_length").unwrap_or(head_length),
-            keeps_all: FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
+            // Llama 4 attends in chunks even if the file does not give their size.
+            keeps_all: architecture != "llama4"
+                && FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
             sliding_window: number("attention.sliding_window")
                 .filter(|window| *window > 0)
                 .map(|window| (window, sliding_layers())),

@@ -1,4 +1,4 @@
-//! Local GGUF models as MCP tools, by llama.cpp: the architecture on one page.
+//! Serves local GGUF models as MCP tools, with llama.cpp: the architecture on one page.
 //!
 //! # Processes
 //!
@@ -8,161 +8,181 @@
 //!                                                                  over pipes    engine → llama.cpp
 //! ```
 //!
-//! The server never touches llama.cpp. A loaded model runs in a child process of the same binary, the hidden sub-command
-//! `worker`, because llama.cpp ends its process where it meets an assertion, a GPU out of memory or a broken file: only
-//! that model's calls fail then, and the next call starts it again. Unloading is the end of a process, so all memory goes
-//! back. A worker sandboxes itself before llama.cpp reads the file, since a GGUF is untrusted input:
-//! `worker/sandbox.rs`. It may write what a GPU's driver caches (`worker/driver_cache.rs`), and nothing else. `doctor` and
-//! builds for GPUs ask llama.cpp in such a process, too, what it finds on the machine ([`worker::machine`]), and chat templates
-//! are tried in one of their own ([`worker::trials`]).
+//! The server itself never calls llama.cpp, which aborts its process on a failed assertion, a GPU out of memory or a broken file. Each loaded
+//! model runs in a worker process: the same binary with the hidden subcommand `worker`. If a worker dies, only calls of its model fail, and
+//! the next call starts a new worker. To unload a model, the server ends its worker, which frees all memory of the model.
+//!
+//! A GGUF file is untrusted input, so a worker enters a sandbox before llama.cpp reads the file (`worker/sandbox.rs`). The only files that it
+//! may then write are shader caches of GPU drivers (`worker/driver_cache.rs`). Two other kinds of processes isolate untrusted work: one finds
+//! the devices of the machine ([`worker::machine`]), and one renders chat templates to check them ([`worker::trials`]).
 //!
 //! # Layers
 //!
-//! A module imports from its own layer and those below it, and no modules import each other in a circle without a reason.
-//! `tests/it/layers.rs` reads this table and the sources, and checks both.
+//! A module imports only from its own layer and those below. Modules import each other in a circle only for a stated reason.
+//! `tests/it/layers.rs` checks both, using this table.
 //!
-//! | layer | modules | holds |
+//! | layer | modules | responsibility |
 //! | --- | --- | --- |
-//! | 12 | `main`, [`program`], `fuzzing` | the program from its command line to its exit code; what the fuzz targets call |
-//! | 11 | [`app`], [`commands`] | wiring and lifetime; subcommands |
-//! | 10 | [`reload`] | edits of the configuration |
-//! | 9 | [`check`], [`cli`], [`live`] | whether a configuration can be run; the command line; the running parts of the server |
+//! | 12 | `main`, [`program`], `fuzzing` | the process from its command line to its exit code; entry points of the fuzz targets |
+//! | 11 | [`app`], [`commands`] | startup and shutdown of the server; subcommands |
+//! | 10 | [`reload`] | hot reload of the configuration |
+//! | 9 | [`check`], [`cli`], [`live`] | checks of a configuration against models and machine; the command line; the running parts of the server |
 //! | 8 | [`transport`] | stdio and HTTP |
-//! | 7 | [`mcp`] | JSON-RPC, protocol revisions, the dispatcher, progress |
+//! | 7 | [`mcp`] | JSON-RPC, protocol revisions, dispatch, progress |
 //! | 6 | [`tools`], [`status`] | arguments → request, generation → result; the status of the server |
-//! | 5 | [`registry`] | which models are loaded, and which of them serves a call |
-//! | 4 | [`backend`] | what runs a model: the seam between the registry and processes |
-//! | 3 | [`worker`] | the wire protocol, and the process of a model |
-//! | 2 | [`engine`] | the seam's data types; scheduler, template, text, llama.cpp |
-//! | 1 | [`config`] | file, variables and flags → validated settings |
-//! | 0 | [`error_code`], [`fair`], [`gguf`], [`gpu`], [`heap`], [`json`], [`mcp_clients`], [`mod@memory`], [`printable`], [`process`], [`schema`], [`signals`], [`supervisor`], [`telemetry`], [`threads`] | what can go wrong, fairness of heavy work, the file, GPU support of the build, the allocator, JSON, the clients that `install` supports, how much memory there is, foreign text, the system, JSON Schemas of answers, its signals, who started it, the log, short-lived threads |
+//! | 5 | [`registry`] | which models are loaded, and which edition of a model serves a call |
+//! | 4 | [`backend`] | the seam between the registry and whatever runs a model |
+//! | 3 | [`worker`] | the worker process and its wire protocol |
+//! | 2 | [`engine`] | requests and answers; scheduler, chat templates, grammars, llama.cpp |
+//! | 1 | [`config`] | file, environment variables and flags → validated settings |
+//! | 0 | [`gguf`], [`json`], [`schema`], [`printable`] | headers of model files; JSON text; JSON Schemas of answers; display of untrusted text |
+//! | 0 | [`error_code`], [`telemetry`] | stable error codes; logs and metrics |
+//! | 0 | [`gpu`], [`heap`], [`mod@memory`] | the GPU backend of the build; the allocator; memory of the machine or container |
+//! | 0 | [`fair`], [`process`], [`signals`], [`supervisor`], [`threads`] | fairness of CPU-heavy work; the operating system; signals; systemd; short-lived threads |
+//! | 0 | [`mcp_clients`] | clients that `install` supports |
 //!
-//! Beside them `cpu.c` checks the CPU before any code of Rust runs. Foreign crates stay behind walls: `tests/it/layers.rs` lists the crates
-//! that only some modules may name, and those modules.
+//! `src/cpu.c` belongs to no layer: it checks the CPU before any Rust code runs. Only some modules may name certain crates, such as
+//! llama-cpp-2; `tests/it/layers.rs` lists these crates and modules.
 //!
 //! # Threads
 //!
-//! Threads of the server:
+//! The server leaves the CPUs to the workers:
 //!
-//! | thread | does |
+//! | thread | task |
 //! | --- | --- |
-//! | the runtime's two | move messages, and never block |
-//! | the runtime's blocking threads | render the prompts of typed tools, try schemas of calls, check finished answers, derive keys of sessions, render metrics, read an edited configuration, and look at models' files, one model at a time |
-//! | `reader`, `writer`, `watcher` | over stdio: read, write, and watch whether stdout has a reader (a blocked read cannot be cancelled) |
+//! | two of the runtime | move messages, and never block |
+//! | blocking threads of the runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models |
+//! | `reader`, `writer`, `watcher` | over stdio: read stdin, write stdout, and watch whether stdout still has a reader, since a blocked read cannot be cancelled |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
-//! | `heavy`, short-lived | parses a large message or tries a schema, at a low priority; [`fair`] lets few run at once, in turns among clients |
-//! | `results` | reads the results of a process of [`worker::trials`] |
-//! | `output`, `reaper` | read the output of a process of [`worker::machine`], and wait for the end of one that took too long |
-//! | unnamed, short-lived | each reading of a schema and each use of a template, with the stack that it may need |
-//! | the log's, the file watcher's, jemalloc's | write the log, watch the configuration, return memory to the system |
+//! | `heavy`, short-lived | parses a large message or checks a schema, at low priority; [`fair`] limits how many run, round robin among clients |
+//! | `results` | reads the results of [`worker::trials`] |
+//! | `output`, `reaper` | read the output of [`worker::machine`], and reap its process after a timeout |
+//! | unnamed, short-lived | read a schema or render a template, on a stack of the size that it may need |
+//! | of the log, the file watcher and jemalloc | write the log, watch the configuration, return memory to the system |
 //!
-//! Threads of a worker:
+//! A worker computes with llama.cpp's own threads, and has these:
 //!
-//! | thread | does |
+//! | thread | task |
 //! | --- | --- |
-//! | main | reads what to load, restricts itself and with it all threads to come, then owns queue, scheduler, model and context |
-//! | `commands` | reads commands |
-//! | `loader` | loads the model and ends |
-//! | `short prompts`, `long prompts` | prepare prompts of up to 8 KiB, and longer ones at a low priority (Linux) |
-//! | `turns` | waits for the CPUs ([`worker::cpu_lock`]) |
+//! | main | reads the launch command, enters the sandbox (later threads inherit it), then owns queue, scheduler, model and context |
+//! | `commands` | reads further commands |
+//! | `loader` | loads the model, and ends |
+//! | `short prompts`, `long prompts` | render and tokenise prompts of up to 8 KiB, and longer ones at low priority |
+//! | `turns` | waits for a CPU turn ([`worker::cpu_lock`]) |
 //! | `signals` | waits for SIGTERM |
-//! | unnamed, short-lived | each rendering and each tokenisation, with the stack that it may need |
+//! | unnamed, short-lived | render or tokenise, on a stack of the size that it may need |
 //!
-//! # What is counted
+//! # Configuration
 //!
-//! [`telemetry::metrics`] counts for the whole process, as logs are written: code that does something calls one of its functions. Each
-//! edit gives it the names of models, tools and tokens, whose series start at 0. A call's end is counted and logged by
-//! [`telemetry::call`], under the id that its answer names; what went wrong has an [`error_code`].
-//! `/metrics` renders that, after it asked the models' processes what they hold; nothing is sent around where nobody asks. `/status`
-//! ([`status`]) asks the same of them, the registry how the models stand, and the reloader how the last edit went.
+//! 1. [`cli`] parses the command line into overrides.
+//! 2. [`config::load`] reads the file ([`config::source`] keeps the position of every value), resolves `${…}` in strings, and merges
+//!    environment variables and flags over it. The structures in [`config::file`] generate the schema that every layer is checked against
+//!    ([`config::validate`]). [`config::foreign`] recognises the keys of other programs.
+//! 3. [`config`] checks what a schema cannot express and reads the headers of the models. [`check`] checks what needs upper layers: templates,
+//!    tools, GPUs and memory.
 //!
-//! # Life of a configuration
+//! Every check runs on the valid parts, so one run reports all problems. A fault in the file of a model or token is a doubt: the server runs
+//! without that part ([`check::Checked::doubts`]). A setting that works but is probably a mistake is a warning ([`config::warning`]).
 //!
-//! [`cli`] gives what was typed; [`config::load`] reads the file ([`config::source`], with the place of every value), puts in
-//! what texts name, and lays variables and flags over it, each layer checked by the schema ([`config::validate`]) that is
-//! made of the structures in [`config::file`]; [`config::foreign`] translates the keys of other programs. What no schema says is checked
-//! in [`config`], models' headers among it, and what only upper layers know (memory, templates) in [`check`].
-//! Every check runs on the valid parts, and all problems are reported at once. A fault of a model's or a token's file is a doubt
-//! instead: the rest is served ([`config::ModelFiles`], [`check::Checked::doubts`]). A setting that works and is probably a mistake is a
-//! warning ([`config::warning`], `check/warnings.rs`).
+//! # Hot reload
 //!
-//! # Life of an edit
+//! [`reload`] notices that the content of a file has changed, then loads and checks the whole configuration. If anything is wrong, it rejects
+//! the edit and keeps the active configuration. [`config::diff`] names the changes for the log, and [`config::file`] declares when an edit of
+//! each key takes effect. [`live`] applies a valid edit in this order:
 //!
-//! [`reload`] notices that a file's content has changed, loads and checks all of it, and keeps the active configuration if anything
-//! is wrong. [`config::diff`] names what changes for the log, and [`config::file`] declares for each key when an edit takes effect.
-//! Then [`live`] applies the edit, in this order: the registry takes the models in, where one that is loaded as
-//! before keeps its edition and with it its process; the dispatcher gets the new catalog; and only then the former editions
-//! take no more calls, so that a call which they refuse ([`registry::residency::Refusal::Superseded`]) finds the new catalog
-//! and is made again by it. A call that a model answers keeps the settings and the process with which it began.
-//! An edit that breaks a model or tool that works is rejected as a whole (`reload/faults.rs`).
-//! A rejected edit still revokes the rights over HTTP that it no longer grants ([`config::rights`]).
+//! 1. HTTP gets the new rules, so revoked tokens are refused from here on.
+//! 2. The registry stages the models. A model whose launch settings and files are unchanged keeps its edition, and thus its process.
+//! 3. The dispatcher gets the new catalog of tools.
+//! 4. Former editions take no more calls. A call that one of them refuses ([`registry::residency::Refusal::Superseded`]) is made again with
+//!    the new catalog.
+//!
+//! Calls in flight keep their settings and their process. An edit that breaks a model or tool which works is rejected as a whole
+//! (`reload/faults.rs`), but the rights over HTTP that a rejected edit no longer grants are still revoked ([`config::rights`]).
 //!
 //! # Life of a call
 //!
-//! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body that [`transport::guard`] let through, which tells whose
-//!    token it brought; [`mcp::jsonrpc`] makes a message of it, and [`mcp::era`] tells how it is meant, from the message and its
-//!    headers alone. Over HTTP a legacy request is part of a
-//!    session, which another process may have opened ([`transport::http`]); a modern one is a connection of its own.
-//! 2. [`mcp::dispatcher`] enters its id into the table of those in flight, so a cancel that is read next finds it, and
-//!    finds the handler. `initialize`, `server/discover`, `ping` and all lists never wait for a model.
-//! 3. [`tools::chat`] or [`tools::typed`] makes a [`tools::answering::Question`] of the arguments, by type and range, and that a
-//!    [`engine::GenerateRequest`]. If the answer follows a schema, [`schema`] has read it and
-//!    [`tools::structured`] has tried its grammar.
-//! 4. [`registry`] gives a lease: [`registry::residency`] decides, under one short lock, to join the running worker, to start
-//!    one, or to wait until models that idle or calls that end have made room. While there is a lease, the model stays.
-//!    The memory that a model needs, of the machine and of GPUs, is estimated from its header ([`gguf::memory`]) until its process can
-//!    be measured.
-//! 5. [`backend`] hands the request to the model: [`backend::local`] sends it down a pipe. News come back as [`engine::Update`]s and end in a
-//!    `watch` channel, of which [`mcp::progress`] tells the client by time. Dropping the call's future, for whatever
-//!    reason, cancels it: the worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises prompts, in turns among clients; short and long prompts have separate threads. [`engine::grammar`] makes a grammar of a schema,
-//!    [`engine::queue`] holds the call until it is its client's turn and a sequence and its cells are free, and each turn of
-//!    [`engine::scheduler`] decodes a token for every generating sequence and as much of the prompts as fits the time
-//!    ([`engine::chunk_size`]). [`engine::thinking`] separates a model's reasoning from its answer; a grammar applies from the answer on.
-//! 7. The tool turns the [`engine::Generation`] into a result; one that follows a schema is checked once more
+//! 1. [`transport::stdio`] reads a line, or [`transport::http`] a body after [`transport::guard`] has checked the token. [`mcp::jsonrpc`]
+//!    parses it, and [`mcp::era`] chooses the protocol era from the message and its headers. Over HTTP, a legacy request belongs to a
+//!    session, which another replica may have opened; a modern request is independent of all others.
+//! 2. [`mcp::dispatcher`] registers the id of the request, so that a later cancel finds it, and calls its handler. `initialize`,
+//!    `server/discover`, `ping` and all lists never wait for a model.
+//! 3. [`tools::chat`] or [`tools::typed`] validates the arguments and makes a [`tools::answering::Question`] of them, then an
+//!    [`engine::GenerateRequest`]. If the answer must follow a JSON Schema, [`schema`] has read it, and [`tools::structured`] has compiled its
+//!    grammar.
+//! 4. [`registry`] grants a lease; as long as it is held, the model stays loaded. [`registry::residency`] decides under one short lock whether
+//!    the call joins the running worker, starts one, or waits until idle models are evicted or running calls end. The memory of a model is
+//!    estimated from its header ([`gguf::memory`]) until its process can be measured.
+//! 5. [`backend`] sends the request to the model; [`backend::local`] writes it to the pipe of a worker. [`engine::Update`]s come back and end
+//!    in a `watch` channel, from which [`mcp::progress`] notifies the client at intervals. Dropping the future of the call cancels it: the
+//!    worker frees the sequence before its next decode.
+//! 6. In the worker, [`engine::prompt`] renders and tokenises the prompt, and [`engine::grammar`] compiles the schema. [`engine::queue`] holds
+//!    the call, round robin among clients, until a sequence and enough cells are free. Each step of [`engine::scheduler`] decodes one token for
+//!    every generating sequence, and as many tokens of prompts as fit into the step ([`engine::chunk_size`]). [`engine::thinking`] separates
+//!    the reasoning of the model from its answer; a grammar constrains only the answer.
+//! 7. The tool turns the [`engine::Generation`] into a result. An answer that follows a schema is validated once more
 //!    ([`tools::structured`]).
 //!
-//! # The cache of prompts
+//! # Prefix cache
 //!
-//! A prompt is decoded from where it differs from what was decoded before ([`engine::prefix`], pure;
-//! `engine/scheduler/cache.rs`, which acts). A sequence keeps its tokens after its call. When another call needs the sequence,
-//! what is worth it is saved to memory as llama.cpp's state of it, and found again there. Of calls that come together and begin
-//! alike one decodes what they share, and the others wait for that. What all calls of a tool begin with ([`tools::shared_prefix`]) a
-//! worker is told when it starts, and again when an edit changes it: it is prepared while no call's prompt waits to be, decoded
-//! while no call wants to be, and the last to go. In a pool eight are kept, and half of its cells at most.
+//! Prefill starts where a prompt differs from cached tokens: [`engine::prefix`] is the policy, which is pure, and
+//! `engine/scheduler/cache.rs` acts on it. A sequence keeps its tokens after its call. If another call needs the sequence, a prefix that is
+//! worth it is saved to memory as a llama.cpp state. If concurrent calls share a prefix, one of them decodes it while the others wait.
 //!
-//! How a prefix is shared depends on the layout of the cache ([`engine::limits::Reuse`]):
+//! The shared prefix of a tool ([`tools::shared_prefix`]) is sent to the worker at its start and after each edit. The worker tokenises and
+//! decodes it only while no call needs the thread or the step, and evicts it last. A pool pins at most eight shared prefixes, in at most half
+//! of its cells.
 //!
-//! - As a rule each sequence has cells of its own, and attention looks at those alone. A prefix is copied, by way of a saved
-//!   state: that costs what its bytes cost, far less than its tokens. llama.cpp decodes sequences in one pass only where their
-//!   numbers follow each other, so those that stream are kept neighbours ([`engine::compaction`], pure).
-//! - Where a tool has a long fixed prompt, or memory lacks for all, the sequences share one pool of cells (`kv_unified`), and a
-//!   prefix lies there once, for all who begin with it. Behind a tool's prompt, on a CPU, attention is computed without flash
-//!   attention: all of them read the common cells as one product of matrices ([`engine::limits::Limits::has_flash_attention`]).
-//! - Where windows slide or states recur, nothing can be cut off the end of what a sequence holds: a prefix is used whole or not at
-//!   all, so states are saved where prompts part (`ActiveCall::checkpoints`): at the end of a tool's prompt, where calls that came
-//!   together differ, and at the end of long prompts.
+//! How a prefix is shared depends on the layout of the KV cache ([`engine::limits::Reuse`]):
 //!
-//! On a CPU the same seed gives the same text to a call that runs alone where nothing of its prompt is in the cache, or where that is
-//! switched off. A batch's shape changes the last bits of logits, and flash attention computes 64 rows and more in another way than
-//! fewer (`ggml_compute_forward_flash_attn_ext_f16` of ggml's `ops.cpp`): so the pieces in which such a prompt is decoded end at whole
-//! tiles of 64 rows, and the last has at least one, however fast the machine is ([`engine::chunk_size`]); but where a tile would take more
-//! than three seconds. Beside other calls, or from a cached prefix, the text is the same up to the first near-tie; on a GPU, too.
+//! - By default, each sequence has its own cells, and attention reads only these. A prefix is copied as a saved state, which is far cheaper
+//!   than decoding it. llama.cpp decodes several sequences in one pass only if their numbers are consecutive, so [`engine::compaction`] keeps
+//!   generating sequences together.
+//! - If a tool has a long fixed prompt, or memory is short, all sequences share one pool of cells (`kv_unified`), in which a prefix is stored
+//!   once for all calls. On a CPU, calls that share a long prompt then run without flash attention, as all of them read the shared cells in
+//!   one matrix product ([`engine::limits::Limits::has_flash_attention`]).
+//! - With sliding windows or recurrent states, a sequence cannot be truncated: a prefix is reused as a whole or not at all. So states are saved
+//!   at checkpoints (`ActiveCall::checkpoints`): at the end of a tool's prompt, where concurrent calls diverge, and at the end of long prompts.
 //!
-//! [`engine::Usage::cached_tokens`] counts what was not decoded. Where a worker's time went, a line of its log tells at debug level
-//! whenever it runs out of work ([`engine::timing`]).
+//! [`engine::Usage::cached_tokens`] counts the prompt tokens that were not decoded.
 //!
-//! Loaded models share the CPUs by turns, a step each ([`worker::cpu_lock`]).
+//! # Reproducible answers
 //!
-//! A watchdog kills a worker that has work but finishes no step for too long (`worker/client/watchdog.rs`). A worker leaves SIGTERM to
-//! the server, which may be ending itself and then lets calls finish. A model whose process dies three times in a row without an answer
-//! is not started again (`registry/residency/breaker.rs`), and a prompt that killed two processes is refused for a while
-//! (`registry/suspects.rs`). A model that is unloaded or restarted on request gets another edition, like an edited model.
+//! On a CPU, the same seed gives the same text if the call runs alone and no part of its prompt comes from the cache. The shape of a batch
+//! changes the last bits of logits, and flash attention computes 64 rows or more differently than fewer
+//! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So a prompt alone is decoded in whole tiles of 64 rows, however fast the
+//! machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). Next to other calls, from a cached prefix or on a GPU,
+//! the text is the same up to the first near-tie.
 //!
-//! A worker that dies or is killed by the watchdog ends the calls that had begun with an error; those that still waited are sent once
-//! more, to the next worker. A call whose prompt was just being prepared counts as begun: it may be what the worker died of.
+//! # Sharing the machine
+//!
+//! - **CPUs**: loaded models take turns, one step each ([`worker::cpu_lock`]).
+//! - **Memory**: all models together stay within `memory_budget`; the registry evicts idle models, least recently used first, to load another
+//!   ([`registry::residency`]).
+//! - **GPUs**: [`check`] decides which models run on a GPU, from the backend of the build ([`gpu`]), the devices that llama.cpp finds, and
+//!   `n_gpu_layers`. Everything else asks [`backend::is_on_gpu`].
+//!
+//! # Failures
+//!
+//! - A watchdog kills a worker that has work but finishes no step for too long (`backend/local/watchdog.rs`).
+//! - If a worker dies, its running calls end with an error, and the queued ones move to the next worker. A call whose prompt was being
+//!   prepared counts as running, since it may be the cause.
+//! - A model whose worker dies three times in a row without an answer is not started again (`registry/residency/breaker.rs`). A prompt that
+//!   killed two workers is refused for a while (`registry/suspects.rs`).
+//! - A model that is unloaded or restarted on request gets a new edition, like an edited model.
+//! - A worker that receives SIGTERM reports it to the server and goes on: a server that shuts down gracefully lets calls finish.
+//!
+//! # Metrics and status
+//!
+//! [`telemetry::metrics`] has the counters of the process; code calls its functions like those of a log. An edit registers the names of models,
+//! tools and tokens, whose series start at 0. [`telemetry::call`] counts and logs the end of each call, under the id that the answer names.
+//! Every kind of failure has an [`error_code`]. `/metrics` and `/status` ask the workers for their state only when they are read. `/status`
+//! ([`status`]) also has the state of the models and the result of the last edit. [`engine::timing`] logs where the time of a worker went,
+//! at debug level, whenever the worker runs out of work.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail loudly"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a panic is how a test fails")
+)]
 
 mod app;
 mod backend;

@@ -49,12 +49,12 @@ impl Live {
         live
     }
 
-    /// Returns the owner of the models.
+    /// Returns the registry of the models.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry)
     }
 
-    /// Returns the handler of messages.
+    /// Returns the dispatcher of messages.
     pub(crate) fn dispatcher(&self) -> Arc<Dispatcher> {
         Arc::clone(&self.dispatcher)
     }

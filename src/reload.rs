@@ -66,7 +66,7 @@ enum Rejection {
 /// The check of a configuration on a blocking thread.
 type Load = JoinHandle<Result<Checked, ConfigError>>;
 
-/// What a configuration is loaded from.
+/// Sources of the configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
     /// The command line.

@@ -17,7 +17,7 @@ pub(crate) struct ConfigDiff {
     parts: Vec<(String, Change)>,
 }
 
-/// What an edit does to a model, a tool or a table.
+/// The change of a model, a tool or a table.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
     Added,
@@ -46,7 +46,7 @@ impl ConfigDiff {
         Self { parts }
     }
 
-    /// Returns whether the configurations do the same.
+    /// Returns whether the configurations are equivalent.
     pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }

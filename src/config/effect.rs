@@ -12,7 +12,7 @@ use super::validate::ConfigSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Effect {
-    /// At once, in the processes that run.
+    /// At once, in running processes.
     Live,
     /// At once, in a new process of each model that has the key.
     RestartsModel,

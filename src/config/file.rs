@@ -56,7 +56,7 @@ pub(crate) struct ConfigFile {
     pub tools: BTreeMap<String, ToolSettings>,
 }
 
-/// How a log line is written.
+/// The values of `format` in `[log]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -66,7 +66,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// When a new log file begins.
+/// The values of `rotation` in `[log]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -116,7 +116,7 @@ impl Default for LogSettings {
     }
 }
 
-/// What a model's process may do.
+/// The values of `sandbox`: how models' processes are restricted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]

@@ -1,4 +1,4 @@
-//! Settings of HTTP: the address, who may use the server, and limits.
+//! Settings of HTTP: addresses, access and limits.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -214,12 +214,12 @@ fn has_port(host: &str) -> bool {
 pub(crate) enum Host {
     /// An IP address.
     Address(IpAddr),
-    /// By its name, in lower case and without the root's dot.
+    /// A name, in lower case and without the dot of the root.
     Name(String),
 }
 
 impl Host {
-    /// `text` without scheme and port; IPv6 with or without brackets.
+    /// Parses `text`, which has neither scheme nor port. An IPv6 address may have brackets.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
             return Some(Self::Address(address));

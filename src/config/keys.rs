@@ -19,8 +19,7 @@ pub(super) struct Key {
     copy: fn(&mut Config, &Config),
 }
 
-/// Makes the [`Key`] of a field: `table.name` of a table in [`Config`], `http name` or `limits name` of [`HttpConfig`], else a key of
-/// `[server]`.
+/// Creates the [`Key`] of a field: `table.name` in [`Config`], `http name` or `limits name` in [`HttpConfig`], or else a key of `[server]`.
 macro_rules! key {
     ($table:ident.$name:ident) => {
         key!(@ stringify!($table), $name, $table.$name)
@@ -56,7 +55,7 @@ macro_rules! key {
     };
 }
 
-/// In the order of the log. `auth_file` is part of `auth`.
+/// All keys, in the order of the log. `auth_file` is part of `auth`.
 static KEYS: &[Key] = &[
     Key {
         table: "server",
@@ -68,7 +67,7 @@ static KEYS: &[Key] = &[
     Key {
         table: "server",
         name: "port",
-        // Another host has other addresses.
+        // The addresses follow from the host.
         differs: |old, new| {
             both_http(old, new)
                 .is_some_and(|(old, new)| old.host == new.host && old.addresses != new.addresses)
@@ -151,7 +150,7 @@ impl Config {
         }
         active.models.clone_from(&new.models);
         active.tools.clone_from(&new.tools);
-        // Measured again by each load.
+        // Not a key: the check of each configuration sets it.
         active
             .registry
             .gpu_memory

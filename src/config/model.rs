@@ -1,4 +1,4 @@
-//! A model as the program runs it.
+//! A configured model: its tool, its source, and the defaults of its calls.
 
 mod files;
 mod resolve;
@@ -26,84 +26,84 @@ pub(crate) use files::{FileFault, ModelFiles, Stamp};
 pub(super) use resolve::resolve;
 pub(crate) use source::{GgufSource, Source};
 
-/// A model and the tool that it is. Serialised, it is its keys.
+/// A configured model and its own tool. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ModelConfig {
-    /// Its name in the file; what logs and errors call it.
+    /// Name in the configuration, which logs and errors use.
     #[serde(skip)]
     pub name: String,
     /// Name of the model's own MCP tool; `None` if only tools of `[tools]` use the model.
     pub tool_name: Option<String>,
-    /// Title of its tool.
+    /// Title of the tool.
     pub title: Option<String>,
-    /// Further names of the model, and of its tool.
+    /// Further names of the model and its tool.
     pub aliases: Vec<String>,
-    /// Description of its tool for clients.
+    /// Description of the tool for clients.
     pub description: Option<String>,
-    /// Where its answers come from. Another source is another runner.
+    /// Source of the answers. A changed source needs a new runner.
     #[serde(flatten)]
     pub source: Source,
-    /// What a call gets that does not say.
+    /// Values for arguments that a call leaves out.
     #[serde(flatten)]
     pub defaults: Defaults,
-    /// Loaded when the server starts.
+    /// Whether the model is loaded when the server starts.
     pub preload: bool,
-    /// Never unloaded for room.
+    /// Whether the model is never evicted.
     pub pin: bool,
-    /// Unloaded when it idled for so long.
+    /// Idle time after which the model is unloaded; `None` keeps it.
     pub idle_ttl: Option<Duration>,
 }
 
-/// How to load a model and run its context, as configured. Changing any of these restarts the model's process.
+/// Launch settings of a model's process. Changing any of them restarts the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LoadSettings {
-    /// The GGUF.
+    /// Path of the GGUF file; for a split model, its first part.
     pub path: PathBuf,
     /// Layers to offload to GPUs.
     pub n_gpu_layers: GpuLayers,
-    /// The GPU that is used where there is a choice.
+    /// Index of the GPU that computes what is not divided among several.
     pub main_gpu: u32,
-    /// How it is divided among several.
+    /// How the model is divided among several GPUs.
     pub split_mode: SplitMode,
-    /// Tokens of one call; 0 is what the model was trained for.
+    /// Context of one call, in tokens; 0 is the model's trained context.
     pub n_ctx: u32,
-    /// Calls at once.
+    /// Maximum number of calls that are answered at once.
     pub parallel: usize,
-    /// Cells of the cache; 0 is as many as all calls may need, as far as memory allows.
+    /// KV cache cells of all calls; 0 is `n_ctx` for each of `parallel`, as far as memory allows.
     pub kv_cells: u32,
-    /// How keys are kept.
+    /// Type of the keys in the KV cache.
     pub cache_type_k: CacheType,
-    /// How values are kept.
+    /// Type of the values in the KV cache.
     pub cache_type_v: CacheType,
-    /// Whether prompts are read from where they differ from what was read before.
+    /// Whether the prefix cache is on.
     pub cache_prompt: bool,
-    /// Memory for beginnings of prompts outside the cache.
+    /// Memory for prompt prefixes outside the KV cache.
     pub cache_ram: Size,
-    /// Whether attention is computed in one pass.
+    /// Whether to use flash attention.
     pub flash_attn: FlashAttention,
-    /// Tokens of one batch.
+    /// Maximum number of tokens in a batch.
     pub n_batch: usize,
-    /// Threads that compute; at most the CPUs there are.
+    /// CPU threads that compute, at most one for each CPU.
     pub n_threads: usize,
-    /// Map the file instead of reading it.
+    /// Whether to map the file into memory instead of reading it.
     pub mmap: bool,
-    /// Lock the weights into memory.
+    /// Whether to lock the weights in memory.
     pub mlock: bool,
-    /// An adapter.
+    /// `LoRA` adapter.
     pub lora: Option<Lora>,
-    /// Instead of the file's own.
+    /// Chat template that replaces the one in the file.
     pub chat_template: Option<String>,
     /// Markers of reasoning from the configuration (`thinking_tags`).
     pub thinking_tags: Option<[String; 2]>,
-    /// Calls that may wait.
+    /// Maximum number of queued calls of one client.
     pub max_queue: usize,
-    /// What its process may do.
+    /// Sandbox of the process.
     pub sandbox: SandboxMode,
 }
 
 impl Default for LoadSettings {
-    /// The built-in defaults, for a worker that is driven by hand.
+    /// Returns the built-in defaults, for a worker that a test drives by hand.
     fn default() -> Self {
         Self::of(
             &ModelSettings::default(),
@@ -114,31 +114,31 @@ impl Default for LoadSettings {
     }
 }
 
-/// The defaults of a tool's arguments.
+/// Defaults of a tool's calls.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Defaults {
-    /// Tokens of an answer.
+    /// Longest answer, in tokens.
     pub max_tokens: u32,
-    /// What a call may ask for at most.
+    /// Largest `max_tokens` that a call may ask for.
     pub max_tokens_limit: Option<u32>,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     #[serde(flatten)]
     pub sampling: SamplingParams,
     /// Texts that end the answer.
     pub stop: Vec<String>,
-    /// Before every conversation.
+    /// System prompt.
     pub system: Option<String>,
     /// Appended to the system message.
     pub prompt_suffix: Option<String>,
-    /// What becomes of thinking.
+    /// Handling of the model's reasoning.
     pub thinking: ThinkingOutput,
     /// Most tokens of reasoning; `None` is the default limit.
     pub thinking_budget: Option<u32>,
     /// Variables of the chat template.
     pub template_arguments: Map<String, Value>,
-    /// From a call's arrival.
+    /// Time limit of a call, from its arrival.
     pub deadline: Option<Duration>,
-    /// Whether a text that is cut says so.
+    /// Whether a truncated answer ends with a note that says so.
     pub cut_note: bool,
     /// Limits of the parts of a JSON answer that its schema leaves open.
     #[serde(flatten)]
@@ -146,23 +146,23 @@ pub(crate) struct Defaults {
 }
 
 impl ModelConfig {
-    /// Where its `key` stands.
+    /// Returns the address of `key` of this model.
     pub(crate) fn address(&self, key: &str) -> Address {
         Address::of_model(&self.name, key)
     }
 
-    /// Returns whether `name` is its name or one of its aliases.
+    /// Returns whether `name` is the model's name or one of its aliases.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Returns its source, if llama.cpp runs the model on this machine. Every source does today.
+    /// Returns the GGUF file and its settings. Every source is one today.
     pub(crate) fn gguf(&self) -> &GgufSource {
         let Source::Gguf(gguf) = &self.source;
         gguf
     }
 
-    /// Returns its source to change, if llama.cpp runs the model on this machine.
+    /// Returns the GGUF file and its settings, to change them.
     pub(crate) fn gguf_mut(&mut self) -> &mut GgufSource {
         let Source::Gguf(gguf) = &mut self.source;
         gguf
@@ -190,11 +190,11 @@ impl ModelConfig {
         })
     }
 
-    /// Tokens of one call, prompt and answer; where memory is short it is less.
+    /// Returns the context of one call, in tokens. The planned context is smaller if memory is short.
     pub(crate) fn context(&self) -> u32 {
         match self.gguf().settings.n_ctx {
             0 => self.trained_context(),
-            asked => asked.min(self.trained_context()),
+            n_ctx => n_ctx.min(self.trained_context()),
         }
     }
 
@@ -208,7 +208,7 @@ impl ModelConfig {
 }
 
 impl LoadSettings {
-    /// Of `model`, whose file is at `path`, in a server of `settings`, on a machine of `cpus`.
+    /// Returns the launch settings of `model` with the file at `path`. `settings` has the keys of the server, and `cpus` limits the threads.
     pub(super) fn of(
         model: &ModelSettings,
         path: PathBuf,
@@ -245,7 +245,7 @@ impl LoadSettings {
 }
 
 impl Defaults {
-    /// Of `model`.
+    /// Returns the defaults that `model` sets.
     pub(super) fn of(model: &ModelSettings) -> Self {
         Self {
             max_tokens: model
@@ -269,8 +269,8 @@ impl Defaults {
     }
 }
 
-/// `wanted` threads, 0 for one on each core: two of one core share what computes. More than there are CPUs would only wait for
-/// each other.
+/// Returns the number of threads for `n_threads = wanted`, at most one for each CPU: more would only wait for each other. 0 is one for each
+/// core, since two threads of a core share its arithmetic units.
 pub(super) fn capped_threads(wanted: usize, cpus: Cpus) -> usize {
     match wanted {
         0 => cpus.cores,

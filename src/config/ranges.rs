@@ -79,7 +79,7 @@ pub(crate) const MAX_SESSIONS: Range<i64> = range(1, 1_000_000);
 pub(crate) fn to_f32(value: f64) -> f32 {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "all ranges are far inside those of f32"
+        reason = "every range is within the range of f32, and the sampler needs no more precision"
     )]
     let narrow = value as f32;
     narrow

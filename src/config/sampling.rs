@@ -1,7 +1,7 @@
-//! The sampling parameters: the one place that declares each.
+//! The sampling parameters, each declared once.
 //!
-//! Keys of models and of tools, arguments of calls, their JSON Schemas, the documentation of all of them and what the engine gets
-//! are made of this table. Ranges exclude every value with which llama.cpp would end its process.
+//! The table generates the keys of models and tools, the arguments of calls, their JSON Schemas and documentation, and the parameters of the
+//! engine. The ranges exclude every value with which llama.cpp would abort its process.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use super::validate::{ValueCheck, schema_of};
 
 macro_rules! sampling_params {
     ($($(#[$attribute:meta])* $name:ident: $type:ty = $default:expr;)*) => {
-        /// How the next token is chosen: a value for each parameter.
+        /// Sampling parameters, all with a value.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(default)]
         pub(crate) struct SamplingParams {
@@ -135,9 +135,10 @@ sampling_params! {
 const REPEAT_PENALTY: f64 = 1.1;
 
 impl SamplingParams {
-    /// Completes the parameters of an answer that follows a schema (`is_constrained`) or is free text. Data repeats values more often
-    /// than prose: with a penalty, a model lists eight equal numbers as eight different ones. It repeats its keys, too, which DRY would
-    /// avoid, and the likeliest token, which XTC excludes, is the right one.
+    /// Returns the parameters for an answer that follows a schema (`is_constrained`), or for free text.
+    ///
+    /// JSON repeats values more often than prose: with a penalty, a model lists eight equal numbers as eight different ones. It also repeats
+    /// keys, which DRY would avoid. XTC would exclude the likeliest token, which is the right one.
     #[must_use]
     pub(crate) fn for_answer(mut self, is_constrained: bool) -> Self {
         let unset = if is_constrained { 1.0 } else { REPEAT_PENALTY };
@@ -149,7 +150,7 @@ impl SamplingParams {
         self
     }
 
-    /// Replaces a seed of -1 by what `draw` returns.
+    /// Replaces a seed of -1 with the seed that `draw` returns.
     #[must_use]
     pub(crate) fn with_seed(mut self, draw: impl FnOnce() -> u32) -> Self {
         if self.seed < 0 {
@@ -173,8 +174,8 @@ pub(crate) struct Parameter {
     pub check: ValueCheck,
 }
 
-/// Prefix of the parameters that only the configuration may set: llama.cpp looks for the sequence breakers of DRY in the whole
-/// vocabulary, for tenths of a second and more, in which no call of the model gets a token.
+/// Prefix of the parameters that only the configuration may set. llama.cpp searches the whole vocabulary for the sequence breakers of DRY,
+/// which stalls all calls of the model for tenths of a second or more.
 const COSTLY: &str = "dry_";
 
 /// The sampling parameters that calls may set, in the order of their declaration.
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_changes_its_parameter_alone() {
+    fn an_override_changes_only_its_parameter() {
         let overrides = SamplingOverrides {
             top_k: Some(1),
             repeat_penalty: Some(Some(1.2)),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_follows_a_schema_has_no_penalty_that_nobody_set_no_dry_and_no_xtc() {
+    fn an_answer_that_follows_a_schema_has_no_default_penalty_no_dry_and_no_xtc() {
         let params = SamplingParams {
             dry_multiplier: 0.8,
             xtc_probability: 0.5,

@@ -105,7 +105,7 @@ fn a_seed_of_minus_one_is_drawn() {
 }
 
 #[test]
-fn all_values_out_of_range_are_told_at_once() {
+fn all_values_out_of_range_are_reported_at_once() {
     let wrong = typed(&[
         ("temperature", json!("NaN")),
         ("top_p", json!("7")),
@@ -158,7 +158,7 @@ fn no_value_of_any_key_panics() {
                     set: vec![format!("{}={value}", table.join(key))],
                     ..typed(&[("transport", json!("http"))])
                 };
-                // Right or wrong, it is told.
+                // The value may be rejected.
                 drop(Config::load(&typed, &around(&[])));
             }
         }
@@ -166,7 +166,7 @@ fn no_value_of_any_key_panics() {
 }
 
 #[test]
-fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
+fn a_required_sandbox_is_an_error_on_systems_without_one() {
     let typed = Overrides {
         set: vec!["registry.sandbox=required".into()],
         ..typed(&[])
@@ -182,7 +182,7 @@ fn a_required_sandbox_is_a_problem_where_no_system_has_one() {
 }
 
 #[test]
-fn every_key_of_the_annotated_file_has_a_value_that_somebody_might_write() {
+fn every_key_of_the_annotated_file_has_a_realistic_value() {
     let text = reference::text();
     let mut comment = String::new();
     for line in text.lines() {

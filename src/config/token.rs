@@ -278,7 +278,7 @@ impl TokenSource<'_> {
             // The error of its string is already reported.
             (None, None) => return None,
             (None, Some(file)) if file.as_os_str().is_empty() => {
-                (file_at, Err("the file name must not be empty".into()))
+                (file_at, Err("the file name must not be empty".to_owned()))
             }
             (token, Some(file)) if token.is_none() || layers.is_above(file_at, token_at) => {
                 layers.files.push(file.clone());
@@ -291,7 +291,9 @@ impl TokenSource<'_> {
             }
             (token, _) => (token_at, Ok(token.cloned().unwrap_or_default())),
         };
-        match token.and_then(|token| BearerToken::parse(&token)) {
+        let token = token
+            .and_then(|token| BearerToken::parse(&token).map_err(|invalid| invalid.to_string()));
+        match token {
             Ok(token) => Some(token),
             Err(message) => {
                 // A flag or a variable cannot change before the next start, so it is an error, not a doubt.
@@ -310,6 +312,15 @@ impl TokenSource<'_> {
 /// Number of characters below which a token is weak.
 pub(crate) const SHORT: usize = 16;
 
+/// Reason why a text is not a bearer token. It does not contain the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidToken {
+    #[error("the token must not be empty")]
+    Empty,
+    #[error("the token must be printable ASCII without spaces")]
+    NotPrintable,
+}
+
 /// Secret text of a bearer token. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BearerToken(String);
@@ -318,12 +329,12 @@ impl BearerToken {
     /// Parses a token.
     ///
     /// # Errors
-    /// The token is empty, or an HTTP header cannot contain it. The message does not contain the token.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// The token is empty, or an HTTP header cannot contain it.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidToken> {
         if text.is_empty() {
-            Err("the token must not be empty".into())
+            Err(InvalidToken::Empty)
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Err("the token must be printable ASCII without spaces".into())
+            Err(InvalidToken::NotPrintable)
         } else {
             Ok(Self(text.to_owned()))
         }
@@ -364,15 +375,9 @@ pub(crate) struct SessionSecret(String);
 const MIN_SECRET: usize = 32;
 
 impl SessionSecret {
-    /// Parses a secret.
-    ///
-    /// # Errors
-    /// The secret is too short. The message does not contain it.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if text.chars().count() < MIN_SECRET {
-            return Err(format!("must have at least {MIN_SECRET} characters"));
-        }
-        Ok(Self(text.to_owned()))
+    /// Parses a secret. Returns `None` if it has fewer than [`MIN_SECRET`] characters.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        (text.chars().count() >= MIN_SECRET).then(|| Self(text.to_owned()))
     }
 
     /// Returns the secret, to derive keys from. It must not be shown.
@@ -383,12 +388,12 @@ impl SessionSecret {
     /// Reads the secret of `settings`, and adds errors to `layers`.
     pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Option<Self> {
         let secret = Self::parse(settings.server.session_secret.as_deref()?);
+        if secret.is_none() {
+            let message = format!("must have at least {MIN_SECRET} characters");
+            let hint = "generate one with `openssl rand -hex 32`";
+            layers.problem_at(&at("session_secret"), message, Some(hint.into()));
+        }
         secret
-            .map_err(|message| {
-                let hint = "generate one with `openssl rand -hex 32`";
-                layers.problem_at(&at("session_secret"), message, Some(hint.into()));
-            })
-            .ok()
     }
 }
 

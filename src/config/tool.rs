@@ -1,4 +1,4 @@
-//! A tool as the program runs it: one of `[tools.NAME]`, or a model's own.
+//! A configured tool: one of `[tools.NAME]`, or a model's own.
 
 mod argument;
 mod defaults;
@@ -23,19 +23,19 @@ pub(crate) use argument::Argument;
 /// A tool that uses a model. Serializes as the keys of its table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ToolConfig {
-    /// What clients call it.
+    /// Name that clients use.
     #[serde(skip)]
     pub name: String,
-    /// For people.
+    /// Title for people.
     pub title: Option<String>,
-    /// For the model that chooses among tools.
+    /// Description for the client's model, which chooses among tools.
     pub description: Option<String>,
-    /// The model that answers, by name.
+    /// Name of the model that answers.
     pub model: String,
-    /// Input and answer of its calls.
+    /// Input and answer of calls.
     #[serde(flatten)]
     pub body: ToolBody,
-    /// How it is sampled.
+    /// Defaults of calls.
     #[serde(flatten)]
     pub defaults: Defaults,
 }
@@ -85,7 +85,7 @@ impl ToolConfig {
     }
 }
 
-/// Where a tool's `key` stands.
+/// Returns the address of `key` in `[tools.NAME]`.
 pub(crate) fn address(tool: &str, key: &str) -> Address {
     Address::of(["tools", tool, key])
 }
@@ -109,7 +109,7 @@ pub(super) fn resolve(
             &at("template_arguments"),
             layers,
         );
-        // A model whose file is wrong is reported where it is read.
+        // A model whose file is wrong is reported when the file is read.
         let answering = models
             .iter()
             .find(|known| Some(&known.name) == model.as_ref());

@@ -56,7 +56,7 @@ pub enum Budget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum GpuLayers {
-    /// As many layers as fit into the free memory of the GPUs.
+    /// The most layers that fit into the free memory of the GPUs.
     Auto,
     /// A number of layers. More than the model has means all.
     Count(u32),

@@ -3,9 +3,7 @@
 use super::chunk_size::TILE;
 use crate::config::LoadSettings;
 use crate::config::file::FlashAttention;
-
-/// Multiple to which llama.cpp pads the cells of a context (`llama-context.cpp`).
-pub(crate) const CELL_STEP: u32 = 256;
+use crate::gguf::memory::CELL_STEP;
 
 /// Fewest rows of a batch for prompts, in addition to one for every sequence.
 const MIN_PROMPT_ROWS: usize = 32;

@@ -29,7 +29,7 @@ pub(crate) use cpu::cpu_backend;
 pub(crate) use decoder::LlamaDecoder;
 pub(crate) use device::devices;
 use dry::DrySamplers;
-use error::{adapter_error, check_kind, load_error, reason};
+use error::{adapter_error, gguf_error, load_error, reason};
 use sampler::Scratch;
 pub(crate) use vocabulary::ModelVocabulary;
 #[cfg(test)]
@@ -38,6 +38,8 @@ pub(crate) use vocabulary::with_vocabulary;
 use super::{EngineError, EngineErrorKind};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};
 use crate::config::{LoadSettings, ranges};
+use crate::gguf::memory::Run;
+use crate::gguf::{self, Header};
 
 /// Flash attention if llama.cpp supports it here (`llama.h: llama_flash_attn_type`).
 const FLASH_AUTO: i32 = -1;
@@ -55,6 +57,8 @@ pub(crate) struct Model {
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
     model: LlamaModel,
     backend: LlamaBackend,
+    /// Header of the file. The server plans the model's memory from it, too.
+    header: Header,
 }
 
 impl Model {
@@ -72,11 +76,8 @@ impl Model {
         mut progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
         let path = &load.path;
-        // llama-cpp-2 asserts this in debug builds.
-        if !path.exists() {
-            return Err(load_error(path, "the file does not exist"));
-        }
-        check_kind(path)?;
+        // A file without a valid header is not worth a try: llama.cpp may abort this process.
+        let header = gguf::read_header(path).map_err(|fault| gguf_error(&fault))?;
         cpu_backend()?;
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
         let mut last = None;
@@ -110,11 +111,14 @@ impl Model {
                 ranges::to_f32(lora.scale),
             )),
         };
-        Ok(Self {
+        let model = Self {
             adapter: RefCell::new(adapter),
             model,
             backend,
-        })
+            header,
+        };
+        model.compare_with_header();
+        Ok(model)
     }
 
     /// Returns whether a GPU computes layers of the model.
@@ -129,11 +133,17 @@ impl Model {
         available_memory: Option<u64>,
         shared_prefix_bytes: u64,
     ) -> Facts {
+        // All layers count, wherever they are.
+        let run = Run {
+            key_bytes_of_32: load.cache_type_k.bytes_of_32(),
+            value_bytes_of_32: load.cache_type_v.bytes_of_32(),
+            ..Run::default()
+        };
         Facts {
             shared_prefix_bytes,
             n_ctx_train: self.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
-            bytes_per_cell: self.bytes_per_cell(load),
+            bytes_per_cell: self.header.bytes_per_cell(run).machine,
             // Without a GPU the weights are in the page cache, which counts as available.
             available_memory: if self.backend.supports_gpu_offload() {
                 available_memory
@@ -143,25 +153,18 @@ impl Model {
         }
     }
 
-    /// Returns the bytes of one cell over all layers; an upper bound if layers differ or windows slide.
-    fn bytes_per_cell(&self, load: &LoadSettings) -> u64 {
-        let architecture = self
-            .model
-            .meta_val_str("general.architecture")
-            .unwrap_or_default();
-        let heads = u64::from(self.model.n_head().max(1));
-        let embedding = u64::try_from(self.model.n_embd()).unwrap_or(0);
-        let length = |key: &str| {
-            self.model
-                .meta_val_str(&format!("{architecture}.attention.{key}"))
-                .ok()
-                .and_then(|value| value.parse().ok())
-                .unwrap_or(embedding / heads)
-        };
-        let bytes_of_32 = length("key_length") * load.cache_type_k.bytes_of_32()
-            + length("value_length") * load.cache_type_v.bytes_of_32();
-        let heads = u64::from(self.model.n_layer()) * u64::from(self.model.n_head_kv().max(1));
-        bytes_of_32 * heads / 32
+    /// Logs a warning if llama.cpp and the header of the file disagree on whether the cache keeps all cells. The plan of the server follows
+    /// the header, and the scheduler follows llama.cpp.
+    fn compare_with_header(&self) {
+        let (planned, found) = (self.header.keeps_all, self.window().is_none());
+        if planned != found {
+            tracing::warn!(
+                planned,
+                found,
+                architecture = self.header.architecture,
+                "the planned KV cache differs from that of llama.cpp, so its memory may be estimated wrongly; please report this model"
+            );
+        }
     }
 
     /// Returns the longest sequence, in tokens, that drops no cells, or `None` if every cell stays until it is removed.
@@ -179,6 +182,8 @@ impl Model {
             is_window(&key).then_some(at)
         });
         let windows = keys.map(|at| self.model.meta_val_str_by_index(at).ok()?.parse().ok());
+        // A size of 0 says that no window slides.
+        let windows = windows.filter(|window| *window != Some(0));
         let keeps_nothing = self.model.is_recurrent()
             || self.model.is_hybrid()
             || !self

@@ -30,9 +30,9 @@ fn corpus(target: &str) -> Vec<PathBuf> {
 #[test]
 #[expect(
     clippy::print_stderr,
-    reason = "the last line of a failed test names its input"
+    reason = "a failed test shows which input it replayed"
 )]
-fn what_the_fuzzer_found_breaks_nothing() {
+fn the_corpus_of_the_fuzzer_breaks_no_invariant() {
     for (target, run) in TARGETS {
         let files = corpus(target);
         assert!(files.len() >= 10, "{target} has no corpus");

@@ -18,8 +18,8 @@ pub fn template(bytes: &[u8]) {
     drop(check_messages(source, &messages, &Variables::new()));
 }
 
-/// Messages that hold bytes, three bytes of input each: a client, one of its messages, and how much that is to hold. What all hold, and
-/// what one client holds, stays within its limits, and in the end nothing is held.
+/// Reserves and releases memory for messages. Three bytes of input are one step: a client, one of its messages, and the bytes that the message
+/// reserves. The sums of all clients and of each client stay within their limits, and in the end nothing is reserved.
 pub fn budget(bytes: &[u8]) {
     const MAX: usize = 1000;
     let mut usage = LimitUsage::default();
@@ -34,12 +34,12 @@ pub fn budget(bytes: &[u8]) {
         } else if usage.reserve(&client, now, wanted, MAX).is_ok() {
             held.insert(key, wanted);
         }
-        let of = |wanted: &dyn Fn(u8) -> bool| {
+        let sum = |wanted: &dyn Fn(u8) -> bool| {
             let messages = held.iter().filter(|((client, _), _)| wanted(*client));
             messages.map(|(_, bytes)| bytes).sum::<usize>()
         };
-        assert!(of(&|_| true) <= MAX);
-        assert!((0..4).all(|one| of(&|client| client == one) <= MAX / 2));
+        assert!(sum(&|_| true) <= MAX);
+        assert!((0..4).all(|one| sum(&|client| client == one) <= MAX / 2));
     }
     for ((client, _), bytes) in held {
         usage.release(&client.to_string(), bytes);

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use super::Header;
 
-/// llama.cpp pads a context to this many cells.
-const CELL_STEP: u64 = 256;
+/// Multiple to which llama.cpp pads the cells of a context (`llama-context.cpp`).
+pub(crate) const CELL_STEP: u32 = 256;
 
 /// Code, vocabulary tables and small buffers of a worker, in bytes (measured: 25 to 55 MiB).
 const BASE_BYTES: u64 = 50 << 20;
 
 /// The settings of a worker that its memory depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Number of sequences.
     pub parallel: u64,
@@ -154,7 +154,7 @@ impl Header {
                 let windows = window
                     .saturating_mul(run.parallel / streams)
                     .saturating_add(run.n_ubatch);
-                windows.min(cells).next_multiple_of(CELL_STEP) * streams
+                windows.min(cells).next_multiple_of(CELL_STEP.into()) * streams
             }
             _ => run.kv_cells,
         };

@@ -48,7 +48,7 @@ pub(super) enum Cause {
     Half,
 }
 
-/// See the module.
+/// Waits for the next cause to read the files again.
 pub(super) struct Causes {
     mode: WatchMode,
     heard: Arc<Heard>,
@@ -223,7 +223,7 @@ async fn steady<L: Future<Output = u64>>(
     }
 }
 
-/// SIGHUP; elsewhere never.
+/// Receives SIGHUP on Unix, and never completes elsewhere.
 struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
@@ -238,7 +238,7 @@ impl Hangup {
     }
 
     #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "Unix may refuse")]
+    #[expect(clippy::unnecessary_wraps, reason = "the Unix version can fail")]
     fn new() -> io::Result<Self> {
         Ok(Self {})
     }
@@ -269,7 +269,7 @@ mod tests {
         let heard = Heard::default();
         assert_eq!(steady(1, look, &heard).await, (4, Cause::Time));
         assert_eq!(looks.get(), 5);
-        // One that changes for ever does not hold everything up.
+        // A file that changes forever delays the reading only for a while.
         let look = || {
             looks.set(looks.get() + 1);
             ready(looks.get())

@@ -40,7 +40,7 @@ pub(crate) struct ContextPlan {
     pub n_ctx: u32,
     /// Cells of the KV cache, for `kv_cells = 0`.
     pub kv_cells: u32,
-    /// Layers on GPUs, for `n_gpu_layers = "auto"`.
+    /// Layers on GPUs, for `n_gpu_layers = "auto"`; 0 overrides any number, since there is no GPU.
     pub gpu_layers: u32,
     /// Most bytes for saved prefixes, if `cache_ram` allows more.
     pub cache_ram: u64,
@@ -68,7 +68,7 @@ impl Launch {
         if settings.n_ctx == 0 {
             settings.n_ctx = plan.n_ctx;
         }
-        if settings.n_gpu_layers == GpuLayers::Auto {
+        if settings.n_gpu_layers == GpuLayers::Auto || plan.gpu_layers == 0 {
             settings.n_gpu_layers = GpuLayers::Count(plan.gpu_layers);
         }
         settings.cache_ram = Size(settings.cache_ram.0.min(plan.cache_ram));

@@ -48,6 +48,9 @@ impl Machine {
 /// Reason why llama.cpp's view of the machine is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DetectError {
+    /// The file of this program is unknown.
+    #[error("could not find this program's file")]
+    NoProgram,
     /// The process could not be started.
     #[error("could not start a process for llama.cpp: {0}")]
     NotStarted(io::Error),

@@ -4,10 +4,9 @@ use super::planner::Planner;
 use crate::backend::footprint::Mapped;
 use crate::backend::{Allowance, Need};
 use crate::config::units::{GpuLayers, human};
-use crate::config::{LoadSettings, ModelFiles};
+use crate::config::{GgufSource, LoadSettings, ModelFiles};
 use crate::engine::shared_prefix::{FixedPrompt, longest};
 use crate::gguf::Header;
-use crate::gpu;
 
 /// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
 pub(in crate::backend) fn mapped_by(
@@ -24,20 +23,20 @@ pub(in crate::backend) fn mapped_by(
     })
 }
 
-/// Returns the memory need of a model with `files` and the settings `load`. It may take `allowance`, and its tools have the prompts
-/// `fixed`.
+/// Returns the memory need of the model of `source` with `files`. It may take `allowance`, and its tools have the prompts `fixed`.
 pub(crate) fn need_of(
-    load: &LoadSettings,
+    source: &GgufSource,
     files: &ModelFiles,
     fixed: &[FixedPrompt],
     allowance: Allowance,
 ) -> Need {
+    let load = &source.settings;
     let planner = Planner {
         load,
         files,
         allowance,
         shared_prefix_bytes: longest(fixed),
-        gpu_layers: if is_on_gpu(load) {
+        gpu_layers: if source.is_on_gpu {
             load.n_gpu_layers.most().into()
         } else {
             0
@@ -49,14 +48,10 @@ pub(crate) fn need_of(
     }
 }
 
-/// Returns whether a GPU computes the model, as far as the build and the settings tell.
-pub(crate) fn is_on_gpu(load: &LoadSettings) -> bool {
-    load.n_gpu_layers.is_any() && gpu::IN_BUILD
-}
-
 /// Logs where the layers of the model `name` will be computed, if GPUs are involved.
-pub(in crate::backend) fn log_offload(name: &str, load: &LoadSettings, need: &Need) {
-    if load.n_gpu_layers == GpuLayers::Auto && gpu::IN_BUILD && need.gpu_layers == 0 {
+pub(in crate::backend) fn log_offload(name: &str, source: &GgufSource, need: &Need) {
+    let is_auto = source.settings.n_gpu_layers == GpuLayers::Auto;
+    if is_auto && source.is_on_gpu && need.gpu_layers == 0 {
         tracing::warn!(
             model = name,
             "no layer fits into the GPU's free memory: the model runs on the CPU"

@@ -3,8 +3,8 @@
 use super::memory::mapped_by;
 use crate::backend::{Allowance, Need};
 use crate::config::{LoadSettings, ModelFiles};
-use crate::engine::limits::{CELL_STEP, Facts, Limits};
-use crate::gguf::memory::{Estimate, Run, Split};
+use crate::engine::limits::{Facts, Limits};
+use crate::gguf::memory::{CELL_STEP, Estimate, Run, Split};
 
 /// Least context for which `n_gpu_layers = "auto"` leaves room if `n_ctx` is 0, in tokens. llama.cpp uses the same value.
 const LEAST_CONTEXT: u32 = 4096;

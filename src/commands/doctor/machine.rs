@@ -2,14 +2,12 @@
 
 use std::env;
 
-use anyhow::Context;
-
 use super::{Finding, Verdict};
 use crate::config::Surroundings;
 use crate::config::units::human;
 use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
-use crate::worker::machine::{self, Machine};
+use crate::worker::machine::{self, DetectError, Machine};
 
 /// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
@@ -33,11 +31,15 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
             env!("CARGO_PKG_VERSION"),
             env::consts::OS,
             env::consts::ARCH,
-            gpu::BACKEND.unwrap_or("none")
+            gpu::BACKEND.map_or("none".into(), |backend| backend.to_string())
         ),
     )];
     findings.push(cpus(around));
-    match ask_llama_cpp(around) {
+    let program = around.program.as_deref();
+    match program
+        .ok_or(DetectError::NoProgram)
+        .and_then(machine::detect)
+    {
         Ok(machine) => findings.extend(devices(&machine)),
         Err(error) => findings.push(Finding::new(
             Verdict::Problem,
@@ -49,13 +51,6 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
     }
     findings.push(memory(&Memory::now()));
     findings
-}
-
-/// Returns the backends and devices that llama.cpp finds, asked in a separate process.
-fn ask_llama_cpp(around: &Surroundings) -> anyhow::Result<Machine> {
-    let program = around.program.as_deref();
-    let program = program.context("could not find this program's file")?;
-    Ok(machine::detect(program)?)
 }
 
 fn cpus(around: &Surroundings) -> Finding {

@@ -14,7 +14,7 @@ use crate::config::sampling::SamplingParams;
 use crate::config::units::{GpuLayers, IdleTime, Size, Time};
 use crate::schema::Limits;
 
-/// How the cache keeps its numbers (`ggml.h: ggml_type`).
+/// Type of the numbers in the KV cache (`ggml.h: ggml_type`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -36,7 +36,7 @@ pub(crate) enum CacheType {
 }
 
 impl CacheType {
-    /// Bytes of 32 numbers.
+    /// Returns the bytes of 32 numbers.
     pub(crate) fn bytes_of_32(self) -> u64 {
         match self {
             Self::F32 => 128,
@@ -49,13 +49,13 @@ impl CacheType {
         }
     }
 
-    /// Whether numbers are kept in blocks: llama.cpp reads such values with flash attention alone.
+    /// Returns whether numbers are stored in quantized blocks. Quantized values require flash attention.
     pub(crate) fn is_quantized(self) -> bool {
         !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 }
 
-/// Whether attention is computed in one pass over the cache.
+/// The values of `flash_attn`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]

@@ -11,7 +11,7 @@ use crate::config::ranges;
 use crate::config::sampling::SamplingOverrides;
 use crate::config::units::Time;
 
-/// What templates can name.
+/// Pattern of the names of arguments, which templates can use as variables.
 pub(super) const ARGUMENT_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]{0,63}$";
 
 /// The values of `kind`: what calls of a tool take.
@@ -24,7 +24,7 @@ pub(crate) enum ToolKind {
     Chat,
 }
 
-/// What an argument is.
+/// The types of an argument.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -37,7 +37,7 @@ pub(crate) enum ArgumentType {
     Array,
 }
 
-/// What an array of an argument holds.
+/// The types of the items of an array.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]

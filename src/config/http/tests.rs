@@ -62,7 +62,7 @@ fn the_documented_address_is_the_default() {
 }
 
 #[test]
-fn a_flag_counts_before_the_variable() {
+fn a_flag_overrides_the_variable() {
     for (flags, token) in [([("auth", "flag")].as_slice(), "flag"), (&[], "variable")] {
         let config = resolve(flags, Some("variable")).unwrap();
         let [auth] = &config.tokens[..] else {
@@ -74,7 +74,7 @@ fn a_flag_counts_before_the_variable() {
 }
 
 #[test]
-fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
+fn an_address_beyond_loopback_requires_a_token_or_allow_unauthenticated() {
     let exposed = |flags: &[(&str, &str)]| {
         let error = resolve(flags, None).err().map(|error| error.to_string());
         error.is_some_and(|error| error.contains("is reached from other machines"))
@@ -93,7 +93,7 @@ fn beyond_loopback_a_token_is_needed_or_the_word_that_it_is_not() {
 }
 
 #[test]
-fn memory_for_messages_holds_four_of_the_longest() {
+fn max_held_must_be_at_least_four_times_max_body() {
     let told = |flags| resolve(flags, None).unwrap_err().to_string();
     let small = told(&[("max_held", "15MiB")]);
     let expected =
@@ -105,7 +105,7 @@ fn memory_for_messages_holds_four_of_the_longest() {
 }
 
 #[test]
-fn a_token_that_no_header_can_carry_is_refused_without_being_shown() {
+fn a_token_that_no_header_can_carry_is_rejected_without_being_shown() {
     for token in ["", "two words", "schlüssel", "a\nb"] {
         let text = resolve(&[], Some(token)).unwrap_err().to_string();
         assert!(

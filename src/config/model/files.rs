@@ -118,7 +118,7 @@ impl ModelFiles {
 }
 
 impl LoadSettings {
-    /// Path of the adapter.
+    /// Returns the path of the adapter.
     fn adapter(&self) -> Option<&Path> {
         let adapter = self.lora.as_ref().map(|lora| lora.path.as_path());
         // A missing path is a problem of the settings.

@@ -1,4 +1,4 @@
-//! Settings of a model, and its files' headers → [`ModelConfig`].
+//! Resolves a model: its settings and the headers of its files become a [`ModelConfig`].
 
 use std::ffi::OsStr;
 
@@ -10,7 +10,7 @@ use crate::config::problem::Origin;
 use crate::config::warning::WarningKind;
 use crate::config::{Surroundings, naming, ranges, template_arguments};
 
-/// The model called `name`, as `settings` say. What is wrong is told to `layers`.
+/// Resolves the model called `name`. Problems go to `layers`. Returns `None` if the model has no file.
 pub(in crate::config) fn resolve(
     name: &str,
     model: &ModelSettings,
@@ -27,8 +27,8 @@ pub(in crate::config) fn resolve(
         return None;
     };
     let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
-    let is_said = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
-    if model.n_threads > load.n_threads && is_said {
+    let is_set = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
+    if model.n_threads > load.n_threads && is_set {
         let message = format!(
             "is {}, the CPUs that this process may use, not {}",
             load.n_threads, model.n_threads
@@ -60,12 +60,12 @@ pub(in crate::config) fn resolve(
     })
 }
 
-/// What no schema says: keys that contradict each other.
+/// Checks what the schema cannot express, such as keys that contradict each other.
 fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     let at = |key: &str| Address::of_model(name, key);
     if let Some(limit) = model.max_tokens_limit
         && limit < model.max_tokens
-        // The built-in one is just cut.
+        // A built-in `max_tokens` is lowered instead.
         && layers.origin_of(&at("max_tokens")).0 != Origin::BuiltIn
     {
         let message = format!(
@@ -76,8 +76,7 @@ fn check_settings(name: &str, model: &ModelSettings, layers: &mut Layers) {
     }
     if model.cache_type_v.is_quantized() && model.flash_attn == FlashAttention::Off {
         let message =
-            "llama.cpp reads quantized values with flash attention alone, and `flash_attn` is off"
-                .to_owned();
+            "quantized values require flash attention, and `flash_attn` is off".to_owned();
         layers.problem_at(
             &at("cache_type_v"),
             message,

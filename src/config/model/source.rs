@@ -26,6 +26,10 @@ pub(crate) struct GgufSource {
     /// State of the files just before they were read.
     #[serde(skip)]
     pub stamp: Stamp,
+    /// Whether GPUs compute layers of the model. [`crate::check`] decides it from the build, the machine and `n_gpu_layers`; until then it is
+    /// `false`.
+    #[serde(skip)]
+    pub is_on_gpu: bool,
 }
 
 impl GgufSource {
@@ -37,6 +41,7 @@ impl GgufSource {
             settings,
             files,
             stamp,
+            is_on_gpu: false,
         }
     }
 

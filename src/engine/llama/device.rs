@@ -3,10 +3,11 @@
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 use crate::engine::device::Device;
-use crate::gpu;
+use crate::gpu::{self, GpuBackend};
 
 /// Returns all devices. Requires the CPU backend ([`super::cpu_backend`]). A GPU driver may take seconds, or abort this process.
 pub(crate) fn devices() -> Vec<Device> {
+    let may_have_memory = gpu::BACKEND.is_some_and(GpuBackend::may_have_memory);
     let devices = list_llama_ggml_backend_devices().into_iter();
     devices
         .map(|device| Device {
@@ -14,7 +15,7 @@ pub(crate) fn devices() -> Vec<Device> {
                 device.device_type,
                 LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu
             ),
-            has_memory: gpu::MAY_HAVE_MEMORY && device.device_type == LlamaBackendDeviceType::Gpu,
+            has_memory: may_have_memory && device.device_type == LlamaBackendDeviceType::Gpu,
             name: device.name,
             description: device.description,
             memory_total: device.memory_total as u64,

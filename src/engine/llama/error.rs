@@ -4,38 +4,22 @@ use std::error::Error;
 use std::path::Path;
 
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::gguf::{self, GgufError};
+use crate::gguf::GgufError;
 use crate::printable::printable;
 use crate::telemetry;
 
 /// Longest quoted text of llama.cpp, in characters.
 const MAX_REASON: usize = 1000;
 
-/// Checks that the file at `path` is not of a kind that llama.cpp loads but that generates no text, such as an embedding model. The file
-/// may have been replaced since the server checked it.
-///
-/// # Errors
-/// `Load`, with the kind of the file.
-pub(super) fn check_kind(path: &Path) -> Result<(), EngineError> {
-    match gguf::read_header(path) {
-        Err(fault @ GgufError::OtherKind { .. }) => Err(gguf_error(&fault)),
-        // llama.cpp reports other faults itself, or aborts this process, which is isolated for that reason.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn gguf_error(fault: &GgufError) -> EngineError {
+/// Returns the error for a model whose file has the `fault`. The file may have been replaced since the server checked it.
+pub(super) fn gguf_error(fault: &GgufError) -> EngineError {
     let cause = fault.source();
     let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
     EngineError::new(EngineErrorKind::Load, format!("{fault}{cause}")).hint(fault.hint())
 }
 
-/// Returns the error for the model at `path`, which llama.cpp rejected with `error`. If the header of the file is invalid, returns the
-/// error of the header, which is clearer: the file may have changed since the server checked it.
+/// Returns the error for the model at `path`, which llama.cpp rejected with `error`.
 pub(super) fn load_error(path: &Path, error: &str) -> EngineError {
-    if let Err(fault) = gguf::read_header(path) {
-        return gguf_error(&fault);
-    }
     let kind = EngineErrorKind::Load;
     let reason = reason(error);
     let hint = if reason.contains("unknown model architecture") {

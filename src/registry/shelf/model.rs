@@ -79,3 +79,40 @@ impl Model {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Config, Overrides, Surroundings};
+    use crate::process::Cpus;
+
+    #[test]
+    fn memory_is_measured_unless_a_gpu_shares_the_machines_memory() {
+        let typed = Overrides {
+            models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
+            ..Overrides::default()
+        };
+        let around = Surroundings {
+            program: None,
+            cpus: Cpus::single(8),
+            variables: std::collections::BTreeMap::new(),
+            folders: Vec::new(),
+        };
+        let (config, _) = Config::load(&typed, &around).unwrap();
+        let is_measured = |is_on_gpu, gpu| {
+            let mut config = config.models[0].clone();
+            config.gguf_mut().is_on_gpu = is_on_gpu;
+            let left = Allowance {
+                machine: 1 << 40,
+                gpu,
+            };
+            let need = backend::need_of(&config.source, &[], left);
+            Model::new(&config, need, left, Arc::from([])).is_measured()
+        };
+        assert!(is_measured(false, None));
+        assert!(is_measured(true, Some(1 << 40)));
+        assert!(!is_measured(true, None));
+    }
+}

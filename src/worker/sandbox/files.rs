@@ -11,7 +11,7 @@ use landlock::{
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::MissingRestriction;
-use crate::gpu;
+use crate::gpu::{self, GpuBackend};
 use crate::worker::Launch;
 pub(super) use landlock::RulesetError as Error;
 
@@ -99,7 +99,7 @@ pub(super) fn restrict(launch: &Launch) -> Result<RestrictionStatus, MissingRest
 /// Returns whether NVIDIA's driver must start a program: at its first use after a boot, a program with the rights of root loads a kernel
 /// module and creates the device.
 pub(super) fn driver_starts_a_program() -> bool {
-    cfg!(feature = "cuda")
+    gpu::BACKEND == Some(GpuBackend::Cuda)
         && Path::new("/proc/driver/nvidia").exists()
         && !Path::new("/dev/nvidia-uvm").exists()
 }
