@@ -34,7 +34,7 @@ use crate::worker::{Grant, Launch};
 pub(crate) use error::{CallError, Unanswered};
 use footprint::Mapped;
 pub(crate) use life::{Ended, Life, Vitals};
-use local::{Launcher, memory};
+use local::{Launcher, memory, planner};
 pub(crate) use need::{Allowance, Need};
 pub(crate) use progress::Progress;
 #[cfg(test)]
@@ -124,7 +124,7 @@ pub(crate) fn need_of(
 pub(crate) fn mapped(source: &Source) -> Option<Mapped> {
     let Source::Gguf(gguf) = source;
     let files = gguf.files.as_ref().ok()?;
-    memory::mapped_by(&gguf.settings, &files.header, gguf.is_on_gpu)
+    planner::mapped_by(&gguf.settings, &files.header, gguf.is_on_gpu)
 }
 
 /// Returns whether GPUs compute layers of the model.

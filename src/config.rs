@@ -26,6 +26,7 @@ pub(crate) mod ranges;
 pub(crate) mod reference;
 pub(crate) mod rights;
 pub(crate) mod sampling;
+pub(crate) mod sampling_arguments;
 pub(crate) mod source;
 pub(crate) mod template_arguments;
 pub(crate) mod token;

@@ -8,7 +8,7 @@ mod lines;
 mod liveness;
 pub(crate) mod memory;
 mod model_log;
-mod planner;
+pub(crate) mod planner;
 mod process;
 mod task;
 #[cfg(all(test, target_os = "linux"))]

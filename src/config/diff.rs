@@ -140,7 +140,7 @@ fn changes<'config, T>(
 fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
     let with_effect = |key: String| {
         // A test ensures that each key declares its effect.
-        let effect = Effect::of_model_key(&key).unwrap_or(Effect::RestartsModel);
+        let effect = keys::effect_of_model_key(&key).unwrap_or(Effect::RestartsModel);
         (key, effect)
     };
     let mut keys: Keys = differing(old, new).map(with_effect).collect();

@@ -1,12 +1,8 @@
-//! When an edit of a key takes effect. The structures in [`super::file`] declare it as `x-reload`, for a key or for a whole table.
+//! When an edit of a key takes effect. The structures in [`super::file`] declare it as `x-reload`, for a key or for a table.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
-
-use super::address::Address;
-use super::validate::ConfigSchema;
 
 /// When an edit of a key takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,26 +14,6 @@ pub(crate) enum Effect {
     RestartsModel,
     /// Once the server is restarted.
     RequiresRestart,
-}
-
-static SHAPE: LazyLock<ConfigSchema> = LazyLock::new(ConfigSchema::default);
-
-impl Effect {
-    /// Returns the effect of the key at `address`; `None` if neither the key nor a table around it declares one.
-    pub(super) fn of(address: &Address) -> Option<Self> {
-        SHAPE.effect(address)
-    }
-
-    /// Returns the effect of `key` in the settings of a resolved model. `[server]` and `[registry]` set some keys for all models.
-    pub(super) fn of_model_key(key: &str) -> Option<Self> {
-        let tables = [
-            Address::of(["models", "small"]),
-            Address::of(["server"]),
-            Address::of(["registry"]),
-        ];
-        let mut addresses = tables.iter().map(|table| table.join(key));
-        Self::of(&addresses.find(|address| SHAPE.knows(address))?)
-    }
 }
 
 impl fmt::Display for Effect {

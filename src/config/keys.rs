@@ -2,12 +2,13 @@
 //! declared in [`super::file`].
 
 use std::mem::discriminant;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::address::Address;
 use super::effect::Effect;
 use super::http::HttpConfig;
 use super::token::{AUTH, TokenConfig};
+use super::validate::ConfigSchema;
 use super::{Config, Transport};
 
 /// A key outside of models and tools.
@@ -129,8 +130,26 @@ impl Key {
 
     fn declared_effect(&self) -> Effect {
         // A test ensures that each key declares its effect.
-        Effect::of(&Address::of([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
+        effect_of(&Address::of([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
     }
+}
+
+static SCHEMA: LazyLock<ConfigSchema> = LazyLock::new(ConfigSchema::default);
+
+/// Returns the effect of the key at `address`; `None` if neither the key nor a table around it declares one.
+pub(super) fn effect_of(address: &Address) -> Option<Effect> {
+    SCHEMA.effect(address)
+}
+
+/// Returns the effect of `key` in the settings of a resolved model. `[server]` and `[registry]` set some keys for all models.
+pub(super) fn effect_of_model_key(key: &str) -> Option<Effect> {
+    let tables = [
+        Address::of(["models", "small"]),
+        Address::of(["server"]),
+        Address::of(["registry"]),
+    ];
+    let mut addresses = tables.iter().map(|table| table.join(key));
+    effect_of(&addresses.find(|address| SCHEMA.knows(address))?)
 }
 
 /// Returns the keys in which the configurations differ.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::SamplingOverrides;
 use crate::config::ranges::Range;
-use crate::config::sampling::PARAMETERS;
+use crate::config::sampling_arguments::PARAMETERS;
 use crate::config::validate::{ValueFault, shown};
 use crate::engine::Message;
 use crate::json::integer::whole_value;

@@ -10,7 +10,7 @@ use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
-use crate::config::sampling::PARAMETERS;
+use crate::config::sampling_arguments::PARAMETERS;
 use crate::config::validate::plain;
 use crate::config::{Defaults, SamplingParams, ToolConfig, template_arguments};
 use crate::engine::{Message, Role};

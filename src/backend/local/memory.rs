@@ -1,27 +1,10 @@
 //! Memory that a model in a process of this machine needs. Pure.
 
 use super::planner::Planner;
-use crate::backend::footprint::Mapped;
 use crate::backend::{Allowance, Need};
 use crate::config::units::{GpuLayers, human};
-use crate::config::{GgufSource, LoadSettings, ModelFiles};
+use crate::config::{GgufSource, ModelFiles};
 use crate::engine::shared_prefix::{FixedPrompt, longest};
-use crate::gguf::Header;
-
-/// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
-pub(in crate::backend) fn mapped_by(
-    load: &LoadSettings,
-    header: &Header,
-    is_on_gpu: bool,
-) -> Option<Mapped> {
-    let is_mapped = load.mmap && !is_on_gpu;
-    let file = header.file.filter(|_| is_mapped)?;
-    Some(Mapped {
-        file,
-        bytes: header.mapped_bytes,
-        is_locked: load.mlock,
-    })
-}
 
 /// Returns the memory need of the model of `source` with `files`. It may take `allowance`, and its tools have the prompts `fixed`.
 pub(crate) fn need_of(

@@ -1,13 +1,25 @@
 //! Plans a model's context, cache and layers on GPUs from the memory that it may take. Pure.
 
-use super::memory::mapped_by;
+use crate::backend::footprint::Mapped;
 use crate::backend::{Allowance, Need};
 use crate::config::{LoadSettings, ModelFiles};
 use crate::engine::limits::{Facts, Limits};
+use crate::gguf::Header;
 use crate::gguf::memory::{CELL_STEP, Estimate, Run, Split};
 
 /// Least context for which `n_gpu_layers = "auto"` leaves room if `n_ctx` is 0, in tokens. llama.cpp uses the same value.
 const LEAST_CONTEXT: u32 = 4096;
+
+/// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
+pub(crate) fn mapped_by(load: &LoadSettings, header: &Header, is_on_gpu: bool) -> Option<Mapped> {
+    let is_mapped = load.mmap && !is_on_gpu;
+    let file = header.file.filter(|_| is_mapped)?;
+    Some(Mapped {
+        file,
+        bytes: header.mapped_bytes,
+        is_locked: load.mlock,
+    })
+}
 
 /// Plans a model's context and memory.
 #[derive(Debug, Clone, Copy)]

@@ -201,7 +201,7 @@ fn each_key_has_the_effect_that_it_declares() {
     });
     let mut without_difference = Vec::new();
     for address in keys {
-        let declared = Effect::of(&address);
+        let declared = keys::effect_of(&address);
         let declared = declared.unwrap_or_else(|| panic!("{address} declares no `x-reload`"));
         let Some(edited) = edited(&base, &address) else {
             without_difference.push(address.to_string());

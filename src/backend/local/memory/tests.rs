@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::LoadSettings;
 use crate::engine::limits::Limits;
 
 const MIB: u64 = 1 << 20;
