@@ -27,6 +27,7 @@ pub(crate) mod reference;
 pub(crate) mod rights;
 pub(crate) mod sampling;
 pub(crate) mod sampling_arguments;
+pub(crate) mod session_secret;
 pub(crate) mod source;
 pub(crate) mod template_arguments;
 pub(crate) mod token;

@@ -19,8 +19,7 @@ mod status;
 mod suspects;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::io::{self, Write};
+use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -230,11 +229,8 @@ impl Registry {
 
     /// Returns the hash of a prompt for `model` in its current version: after an edit or with another file the prompt may be harmless.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
-        let mut hasher = self.hasher.build_hasher();
-        self.shelf.version(model).hash(&mut hasher);
-        let written = serde_json::to_writer(HashWriter(&mut hasher), &request.conversation);
-        written.expect("a conversation has only string keys");
-        PromptHash(hasher.finish())
+        let version = self.shelf.version(model);
+        PromptHash::new(&self.hasher, version, &request.conversation)
     }
 
     fn suspects(&self) -> MutexGuard<'_, Suspects> {
@@ -337,20 +333,6 @@ impl Registry {
     /// Unloads all models, and returns once their processes have exited. No call may be running, and none may follow.
     pub(crate) async fn close(&self) {
         self.shelf.close().await;
-    }
-}
-
-/// A writer that hashes the written bytes.
-struct HashWriter<'hasher, H>(&'hasher mut H);
-
-impl<H: Hasher> Write for HashWriter<'_, H> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -9,7 +9,8 @@ use super::address::Address;
 use super::file::{ConfigFile, ServerSettings};
 use super::load::Layers;
 use super::ranges::{self, Range};
-use super::token::{self, AUTH_VARIABLE, SessionSecret, TokenConfig};
+use super::session_secret::SessionSecret;
+use super::token::{self, AUTH_VARIABLE, TokenConfig};
 use super::units::{Time, human};
 use crate::memory;
 

@@ -14,6 +14,7 @@
 //! A value that is wrong is reported and left out, so that all problems are found in one run. [`Layers::read`] never fails: callers look
 //! at [`Layers::problems`].
 
+mod built_in;
 mod complete;
 mod effective;
 mod overrides;
@@ -31,14 +32,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::file::ConfigFile;
 use super::interpolate::{Scope, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
 use super::source::Source;
-use super::validate::{ConfigSchema, Fault, plain};
+use super::validate::{ConfigSchema, Fault};
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
+pub(crate) use built_in::built_in_value;
 use overrides::{Override, Target};
 
 /// The layers of a configuration. Every value in them has passed the checks of the schema.
@@ -154,7 +155,7 @@ impl Layers {
             written: BTreeMap::new(),
             layers: Vec::new(),
         };
-        layers.add_layer(Origin::BuiltIn, built_in_defaults());
+        layers.add_layer(Origin::BuiltIn, built_in::defaults());
         if let Some(file) = file {
             layers.add_file(file, variables);
         }
@@ -381,30 +382,4 @@ impl Layers {
         };
         height(address) > height(other)
     }
-}
-
-/// Returns the built-in value of `key` of a server or a model, as a flag would spell it; `None` if there is none.
-pub(crate) fn built_in_value(key: &str) -> Option<String> {
-    let tree = built_in_defaults();
-    let mut tables = ["server", "defaults"].iter();
-    match tables.find_map(|table| tree[table].get(key))? {
-        Value::String(text) => Some(text.clone()),
-        number @ Value::Number(_) => Some(plain(number)),
-        _ => None,
-    }
-}
-
-/// Returns the tree of the built-in defaults. Keys without a default are missing.
-fn built_in_defaults() -> Value {
-    let mut tree = serde_json::to_value(ConfigFile::default()).expect("settings are plain values");
-    for table in tree
-        .as_object_mut()
-        .into_iter()
-        .flat_map(|tables| tables.values_mut())
-    {
-        if let Some(table) = table.as_object_mut() {
-            table.retain(|_, value| !value.is_null());
-        }
-    }
-    tree
 }

@@ -271,8 +271,7 @@ impl Shelf {
         let model = &state.models[&model];
         let name = &model.config.name;
         let fixed = model.fixed.subscribe();
-        let is_on_gpu = backend::is_on_gpu(&model.config.source);
-        let cpus = state.turns.as_ref().filter(|_| !is_on_gpu);
+        let cpus = state.turns.as_ref().filter(|_| !model.is_on_gpu());
         // If the files became unusable while the call waited, there is no plan, and the load reports it.
         let need = model.need.as_ref().ok();
         let grant = Grant {

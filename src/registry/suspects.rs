@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::ids::RunnerId;
+use crate::engine::Conversation;
 
 /// Deaths after which a prompt is refused. A process that dies counts once for each prompt, however many calls had the prompt.
 const DEATHS_TO_REFUSE: u32 = 2;
@@ -23,7 +26,36 @@ const MAX_SUSPECTS: usize = 256;
 
 /// Hash of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct PromptHash(pub(super) u64);
+pub(super) struct PromptHash(u64);
+
+impl PromptHash {
+    /// Returns the hash of `prompt` for the `version` of a model.
+    pub(super) fn new(
+        hasher: &impl BuildHasher,
+        version: impl Hash,
+        prompt: &Conversation,
+    ) -> Self {
+        let mut hasher = hasher.build_hasher();
+        version.hash(&mut hasher);
+        let written = serde_json::to_writer(HashWriter(&mut hasher), prompt);
+        written.expect("a conversation has only string keys");
+        Self(hasher.finish())
+    }
+}
+
+/// A writer that hashes the written bytes.
+struct HashWriter<'hasher, H>(&'hasher mut H);
+
+impl<H: Hasher> Write for HashWriter<'_, H> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// The suspects, as hashes.
 #[derive(Debug, Default)]

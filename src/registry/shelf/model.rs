@@ -49,10 +49,16 @@ impl Model {
         need.map(Need::demand).unwrap_or_default()
     }
 
+    /// Returns whether GPUs compute layers of the model. With `n_gpu_layers = "auto"`, their memory may be too small for any.
+    pub(super) fn is_on_gpu(&self) -> bool {
+        let has_layers = self.need.as_ref().is_ok_and(|need| need.gpu_layers > 0);
+        has_layers && backend::is_on_gpu(&self.config.source)
+    }
+
     /// Returns whether the measured memory of the process is used. The memory of a GPU that shares the machine's memory does not show in a
     /// process, so the estimate applies to such a GPU.
     pub(super) fn is_measured(&self) -> bool {
-        !backend::is_on_gpu(&self.config.source) || self.allowance.gpu.is_some()
+        !self.is_on_gpu() || self.allowance.gpu.is_some()
     }
 
     /// Returns the settings for loading and unloading the model.
@@ -113,6 +119,7 @@ mod tests {
         };
         assert!(is_measured(false, None));
         assert!(is_measured(true, Some(1 << 40)));
+        assert!(is_measured(true, Some(0)), "no layer fits");
         assert!(!is_measured(true, None));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::session_id::SessionKey;
-use crate::config::token::SessionSecret;
+use crate::config::session_secret::SessionSecret;
 use crate::transport::guard::{LiveConfig, Principal, Refusal};
 
 /// Keys by the name of the token, each with the secret that it was derived from.
