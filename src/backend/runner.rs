@@ -178,7 +178,7 @@ impl RunningCall {
     pub(crate) async fn answer(&mut self) -> Result<Answer, Unanswered> {
         (&mut self.answer).await.unwrap_or_else(|_| {
             Err(Unanswered::Failed(CallError::Died {
-                reason: "it was about to end".into(),
+                reason: "it was shutting down".into(),
                 begun: false,
                 is_first: false,
             }))

@@ -200,7 +200,7 @@ fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
         ),
     };
     let cause = format!(
-        "the model needs {} of GPU memory, and there are {}{pinned}",
+        "the model needs {} of GPU memory, and the GPUs have {}{pinned}",
         human(need),
         human(gpu)
     );

@@ -91,14 +91,14 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
     // The advice concerns the largest part.
     let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
         let hint = way_out(need.demand(), 0, shared);
-        ("path", "weights are", weights, hint)
+        ("path", "weights take", weights, hint)
     } else if cache >= compute {
         let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-        ("n_ctx", "cache is", cache, hint.to_owned())
+        ("n_ctx", "cache takes", cache, hint.to_owned())
     } else {
         let mut hint = "choose a smaller `n_batch`".to_owned();
         hint.push_str(raised_budget(total, shared));
-        ("n_batch", "buffers are", compute, hint)
+        ("n_batch", "buffers take", compute, hint)
     };
     let message = format!(
         "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",
@@ -124,18 +124,18 @@ fn gpu_refusal(need: &Need, name: &str) -> Option<MemoryRefusal> {
     );
     let (key, what, bytes, hint) = if weights >= cache.max(compute) {
         let hint = format!("{fewer}, or choose a smaller model or quantization");
-        ("n_gpu_layers", "weights are", weights, hint)
+        ("n_gpu_layers", "weights take", weights, hint)
     } else if cache >= compute {
         let hint = format!(
             "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`; or {fewer}"
         );
-        ("n_ctx", "cache is", cache, hint)
+        ("n_ctx", "cache takes", cache, hint)
     } else {
         let hint = format!("choose a smaller `n_batch`; or {fewer}");
-        ("n_batch", "buffers are", compute, hint)
+        ("n_batch", "buffers take", compute, hint)
     };
     let message = format!(
-        "the model `{name}` needs {} of GPU memory, and there are {} for it; its {what} {} of that",
+        "the model `{name}` needs {} of GPU memory, and {} are available to it; its {what} {} of that",
         human(total),
         human(there),
         human(bytes)

@@ -45,7 +45,7 @@ fn the_version_is_printed() {
 #[test]
 fn a_start_without_a_model_explains_how_to_name_one() {
     insta::assert_snapshot!(failed(&[]).1, @r#"
-    error[no_model]: no model is given
+    error[no_model]: no model is configured
 
     hint: run `llama-mcp-server --model /path/to/model.gguf`, or declare models in a file: `llama-mcp-server config init > llama-mcp-server.toml` creates one
     "#);

@@ -316,7 +316,7 @@ impl Process {
         let status = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
         status.unwrap_or_else(|_elapsed| {
             Err(io::Error::other(format!(
-                "process {} was killed but does not end; a drive or a GPU driver may hang; its memory stays taken",
+                "process {} was killed but has not exited, so its memory is still in use; a drive or a GPU driver may hang",
                 self.id
             )))
         })
@@ -335,7 +335,7 @@ fn describe(status: ExitStatus) -> String {
     #[cfg(unix)]
     if status.signal() == Some(signal_hook::consts::SIGBUS) {
         return format!(
-            "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
+            "{status}: part of the model's file could not be read: the file was truncated while it was in use, or its disk is failing"
         );
     }
     #[cfg(unix)]

@@ -81,7 +81,7 @@ fn a_prompt_that_fills_the_context_is_rejected_with_both_numbers() {
     assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
     assert_eq!(
         error.text,
-        "the prompt has 100 tokens, the model's context holds 100, the answer included"
+        "the prompt has 100 tokens, but the model's context holds only 100, including the answer"
     );
 }
 

@@ -35,7 +35,7 @@ impl<D: Decoder> Scheduler<D> {
                 self.cache.add_warm_rows(&mut self.decoder, &rows);
             }
             Err(error) => {
-                tracing::warn!(%error, "could not decode a tool's prompt ahead of its calls");
+                tracing::warn!(%error, "could not decode the shared prefix of a tool");
                 self.cache.skip_cold_prompt();
                 self.cache.forget(&mut self.decoder, rows[0].sequence);
             }

@@ -97,7 +97,7 @@ fn memory_of_gpus_is_counted_apart_from_the_machines() {
     };
     assert_eq!(
         cause,
-        "the model needs 21 B of GPU memory, and there are 50 B, of which pinned models hold 30 B"
+        "the model needs 21 B of GPU memory, and the GPUs have 50 B, of which pinned models hold 30 B"
     );
     assert!(
         hint.contains("`n_gpu_layers`") && hint.contains("pin fewer"),

@@ -40,7 +40,7 @@ pub(crate) enum Refusal {
     Superseded,
     /// The queue of calls that wait until the model can be loaded is full. The number of calls in it.
     #[error(
-        "the model is busy: {0} calls are waiting until other models are unloaded; try again later"
+        "the model is busy: {0} calls are already waiting for other models to be unloaded; try again later"
     )]
     Busy(usize),
     /// The last load failed, and the backoff has not passed.

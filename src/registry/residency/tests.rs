@@ -91,8 +91,7 @@ fn the_waiting_calls_of_one_client_do_not_keep_out_those_of_another() {
         let actions = world.machine.take_actions();
         actions.iter().filter_map(refusal).collect::<Vec<_>>()
     };
-    let busy_text =
-        "the model is busy: 100 calls are waiting until other models are unloaded; try again later";
+    let busy_text = "the model is busy: 100 calls are already waiting for other models to be unloaded; try again later";
     assert_eq!(refusals("many", 100..202), [busy_text, busy_text]);
     assert_eq!(refusals("few", 300..301), [""; 0]);
 }

@@ -54,7 +54,7 @@ impl Task {
             End::OtherVersion(version) => {
                 metrics::load_failed(&self.name);
                 let text = format!(
-                    "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
+                    "its wire protocol has version {version}, but the server's has version {WIRE_VERSION}; restart the server"
                 );
                 (self.life)(Life::Ending(Ended::LoadFailed(text.clone())));
                 self.process.end().await;

@@ -36,7 +36,7 @@ impl<S> PrefixCache<S> {
                 wanted,
                 kept,
                 cells,
-                "not all prompts of tools are cached ahead of their calls; raise `kv_cells` or `cache_ram` to cache all"
+                "not all shared prefixes of tools fit the prefix cache; raise `kv_cells` or `cache_ram`"
             );
         }
         self.fixed = fixed;
@@ -145,7 +145,7 @@ impl<S> PrefixCache<S> {
             let tokens = self.fixed.remove(at).len();
             tracing::info!(
                 tokens,
-                "a tool's prompt is not cached: it requires more than `cache_ram`; raise `cache_ram`"
+                "the shared prefix of a tool is not cached: it does not fit in `cache_ram`; raise `cache_ram`"
             );
         }
     }
