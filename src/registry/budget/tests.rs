@@ -150,7 +150,7 @@ fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
     let room = |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
     assert_eq!(room(80, None, None), Room::Available);
     assert_eq!(room(81, None, None), Room::Busy);
-    // The file is already in memory: the model needs 40 bytes in addition to the 40 of the file, which the system counts as free.
+    // The file is already in memory. The model needs 40 more bytes, and the system counts the 40 bytes of the file as free.
     assert_eq!(room(80, None, Some(80)), Room::Available);
     assert_eq!(room(80, None, Some(79)), Room::Busy);
     // Unloading the idle model frees only the memory that it does not share.
@@ -176,7 +176,7 @@ fn mapped_weights_in_use_are_not_free_unless_they_are_locked() {
         };
         room_for(40, &[busy], SHARED, Some(free))
     };
-    // Other programs take 30 of 100 bytes, and the file counts as free.
+    // Other programs take 30 of 100 bytes, and the system counts the file as free.
     assert_eq!(room(false, 70), Room::Busy);
     assert_eq!(room(false, 80), Room::Available);
     assert_eq!(room(true, 40), Room::Available);

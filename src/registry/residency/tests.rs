@@ -70,7 +70,7 @@ fn a_waiting_call_is_overtaken_only_for_a_few_seconds() {
     assert_eq!(
         world.held.keys().copied().collect::<Vec<_>>(),
         [CallId(2)],
-        "the first call in the queue comes first"
+        "the first call in the queue is granted first"
     );
 }
 
