@@ -1,12 +1,12 @@
-//! Decodes the prompts of tools while no call is active.
+//! Decodes the shared prefixes of tools while no call is active.
 
 use super::super::decoder::Decoder;
 use super::super::token::Token;
 use super::Scheduler;
 
 impl<D: Decoder> Scheduler<D> {
-    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them, and calls that begin with one of them
-    /// start from there.
+    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. The prefill of a call that begins with one
+    /// of them starts after it.
     pub(crate) fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
         self.cache.keep_warm(&mut self.decoder, fixed);
         for active in self.sequences.iter_mut().flatten() {

@@ -28,7 +28,7 @@ const CELLS: Limits = Limits {
     ..COPIES
 };
 
-/// Returns a prompt of 300 common tokens and 20 own ones.
+/// Returns a prompt of 300 common tokens and 20 tokens of its own.
 fn of_tool(question: i32) -> Vec<i32> {
     let mut tokens: Vec<i32> = (1000..1300).collect();
     tokens.extend((0..20).map(|at| 2000 + 100 * question + at));

@@ -1,4 +1,4 @@
-//! Tests with sliding windows: sequences cannot be cut, so states are saved where prompts diverge.
+//! Tests with sliding windows: sequences cannot be truncated, so states are saved where prompts diverge.
 
 use super::*;
 
