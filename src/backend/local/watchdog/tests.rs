@@ -43,7 +43,7 @@ impl World {
                 return second;
             }
         }
-        panic!("it never stalls")
+        panic!("the process never stalls")
     }
 }
 
@@ -71,7 +71,7 @@ fn a_process_that_reads_from_a_slow_disk_never_stalls() {
 }
 
 #[test]
-fn time_without_reads_counts_together() {
+fn time_without_reads_adds_up() {
     let mut world = World::new();
     for second in 0..2400 {
         world.work += 1;
@@ -94,7 +94,7 @@ fn a_finished_step_restarts_the_time() {
 }
 
 #[test]
-fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_whole_time() {
+fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_full_limit() {
     let mut world = World::new();
     world.dog.rest();
     assert_eq!(world.dog.next_look(SECOND), None);
