@@ -52,7 +52,7 @@
 //! | --- | --- |
 //! | two worker threads of the Tokio runtime | move messages, and never block |
 //! | blocking threads of the Tokio runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models |
-//! | `reader`, `writer`, `watcher` | over stdio: read stdin, write stdout, and detect that stdout has no reader any more, since a blocked read cannot be cancelled |
+//! | `reader`, `writer`, `watcher` | over stdio: read stdin, write stdout, and detect when stdout loses its reader, since a blocked read cannot be cancelled |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or checks a schema, at low priority; [`fair`] limits how many run, round robin among clients |
 //! | `results` | reads the results of [`worker::trials`] |
@@ -170,7 +170,7 @@
 //! - A model whose worker dies three times in a row without an answer is not started again (`registry/residency/breaker.rs`). A prompt that
 //!   killed two workers is refused for a while (`registry/suspects.rs`).
 //! - A model that is unloaded or restarted on request gets a new edition, like an edited model.
-//! - A worker that receives SIGTERM reports it to the server and goes on: a server that shuts down gracefully lets calls finish.
+//! - A worker that receives SIGTERM reports it to the server and continues: a server that shuts down gracefully lets calls finish.
 //!
 //! # Metrics and status
 //!

@@ -53,13 +53,13 @@ impl Occupant {
 /// Whether there is room to load a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// There is room now.
+    /// Room is available now.
     Available,
-    /// There is room once these idle models are evicted.
+    /// Room becomes available once these idle models are evicted.
     AfterEviction(Vec<Edition>),
-    /// There is room once running calls or ending processes have finished.
+    /// Room becomes available once running calls or ending processes have finished.
     Busy,
-    /// There can never be room.
+    /// Room can never become available.
     Never {
         /// Memory that the model needs, and the limit.
         cause: String,

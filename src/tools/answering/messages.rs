@@ -162,7 +162,7 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
         FinishReason::Deadline => {
             let seconds = limits.seconds();
             let phase = match generation.phase {
-                Phase::Load => "the model was still loading; try again, loading continues",
+                Phase::Load => "the model was still loading; try again: loading continues",
                 Phase::Queue => "the call was still queued; allow more time or try again later",
                 Phase::Prefill => "the prompt was still being processed; allow more time or shorten the text",
                 Phase::Generate if thinking => "the model was still thinking; allow more time",
@@ -196,7 +196,7 @@ pub(super) fn failure(error: &RegistryError) -> Coded {
         CallError::Stalled { .. }
         | CallError::Terminated { .. }
         | CallError::Died { begun: true, .. } => {
-            Some("try again, the next call starts a new process".into())
+            Some("try again: the next call starts a new process".into())
         }
         CallError::Died { begun: false, .. } => {
             Some("check that there is enough memory and that the model's file is intact; see the server's log".into())
