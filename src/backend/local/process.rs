@@ -301,7 +301,7 @@ impl Process {
         let last_words = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
         match last_words {
             Ok(Ok(last_words)) => match last_words.text() {
-                Some(text) => format!("{status}; its last words: {text}"),
+                Some(text) => format!("{status}; last output: {text}"),
                 None => status,
             },
             _ => status,
