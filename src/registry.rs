@@ -80,7 +80,7 @@ pub(crate) struct CallContext {
     pub client: String,
     /// Time at which the call ends with a partial answer; `None` if it has no deadline.
     pub deadline: Option<Instant>,
-    /// Receiver of the call's progress.
+    /// Channel to which the call reports its progress.
     pub progress: watch::Sender<Progress>,
 }
 
@@ -115,8 +115,8 @@ impl Registry {
     }
 
     /// Applies a configuration, and returns the editions of `models` in their order. A model whose load settings are unchanged keeps its
-    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` has the shared prefixes of
-    /// each model by name, which its process keeps in the prefix cache.
+    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` has the shared prefixes of each model by name, which its
+    /// process keeps in the prefix cache.
     pub(crate) fn stage(
         &self,
         models: &[ModelConfig],
@@ -194,7 +194,7 @@ impl Registry {
         let first = self.generate_once(model, &request, context).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
-                tracing::debug!(%error, "repeating a call that had not begun");
+                tracing::debug!(%error, "retrying a call that had not begun");
                 self.generate_once(model, &request, context).await
             }
             result => result,

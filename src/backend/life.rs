@@ -11,7 +11,7 @@ pub(crate) struct Vitals {
     pub silence: Option<Duration>,
 }
 
-/// An event in the life of a runner. They come in this order; `Measured` may come at any time before `Ending`.
+/// An event in the life of a runner. Events come in this order, but `Measured` may come at any time before `Ending`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Life {
     /// The model is loaded, and calls are served.

@@ -18,7 +18,7 @@ pub(super) struct Liveness {
     watchdog: Watchdog,
     /// Whether the process owes an answer to [`crate::worker::Command::Stats`].
     is_asked: bool,
-    /// Whether it was logged that the process is stuck.
+    /// Whether the process was already reported as stuck.
     is_reported: bool,
     /// When the process received SIGTERM.
     terminated: Option<Instant>,

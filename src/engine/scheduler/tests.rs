@@ -116,7 +116,7 @@ fn a_long_prompt_does_not_delay_a_short_one() {
 }
 
 #[test]
-fn no_step_of_a_prompt_alone_is_shorter_than_a_tile() {
+fn no_step_of_a_single_prompt_is_shorter_than_a_tile() {
     let limits = Limits {
         n_ctx: 1000,
         kv_cells: 2000,

@@ -66,7 +66,7 @@ fn pinned_models_are_never_evicted_and_their_memory_is_not_available() {
 }
 
 #[test]
-fn memory_of_gpus_is_counted_apart_from_the_machines() {
+fn gpu_memory_is_counted_separately_from_the_machines() {
     let now = Instant::now();
     let on_gpu = |gpu| Footprint {
         gpu,

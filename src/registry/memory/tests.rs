@@ -37,7 +37,7 @@ fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
 }
 
 #[test]
-fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
+fn a_refusal_names_the_cache_if_it_is_too_large_for_a_gpu() {
     let long = LoadSettings {
         parallel: 1,
         cache_type_k: crate::config::file::CacheType::F32,

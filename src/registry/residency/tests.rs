@@ -75,7 +75,7 @@ fn a_waiting_call_is_overtaken_only_for_a_few_seconds() {
 }
 
 #[test]
-fn the_waiting_calls_of_one_client_do_not_keep_out_those_of_another() {
+fn the_waiting_calls_of_one_client_do_not_block_those_of_another() {
     let mut world = World::new(Some(1));
     world.apply(&Event::Call(0));
     let (busy, now) = (world.current[1], world.now);
@@ -180,7 +180,7 @@ fn an_answered_call_resets_the_count_of_deaths() {
 }
 
 #[test]
-fn a_model_that_was_given_up_starts_again_once_it_is_replaced_by_hand() {
+fn a_model_that_was_given_up_starts_again_after_a_restart_on_request() {
     let mut world = World::new(None);
     for _ in 0..3 {
         die_serving(&mut world);

@@ -28,9 +28,8 @@ impl Shelf {
         models
     }
 
-    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] know them. Waits at most
-    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls are queued in the order of
-    /// their arrival.
+    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] use the result. Waits at most
+    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls are queued in the order of their arrival.
     pub(in crate::registry) async fn check_files(
         self: &Arc<Self>,
         model: Edition,

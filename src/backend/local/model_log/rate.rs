@@ -35,7 +35,7 @@ pub(super) enum Passage {
 }
 
 impl LogRate {
-    /// Starts with a full bucket.
+    /// Creates a rate limit with a full bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             tokens: BURST,

@@ -48,7 +48,7 @@ impl World {
 }
 
 #[test]
-fn a_process_that_stands_still_stalls_after_the_limit() {
+fn an_inactive_process_stalls_after_the_limit() {
     // The first check only records the work done before it.
     assert_eq!(World::new().seconds_to_stall(false), 121);
 }
@@ -116,7 +116,7 @@ fn more_work_for_a_busy_process_does_not_restart_the_time() {
 }
 
 #[test]
-fn the_time_in_which_the_server_itself_stood_still_does_not_count() {
+fn time_in_which_the_server_itself_was_stopped_is_not_counted() {
     let mut world = World::new();
     world.look(SECOND);
     world.look(Duration::from_hours(10));

@@ -61,7 +61,7 @@ impl<S> ActiveCall<S> {
     /// Accepts the next token of the call. Returns the new text, and the reason if the answer ends.
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
+    /// Returns a `Grammar` error if the grammar cannot be followed.
     pub(in crate::engine::scheduler) fn accept<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
