@@ -1,18 +1,20 @@
-//! The seam between the registry and whatever runs a model.
+//! The interface between the registry and whatever runs a model.
 //!
-//! The registry decides which models are loaded. It knows no process, no file and no wire protocol, only this module: what a model
-//! [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a [`Runner`], which
-//! takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
+//! The registry decides which models are loaded. It knows nothing about processes, files and the wire protocol. It only asks this module what a
+//! model [needs](need_of), whether its [source has changed](check_source), and to [start](Backend::start) it. A started model is a [`Runner`],
+//! which accepts [requests](crate::engine::Request) and reports [events](Life) to the registry.
 //!
 //! | backend | models | module |
 //! | --- | --- | --- |
 //! | [`Backend::Local`] | GGUF files, each in a process of this program | `backend/local.rs` |
-//! | `Backend::Scripted` | answers that a test has written; without processes | `backend/scripted.rs` |
+//! | `Backend::Scripted` | answers that a test scripts, without processes | `backend/scripted.rs` |
 //!
-//! - **A remote server** is a new [`Source`] with its settings, a module `backend/remote.rs`, and an arm in each function here. It needs no
-//!   memory, its stamp never changes, and its task owns a connection pool instead of a process.
-//! - **Another kind of work**, such as embedding, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. Processes of
-//!   models do it in `worker/serve`.
+//! How to extend it:
+//!
+//! - **A remote server** would be a new [`Source`] with its settings, a module `backend/remote.rs`, and a match arm in each function here. It
+//!   needs no memory, its stamp never changes, and its task owns a connection pool instead of a process.
+//! - **Another kind of work**, such as embedding, would be a new variant of [`crate::engine::Request`] and of [`crate::engine::Answer`],
+//!   implemented in `worker/serve`.
 
 mod error;
 pub(crate) mod footprint;
@@ -41,22 +43,22 @@ pub(crate) use progress::Progress;
 pub(crate) use runner::Mail;
 pub(crate) use runner::{Runner, RunningCall};
 
-/// Prompts that all calls of a tool share, for each tool of a model that has one.
+/// Shared prefixes of a model's tools, one for each tool that has a fixed prompt.
 pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
 
-/// Starts models. One of them serves all sources.
+/// Starts models. The server has one backend for all sources.
 #[derive(Debug)]
 pub(crate) enum Backend {
     /// Starts processes of this program.
     Local(Launcher),
-    /// Plays the script of a test, whatever the source.
+    /// Follows the script of a test, for any source.
     #[cfg(test)]
     Scripted(scripted::Script),
 }
 
 impl Backend {
-    /// Starts the model `name`. Returns at once; if the model cannot start, every call gets an error. `life` is called with each event. The model keeps
-    /// the prompts in `fixed` ready, also after they change.
+    /// Starts the model `name`, and returns at once. If the model cannot start, every call gets an error. `life` is called with each event.
+    /// The model keeps the shared prefixes in `fixed` cached, and follows their changes.
     pub(crate) fn start(
         &self,
         name: &str,
@@ -85,8 +87,8 @@ pub(crate) struct SourceCheck {
     pub need: Option<Result<Need, FileFault>>,
 }
 
-/// Checks whether `source` has changed since it had the stamp `known`, and reads it again if it has, or if `is_fault_passing` says that it
-/// could not be read and may be readable now. Blocks on the file system.
+/// Checks whether `source` has changed since it had the stamp `known`, and reads it again if so. Also reads it again if `is_fault_passing`: the
+/// source could not be read the last time, but may be readable now. Blocks on the file system.
 pub(crate) fn check_source(
     source: &Source,
     known: Stamp,
@@ -106,10 +108,10 @@ pub(crate) fn check_source(
     }
 }
 
-/// Returns the memory need of a model that may take `allowance` and whose tools share the prompts `fixed`.
+/// Returns the memory need of a model that may take `allowance`, and whose tools have the shared prefixes `fixed`.
 ///
 /// # Errors
-/// The fault of its files, if they could not be read.
+/// Returns the fault of the model's files if they could not be read.
 pub(crate) fn need_of(
     source: &Source,
     fixed: &[FixedPrompt],

@@ -364,7 +364,7 @@ impl EngineError {
     /// Creates the error for a prompt that does not fit `context`. `tokens` is its length as text, such as `at least 5000`.
     pub fn overflow(tokens: &str, context: ContextSize) -> Self {
         let text = format!(
-            "the prompt has {tokens} tokens, the model's context holds {}, the answer included",
+            "the prompt has {tokens} tokens, but the model's context holds only {}, including the answer",
             context.n_ctx
         );
         Self::new(EngineErrorKind::ContextOverflow, text)

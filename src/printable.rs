@@ -87,8 +87,8 @@ mod tests {
             ("`models/a/crab.gguf`: broken", "`crab.gguf`: broken"),
             (r"`C:\Users\me\crab.gguf` is gone", "`crab.gguf` is gone"),
             (
-                "signal 6; its last words: /build/src/ggml.c:12: GGML_ASSERT(a/b) failed",
-                "signal 6; its last words: ggml.c:12: GGML_ASSERT(a/b) failed",
+                "signal 6; last output: /build/src/ggml.c:12: GGML_ASSERT(a/b) failed",
+                "signal 6; last output: ggml.c:12: GGML_ASSERT(a/b) failed",
             ),
             ("a | /x/y/z.cpp:1 | at /a/b", "a | z.cpp:1 | at b"),
             (

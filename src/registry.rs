@@ -1,4 +1,4 @@
-//! The models of the server: loads and unloads them, and gives each call a running one.
+//! Loads and unloads the models of the server, and gives each call a runner of its model.
 //!
 //! [`Residency`](residency::Residency) decides, under one short lock, and the shelf carries out its decisions. A call holds a lease on its
 //! model, and a model with a lease stays loaded.
@@ -40,13 +40,13 @@ use shelf::{Replaced, Shelf};
 pub(crate) use status::ModelStatus;
 use suspects::{PromptHash, Suspects};
 
-/// Grace period after a deadline, in which the runner returns its partial answer. A step usually takes a second, and longer during a load.
+/// Grace period after a deadline, in which the runner returns its partial answer. A step usually takes a second, and more during a load.
 const DEADLINE_GRACE: Duration = Duration::from_secs(3);
 
-/// How long [`Registry::observe`] waits for the check of files, and then for a process: about two prefill steps.
+/// Longest time that [`Registry::observe`] waits for the check of files, and then for a process: about two prefill steps.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Client of preloads and restarts, which no client called for.
+/// Client name for preloads and restarts, which do not come from a client.
 const NO_CLIENT: &str = "";
 
 /// Loads and unloads models, and routes calls to them.
@@ -65,9 +65,9 @@ pub(crate) struct Unloaded {
     pub model: String,
     /// State of the model before the request.
     pub was: ModelState,
-    /// Calls that its process still answers before it ends.
+    /// Calls that the former process answers before it ends.
     pub running: usize,
-    /// The reason why no other process can start, such as a missing file or too little memory; `None` if none is known.
+    /// Reason why no new process can start, such as a missing file or too little memory; `None` if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
@@ -75,11 +75,11 @@ pub(crate) struct Unloaded {
 /// Context of a call: its client, its deadline, and where it reports progress.
 #[derive(Debug)]
 pub(crate) struct CallContext {
-    /// Client that makes the call, for fairness.
+    /// Client that makes the call. The queue is fair among clients.
     pub client: String,
     /// Time at which the call ends with a partial answer; `None` if it has no deadline.
     pub deadline: Option<Instant>,
-    /// Receiver of the call's progress.
+    /// Channel to which the call reports its progress.
     pub progress: watch::Sender<Progress>,
 }
 
@@ -114,8 +114,8 @@ impl Registry {
     }
 
     /// Applies a configuration, and returns the editions of `models` in their order. A model whose load settings are unchanged keeps its
-    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` holds the shared prompts of each model by name, which its
-    /// process keeps ready.
+    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` has the shared prefixes of each model by name, which its
+    /// process keeps in the prefix cache.
     pub(crate) fn stage(
         &self,
         models: &[ModelConfig],
@@ -125,14 +125,13 @@ impl Registry {
         self.shelf.stage(models, fixed, shared)
     }
 
-    /// Retires all editions except `kept`. Their running calls are finished, and calls that wait for them get
-    /// [`Refusal::Superseded`].
+    /// Retires all editions except `kept`. They finish their running calls, and calls that wait for them get [`Refusal::Superseded`].
     pub(crate) fn retire_all_but(&self, kept: &[Edition]) {
         self.shelf.retire_all_but(kept);
     }
 
-    /// Unloads the model called `name`: its process answers the calls that it has and ends, and the next call starts another process.
-    /// Failed loads, deaths and refused prompts are forgotten. Returns `None` if there is no such model.
+    /// Unloads the model called `name`: its process finishes its calls and ends, and the next call starts a new process. Forgets failed
+    /// loads, deaths and refused prompts of the model. Returns `None` if there is no such model.
     pub(crate) async fn unload(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
@@ -142,8 +141,7 @@ impl Registry {
         Some(self.unloaded(replaced))
     }
 
-    /// Unloads the model called `name` as [`Self::unload`] does, and starts another process at once. It starts even if the caller no longer
-    /// waits.
+    /// Unloads the model called `name` like [`Self::unload`], and starts a new process at once, even if the caller drops the future.
     pub(crate) async fn restart(&self, name: &str) -> Option<Unloaded> {
         let replaced = self.shelf.replace(name)?;
         let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
@@ -182,7 +180,7 @@ impl Registry {
 
     /// Generates the answer of `model` to `request`. Dropping the future cancels the call.
     ///
-    /// A call that had not begun when its process ended is sent once more, to the next process.
+    /// A call that had not begun when its process ended is retried once, with the next process.
     ///
     /// # Errors
     /// See [`RegistryError`]. A deadline that passes is not an error: the generation ends with the text so far, which may be empty.
@@ -195,7 +193,7 @@ impl Registry {
         let first = self.generate_once(model, &request, context).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
-                tracing::debug!(%error, "repeating a call that had not begun");
+                tracing::debug!(%error, "retrying a call that had not begun");
                 self.generate_once(model, &request, context).await
             }
             result => result,
@@ -227,7 +225,7 @@ impl Registry {
         }
     }
 
-    /// Returns the hash of a prompt for `model` in its current version: after an edit or with another file the prompt may be harmless.
+    /// Returns the hash of a prompt for the current version of `model`. After an edit or with another file, the prompt may be harmless.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
         let version = self.shelf.version(model);
         PromptHash::new(&self.hasher, version, &request.conversation)
@@ -336,7 +334,7 @@ impl Registry {
     }
 }
 
-/// Waits until the model called `name` is loaded for `lease`, and logs an error.
+/// Waits until the model called `name` is loaded for `lease`. Logs an error if it cannot be loaded.
 async fn load(lease: Lease, name: String) {
     if let Err(refusal) = lease.runner().await
         // A superseded model needs no error: another edition is loaded instead.

@@ -7,10 +7,10 @@ use crate::config::units::human_time;
 use crate::engine::EngineError;
 use crate::threads::SystemLimit;
 
-/// How a call ended without an answer.
+/// Reason why a call ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unanswered {
-    /// The model was stopped while it was loading, because nobody needs it any longer.
+    /// The model was stopped while it was loading, because it was no longer needed.
     Stopped,
     /// The call failed.
     Failed(CallError),
@@ -25,7 +25,7 @@ impl From<CallError> for Unanswered {
 /// Failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The engine refused it or failed.
+    /// The engine refused the call, or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The process could not be started.
@@ -34,7 +34,7 @@ pub(crate) enum CallError {
     /// The system refuses to start processes.
     #[error(transparent)]
     SystemLimit(#[from] SystemLimit),
-    /// The deadline passed and the process did not hand over what it had.
+    /// The deadline passed, and the process did not return its partial answer.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
     /// The process finished no step for too long, and was killed.
@@ -51,14 +51,15 @@ pub(crate) enum CallError {
         /// Whether the call had begun or was being prepared.
         begun: bool,
     },
-    /// The process ended before the call was done.
+    /// The process ended before it had answered the call.
     #[error("the model's process stopped unexpectedly ({reason})")]
     Died {
         /// Exit status or signal, and the last lines of its log.
         reason: String,
         /// Whether the call had begun or was being prepared. A call that was only queued can be sent again.
         begun: bool,
-        /// Whether no call had received a token from the process yet. Its file or the machine may be the cause then, and a retry useless.
+        /// Whether no call had received a token from the process yet. The model's file or the machine may then be the cause, and a retry would
+        /// not help.
         is_first: bool,
     },
 }
@@ -72,7 +73,7 @@ impl CallError {
         }
     }
 
-    /// Returns whether the process ended before the call was done.
+    /// Returns whether the process ended before it had answered the call.
     pub(crate) fn is_end_of_process(&self) -> bool {
         self.is_crash() || matches!(self, Self::Terminated { .. })
     }
@@ -82,7 +83,7 @@ impl CallError {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }
 
-    /// Returns whether the process ended while it prepared the call or after it had begun it.
+    /// Returns whether the call had begun, or was being prepared, when the process ended.
     pub(crate) fn has_begun(&self) -> bool {
         matches!(
             self,

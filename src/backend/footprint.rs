@@ -1,4 +1,4 @@
-//! Memory of single models and of several together. Pure.
+//! Memory that one model takes, or several together. Pure.
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ pub(crate) struct Vitals {
     pub silence: Option<Duration>,
 }
 
-/// An event in the life of a runner. They come in this order; `Measured` may come at any time before `Ending`.
+/// An event in the life of a runner. Events come in this order, but `Measured` may come at any time before `Ending`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Life {
     /// The model is loaded, and calls are served.
@@ -20,16 +20,16 @@ pub(crate) enum Life {
     Measured(u64),
     /// The runner accepts no more calls.
     Ending(Ended),
-    /// The process is gone, and its memory is free.
+    /// The process has exited, and its memory is free.
     Gone,
 }
 
 /// Reason why a runner accepts no more calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// Nobody needs the model any longer.
+    /// The model is no longer needed.
     Done,
-    /// The process received SIGTERM, which is no failure of the model.
+    /// The process received SIGTERM. This does not count as a failure of the model.
     Terminated,
     /// The model could not be loaded, for this cause.
     LoadFailed(String),

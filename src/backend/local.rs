@@ -1,7 +1,7 @@
 //! The backend for models that llama.cpp runs on this machine, each in a process of its own.
 //!
-//! One task per model owns the process and the table of its calls. It never waits for a client: progress goes into a `watch` channel, in
-//! which the newest state replaces the older one.
+//! One task per model owns the process and the table of its calls. The task never waits for a client: progress is sent through a `watch`
+//! channel, in which a new state replaces the former one.
 
 pub(crate) mod calls;
 mod lines;
@@ -22,8 +22,8 @@ use crate::worker::Launch;
 pub(crate) use process::Launcher;
 use task::Task;
 
-/// Starts a process for the model `name`. Returns at once; if it cannot start or load the model, every call gets an error. `life` is
-/// called with each event. The process keeps the prompts in `fixed` ready, also after they change.
+/// Starts a process for the model `name`, and returns at once. If the process cannot start or load the model, every call gets an error. `life`
+/// is called with each event. The process keeps the shared prefixes in `fixed` cached, and follows their changes.
 pub(super) fn start(
     launcher: &Launcher,
     name: &str,

@@ -20,11 +20,11 @@ pub(crate) struct Need {
     pub estimate: Estimate,
     /// Estimate of the GPUs' own memory.
     pub gpu: Estimate,
-    /// Layers that GPUs compute, with the output counted as one.
+    /// Layers that GPUs compute, with the output layer counted as one.
     pub gpu_layers: u64,
-    /// Most layers that GPUs can compute.
+    /// Number of layers that GPUs can compute.
     pub layers: u64,
-    /// Most layers that GPUs have memory for.
+    /// Number of layers for which GPUs have memory.
     pub fitting_layers: u64,
     /// Weights in the mapped file, which other models can share; `None` if each model has its own copy.
     pub mapped: Option<Mapped>,
@@ -41,7 +41,7 @@ pub(crate) struct Need {
 }
 
 impl Need {
-    /// Returns the values for the settings that leave something open.
+    /// Returns the planned values of settings that the configuration leaves open.
     pub(crate) fn context_plan(&self) -> ContextPlan {
         ContextPlan {
             n_ctx: self.n_ctx,
@@ -53,8 +53,8 @@ impl Need {
 
     /// Returns the bytes of the allowance that the estimate leaves for saved prefixes.
     ///
-    /// The estimate does not include `cache_ram`: saved prefixes may never use it, and models that fit would be refused. Memory that they do
-    /// use is measured like all other memory of the process.
+    /// The estimate does not include `cache_ram`. Saved prefixes may never use all of it, so models that do fit would be refused. The memory
+    /// that saved prefixes actually use is measured like all other memory of the process.
     fn spare(&self) -> u64 {
         self.allowance.machine.saturating_sub(self.estimate.total())
     }

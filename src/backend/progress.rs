@@ -1,8 +1,8 @@
-//! Progress of a call, for people.
+//! Progress of a call, as shown to users.
 
 use crate::engine::Update;
 
-/// Newest progress of a call, for people.
+/// Latest progress of a call, as shown to users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// The model's process is being started.
@@ -23,11 +23,11 @@ pub(crate) enum Progress {
     },
     /// The model is thinking, with this many tokens so far.
     Thinking(u32),
-    /// The model is writing the answer. The newest text, at most 200 characters.
+    /// The model is writing the answer. Has the newest text, at most 200 characters.
     Generating(String),
 }
 
-/// Most characters of the newest text: clients show up to 200 characters of a progress message.
+/// Maximum length of the newest text, in characters: clients show up to 200 characters of a progress message.
 const NEWEST_CHARS: usize = 200;
 
 impl Progress {
@@ -51,7 +51,7 @@ impl Progress {
     }
 }
 
-/// Cuts `text` to its last `count` characters.
+/// Keeps only the last `count` characters of `text`.
 fn keep_last_chars(text: &mut String, count: usize) {
     if let Some((from, _)) = text.char_indices().rev().nth(count.saturating_sub(1)) {
         text.drain(..from);

@@ -1,4 +1,4 @@
-//! The handle of a running model: the mailbox of the task that runs it.
+//! The handle of a running model, which is the mailbox of the task that runs it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,11 +33,11 @@ pub(crate) enum Mail {
         /// Reason for the end.
         reason: CancelReason,
     },
-    /// Asks what the model holds at the moment. The sender is dropped if the model is loading or ends.
+    /// Requests the model's current statistics. The sender is dropped if the model is loading, or if it ends first.
     Stats(oneshot::Sender<Stats>),
     /// A call got no answer although its deadline passed.
     Overdue,
-    /// Gives the reason for which the model is unloaded, before the last runner is dropped.
+    /// Says why the model is unloaded. Sent before the last runner is dropped.
     Unload(UnloadReason),
     /// Ends the model although calls wait for it, which get [`Unanswered::Stopped`].
     Stop(UnloadReason),
@@ -46,11 +46,11 @@ pub(crate) enum Mail {
 /// A call on its way to the model.
 #[derive(Debug)]
 pub(crate) struct NewCall {
-    /// Id of the call; never used twice for one runner.
+    /// Id of the call, unique for the runner.
     pub id: u64,
     /// Client that makes the call.
     pub client: String,
-    /// Request of the client.
+    /// The client's request.
     pub request: Request,
     /// Where to report progress.
     pub progress: watch::Sender<Progress>,
@@ -59,7 +59,7 @@ pub(crate) struct NewCall {
 }
 
 impl NewCall {
-    /// Ends the call without an answer. Does nothing if the client no longer waits.
+    /// Ends the call without an answer. Does nothing if the client is no longer waiting.
     pub(crate) fn fail(self, end: impl Into<Unanswered>) {
         drop(self.answer_to.send(Err(end.into())));
     }
@@ -75,7 +75,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Accepts no more calls, and ends those that are still in the mailbox.
+    /// Closes the mailbox, and ends the calls that are still in it.
     pub(crate) async fn refuse_all(mut self, end: Unanswered) {
         self.mail.close();
         while let Some(mail) = self.mail.recv().await {
@@ -87,7 +87,7 @@ impl Inbox {
 }
 
 impl Runner {
-    /// Makes a runner of the model `name`, and the inbox of its task.
+    /// Creates a runner of the model `name`, and the inbox of its task.
     pub(super) fn new(name: &str) -> (Self, Inbox) {
         let (mailbox, mail) = mpsc::unbounded_channel();
         let (to_vitals, vitals) = watch::channel(Vitals::default());
@@ -129,7 +129,7 @@ impl Runner {
         drop(self.mailbox.send(Mail::Stop(reason)));
     }
 
-    /// Returns what the model holds at the moment, after its current step; `None` if it is loading or ends.
+    /// Returns the model's statistics after its current step; `None` if it is loading, or if it ends first.
     pub(crate) async fn stats(&self) -> Option<Stats> {
         let (answer_to, answer) = oneshot::channel();
         drop(self.mailbox.send(Mail::Stats(answer_to)));
@@ -178,14 +178,14 @@ impl RunningCall {
     pub(crate) async fn answer(&mut self) -> Result<Answer, Unanswered> {
         (&mut self.answer).await.unwrap_or_else(|_| {
             Err(Unanswered::Failed(CallError::Died {
-                reason: "it was about to end".into(),
+                reason: "it was shutting down".into(),
                 begun: false,
                 is_first: false,
             }))
         })
     }
 
-    /// Asks for a partial answer, which [`Self::answer`] then returns.
+    /// Requests a partial answer, which [`Self::answer`] then returns.
     pub(crate) fn end_by_deadline(&self) {
         let mail = Mail::Cancel {
             id: self.id,

@@ -1,4 +1,4 @@
-//! A backend whose models do what a test tells them, without a process.
+//! A backend whose models follow the script of a test, without a process.
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -13,7 +13,7 @@ pub(crate) struct Script {
     started: UnboundedSender<ScriptedModel>,
 }
 
-/// A started model. The test is its task.
+/// A started model. The test plays the role of its task.
 pub(crate) struct ScriptedModel {
     pub(crate) name: String,
     inbox: Inbox,
@@ -21,7 +21,7 @@ pub(crate) struct ScriptedModel {
 }
 
 impl Script {
-    /// Makes a script, and the receiver of the models that the registry starts.
+    /// Creates a script, and the receiver of the models that the registry starts.
     pub(crate) fn new() -> (Self, UnboundedReceiver<ScriptedModel>) {
         let (started, models) = unbounded_channel();
         (Self { started }, models)

@@ -14,7 +14,7 @@ use crate::error_code::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// Neither the command line nor the file names a model.
-    #[error("no model is given{}", .0.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default())]
+    #[error("no model is configured{}", .0.as_ref().map(|file| format!(" in `{}`", file.display())).unwrap_or_default())]
     NoModel(Option<PathBuf>),
     /// The command line names more than one model.
     #[error("the command line must name one model, found {0}")]

@@ -135,7 +135,7 @@ impl HttpConfig {
                 "give a token by {AUTH_VARIABLE} or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where \
                  everybody may use it"
             );
-            let message = format!("`{host}` is reached from other machines, and no token is set");
+            let message = format!("`{host}` is reachable from other machines, but no token is set");
             layers.problem_at(&at("host"), message, Some(hint));
         }
         let allowed_hosts = each(

@@ -76,7 +76,7 @@ impl DecodeError {
 impl From<DecodeError> for EngineError {
     fn from(error: DecodeError) -> Self {
         Self::new(EngineErrorKind::Decode, error.to_string())
-            .hint("try again; the server's log may say more")
+            .hint("try again; see the server's log")
     }
 }
 

@@ -181,7 +181,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         if tokens.is_empty() {
             return Err(EngineError::new(
                 EngineErrorKind::Template,
-                "the messages give an empty prompt",
+                "the messages render to an empty prompt",
             )
             .hint("send some text"));
         }

@@ -4,12 +4,12 @@
 //! nor a clock.
 //!
 //! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
-//! - Every batch has one token of every generating sequence. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
+//! - Every batch has one token for every generating sequence. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
 //!   chunk evenly, so a long prompt does not delay a short one.
-//! - Prefill skips the prefix of a prompt that is cached (`cache.rs`). If another call is decoding the same prefix, the prompt waits for
-//!   that call (`start.rs`).
-//! - The prompts of tools are decoded while no call is active (`warm.rs`).
-//! - An [`Update`] tells a client what happened to its call. The caller of [`Scheduler::step`] takes the updates and sends them.
+//! - Prefill skips the cached prefix of a prompt (`cache.rs`). If another call is decoding the same prefix, the prompt waits for that call
+//!   (`start.rs`).
+//! - The shared prefixes of tools are decoded while no call is active (`warm.rs`).
+//! - An [`Update`] reports an event of a call. The caller of [`Scheduler::step`] takes the updates and sends them to clients.
 //!
 //! ```ignore
 #![doc = include_str!("scheduler/example.rs")]
@@ -35,7 +35,7 @@ use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
 use super::{Answer, CancelReason, Conversation, EngineError, FinishReason, Phase, Stats, Update};
 
-/// Decodes for up to `parallel` calls at once, and queues the others.
+/// Decodes up to `parallel` calls at once, and queues the others.
 #[derive(Debug)]
 pub(crate) struct Scheduler<D: Decoder> {
     decoder: D,
@@ -44,7 +44,7 @@ pub(crate) struct Scheduler<D: Decoder> {
     sequences: Vec<Option<ActiveCall<D::Sampler>>>,
     cache: PrefixCache<D::State>,
     admitted: u64,
-    /// Whether this step has copied a state, for a prompt that started or a sequence that moved.
+    /// Whether this step has copied a state, to start a prompt or to move a sequence.
     has_copied: bool,
     chunk_sizer: ChunkSizer,
     ready_at: Instant,
@@ -52,7 +52,7 @@ pub(crate) struct Scheduler<D: Decoder> {
 }
 
 impl<D: Decoder> Scheduler<D> {
-    /// Creates a scheduler with the calls that were queued while the model loaded. Their time in the queue until `now` counts as load
+    /// Creates a scheduler with the calls that were queued while the model was loading. Their time in the queue until `now` counts as load
     /// time.
     pub(crate) fn new(decoder: D, limits: Limits, queue: Queue, now: Instant) -> Self {
         let chunk_sizer = ChunkSizer::new(decoder.n_ubatch().min(limits.n_batch));
@@ -83,7 +83,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Returns the next conversation to make a prompt of, for [`Self::set_prompt`]. See [`Queue::next_to_prepare`].
+    /// Returns the id and conversation of the next call that needs a prompt, for [`Self::set_prompt`]. See [`Queue::next_to_prepare`].
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
@@ -91,7 +91,7 @@ impl<D: Decoder> Scheduler<D> {
         self.queue.next_to_prepare(has_room)
     }
 
-    /// Sets the prompt of a queued call. Fails the call if its prompt could not be made or does not fit the context.
+    /// Sets the prompt of a queued call. Fails the call if `prompt` is an error or does not fit the context.
     pub(crate) fn set_prompt(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
         match prompt.and_then(|prompt| self.check_length(prompt)) {
             Ok(prompt) => self.queue.set_prompt(id, prompt),
@@ -151,7 +151,7 @@ impl<D: Decoder> Scheduler<D> {
         std::mem::take(&mut self.updates)
     }
 
-    /// Returns the numbers of calls and of reserved cells.
+    /// Returns the current numbers of calls, cells and cached prefixes.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             active: self.sequences.iter().flatten().count(),
@@ -219,7 +219,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Returns the next batch, generating sequences first, and the number of those sequences.
+    /// Returns the next batch, with the generating sequences first, and the number of these sequences.
     fn plan_batch(&self) -> (Vec<Row>, usize) {
         let mut batch = Vec::new();
         let mut prompts = Vec::new();
@@ -253,7 +253,7 @@ impl<D: Decoder> Scheduler<D> {
         prompts.sort_by_key(|(_, active)| left(active));
         let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {
-            // At least one row each: shorter prompts must not starve a long one.
+            // Each prompt gets at least one row: short prompts must not starve a long one.
             let share = chunk.div_ceil(prompts.len() - done).max(1);
             let rows = active.prompt_rows(*sequence, share);
             chunk = chunk.saturating_sub(rows.len());
@@ -265,7 +265,7 @@ impl<D: Decoder> Scheduler<D> {
         (batch, generated)
     }
 
-    /// Samples from a batch whose decode ended at `now`, and applies the results to its calls.
+    /// Samples from a batch that was decoded by `now`, and applies the results to its calls.
     fn apply_results(&mut self, batch: &[Row], now: Instant) {
         let mut sampled = self.sample(batch).into_iter();
         for (at, row) in batch.iter().enumerate() {
@@ -330,7 +330,7 @@ impl<D: Decoder> Scheduler<D> {
         self.decoder.sample(&mut rows)
     }
 
-    /// Removes a call from its sequence. The sequence keeps its tokens as a cache.
+    /// Removes a call from its sequence. The tokens stay in the sequence as cached prefix.
     fn vacate(&mut self, sequence: usize) -> Option<ActiveCall<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
         let is_busy = has_begun(&self.sequences);
@@ -353,7 +353,7 @@ impl<D: Decoder> Scheduler<D> {
             .push((id, Update::Done(Answer::Generated(generation))));
     }
 
-    /// Fails the calls of a batch that could not be decoded: the content of its sequences is undefined. Other calls continue.
+    /// Fails the calls of a batch that could not be decoded, since the content of their sequences is undefined. Other calls continue.
     fn fail(&mut self, batch: &[Row], error: &DecodeError) {
         let sequences: BTreeSet<usize> = batch.iter().map(|row| row.sequence).collect();
         for sequence in sequences {
@@ -370,8 +370,8 @@ impl<D: Decoder> Scheduler<D> {
     }
 }
 
-/// Returns a predicate for sequences whose cells are in use. A call that waits for another call uses none yet, even if its sequence
-/// holds tokens.
+/// Returns a predicate for sequences whose cells are in use. A call that waits for another call does not use cells yet, even if its
+/// sequence holds cached tokens.
 fn has_begun<S>(sequences: &[Option<ActiveCall<S>>]) -> impl Fn(usize) -> bool {
     |at| {
         let active = sequences.get(at).and_then(Option::as_ref);

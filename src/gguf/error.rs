@@ -41,7 +41,7 @@ pub(crate) enum GgufError {
     #[error("`{}` is a GGUF file of version {version}; versions 2 and 3 are supported", path.display())]
     Version { path: PathBuf, version: u32 },
     /// The file ends before its content does.
-    #[error("the model file `{}` is truncated: it has {found} bytes, {needed}", path.display())]
+    #[error("the model file `{}` is truncated: it has {found} bytes, but {needed}", path.display())]
     Truncated {
         path: PathBuf,
         /// Size of the file, in bytes.
@@ -137,8 +137,7 @@ impl GgufError {
             Self::Substitute { substitute, .. } => substitute.hint().into(),
             Self::Version { .. } => "convert the model again with a current llama.cpp".into(),
             Self::Truncated { .. } => {
-                "the download is incomplete; wait until it is complete, or download the file again"
-                    .into()
+                "wait until the download is complete, or download the file again".into()
             }
             Self::NotTheFirstPart { expected, .. } => {
                 format!("name the part that ends in `{expected}`")

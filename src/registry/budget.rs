@@ -11,9 +11,9 @@ use crate::config::units::human;
 pub(crate) struct SharedLimits {
     /// Bytes that all models together may take.
     pub budget: u64,
-    /// Bytes that the machine, or the container, has: the most that `budget` can be raised to.
+    /// Memory of the machine or container, in bytes: the upper limit for `budget`.
     pub machine: u64,
-    /// Most models that may be loaded at once; `None` sets no limit.
+    /// Maximum number of loaded models; `None` means no limit.
     pub max_loaded: Option<usize>,
     /// Bytes of all GPUs' own memory; `None` if there is none or it is unknown.
     pub gpu: Option<u64>,
@@ -30,9 +30,9 @@ pub(crate) struct Occupant {
     pub idle_since: Option<Instant>,
     /// Whether the model is pinned, so that it is never evicted.
     pub is_pinned: bool,
-    /// Whether its process is ending.
+    /// Whether the model's process is ending.
     pub is_ending: bool,
-    /// Whether the model is loading, so that the machine's free memory still includes what it will take.
+    /// Whether the model is loading. The machine's free memory still includes the memory that it will take.
     pub is_loading: bool,
 }
 
@@ -53,23 +53,23 @@ impl Occupant {
 /// Whether there is room to load a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Now.
+    /// Room is available now.
     Available,
-    /// Once these idle models are evicted.
+    /// Room becomes available once these idle models are evicted.
     AfterEviction(Vec<Edition>),
-    /// Once running calls or ending processes have finished.
+    /// Room becomes available once running calls or ending processes have finished.
     Busy,
-    /// Never.
+    /// Room can never become available.
     Never {
         /// Memory that the model needs, and the limit.
         cause: String,
-        /// The way out.
+        /// Advice for the operator.
         hint: String,
     },
 }
 
-/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. If it is short, idle
-/// models are evicted, but a single model is loaded regardless of `free`, since estimates err.
+/// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. If it is too little,
+/// idle models are evicted, but a single model is loaded regardless of `free`, since estimates can be wrong.
 pub(crate) fn room_for(
     need: Demand,
     occupants: &[Occupant],
@@ -95,12 +95,12 @@ pub(crate) fn room_for(
     let all = together(occupants, None);
     let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
     let taken_soon = all.saturating_sub(together(loaded.clone(), None));
-    // The system counts mapped weights as free, but without them the models that use them are slow.
+    // The system counts mapped weights as free memory, but a model becomes slow if its weights are dropped from memory.
     let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
     let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
     let fits = |staying: &[&Occupant]| {
         let taken = together(staying.iter().copied(), Some(need.footprint));
-        // Memory of models that stay is already in use, and so are weights that they share with the model.
+        // The memory of the models that stay is already in use, including weights that they share with the new model.
         let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
         let on_gpu = together_on_gpu(staying.iter().copied(), need.footprint);
         let is_allowed = taken <= shared.budget && shared.gpu.is_none_or(|gpu| on_gpu <= gpu);
@@ -118,7 +118,7 @@ pub(crate) fn room_for(
             return Room::AfterEviction(evicted);
         }
     }
-    // If the budget allows the model and no idle model is left, it is loaded although `free` is too little.
+    // If the budget allows the model and no idle model is left to evict, the model is loaded even if `free` is too little.
     let may_come = |occupant: &Occupant| {
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
@@ -131,16 +131,16 @@ pub(crate) fn room_for(
     }
 }
 
-/// Consequences of loaded models that exceed the limits.
+/// Result of checking loaded models against the limits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overrun {
-    /// Idle models to evict, the longest idle first.
+    /// Idle models to evict, least recently used first.
     pub evicted: Vec<Edition>,
-    /// Bytes that all others take, if that is still more than the budget.
+    /// Bytes that the remaining models take; `None` if that is within the budget.
     pub over_budget: Option<u64>,
 }
 
-/// Returns the idle models to evict if loaded models exceed `shared`, because an edit lowered the limits or a model took more memory than
+/// Checks loaded models against the limits `shared`. They can exceed them if an edit lowers the limits, or if a model takes more memory than
 /// estimated.
 pub(crate) fn overrun(occupants: &[Occupant], shared: SharedLimits) -> Overrun {
     let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
@@ -162,7 +162,7 @@ pub(crate) fn overrun(occupants: &[Occupant], shared: SharedLimits) -> Overrun {
     }
 }
 
-/// Returns the occupants that may be evicted, the longest idle first.
+/// Returns the occupants that may be evicted, least recently used first.
 fn longest_idle_first(occupants: &[Occupant]) -> Vec<&Occupant> {
     let mut idle: Vec<_> = occupants
         .iter()
@@ -200,7 +200,7 @@ fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
         ),
     };
     let cause = format!(
-        "the model needs {} of GPU memory, and there are {}{pinned}",
+        "the model needs {} of GPU memory, and the GPUs have {}{pinned}",
         human(need),
         human(gpu)
     );

@@ -7,11 +7,11 @@ async fn a_call_loads_its_model_and_returns_its_answer() {
     let (script, mut started) = Script::new();
     let registry = Registry::new(Backend::Scripted(script));
 
-    // Take in the configured models. Nothing is loaded yet.
+    // Stage the configured models. Nothing is loaded yet.
     let config = config(&["a"]);
     let editions = registry.stage(&config.models, &BTreeMap::new(), &config.registry);
 
-    // What the process of the model does.
+    // The model's process, played by the test.
     let model = async {
         let mut model = started.recv().await.unwrap();
         model.load();

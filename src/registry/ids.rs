@@ -1,6 +1,6 @@
-//! Ids of models, runners and calls. They are distinct types, so that none can be passed for another.
+//! Ids of editions, runners and calls. They are distinct types, so that the compiler rejects a mix-up.
 
-/// Defines an id, a number that is never used twice.
+/// Defines the type of an id, which is a number that is never reused.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -19,16 +19,17 @@ macro_rules! id {
 }
 
 id! {
-    /// Id of a model from one edit of its load settings, or restart on request, to the next.
+    /// Id of an edition of a model. A model gets a new edition when an edit changes its load settings, and when it is unloaded or restarted
+    /// on request.
     Edition
 }
 
 id! {
-    /// Id of a started model.
+    /// Id of a runner, that is, of a started model.
     RunnerId
 }
 
 id! {
-    /// Id of a call that asked for a model.
+    /// Id of a call that requests a lease on a model.
     CallId
 }

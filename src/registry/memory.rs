@@ -10,9 +10,10 @@ use crate::config::{FileFault, ModelConfig, RegistryConfig, Source};
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::gguf::memory::Estimate;
 
-/// Returns the memory needs of `models`, in their order, if all together may take `budget` bytes and GPUs are as in `registry`; `fixed` has
-/// the prompts of their tools by model name. Pinned models come first, and the others get only what they leave. A model whose files cannot
-/// be loaded has an `Err`.
+/// Returns the memory needs of `models`, in their order, or `Err` for a model whose files cannot be loaded.
+///
+/// All models together may take `budget` bytes, `registry` describes the GPUs, and `fixed` has the shared prefixes of tools by model name.
+/// Pinned models come first, and the others get only the memory that pinned models leave.
 pub(crate) fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
@@ -68,11 +69,11 @@ pub(crate) fn gpu_left_for(
 /// Reason why a model can never have the memory that it needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MemoryRefusal {
-    /// Key of the model to change.
+    /// Configuration key to change.
     pub key: &'static str,
     /// Memory that the model needs, and the limit.
     pub message: String,
-    /// The way out.
+    /// Advice for the operator.
     pub hint: String,
 }
 
@@ -88,17 +89,17 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
     if total <= budget {
         return gpu_refusal(need, name);
     }
-    // The advice concerns the largest part.
+    // Advise on the largest part.
     let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
         let hint = way_out(need.demand(), 0, shared);
-        ("path", "weights are", weights, hint)
+        ("path", "weights take", weights, hint)
     } else if cache >= compute {
         let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-        ("n_ctx", "cache is", cache, hint.to_owned())
+        ("n_ctx", "cache takes", cache, hint.to_owned())
     } else {
         let mut hint = "choose a smaller `n_batch`".to_owned();
         hint.push_str(raised_budget(total, shared));
-        ("n_batch", "buffers are", compute, hint)
+        ("n_batch", "buffers take", compute, hint)
     };
     let message = format!(
         "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",
@@ -124,18 +125,18 @@ fn gpu_refusal(need: &Need, name: &str) -> Option<MemoryRefusal> {
     );
     let (key, what, bytes, hint) = if weights >= cache.max(compute) {
         let hint = format!("{fewer}, or choose a smaller model or quantization");
-        ("n_gpu_layers", "weights are", weights, hint)
+        ("n_gpu_layers", "weights take", weights, hint)
     } else if cache >= compute {
         let hint = format!(
             "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`; or {fewer}"
         );
-        ("n_ctx", "cache is", cache, hint)
+        ("n_ctx", "cache takes", cache, hint)
     } else {
         let hint = format!("choose a smaller `n_batch`; or {fewer}");
-        ("n_batch", "buffers are", compute, hint)
+        ("n_batch", "buffers take", compute, hint)
     };
     let message = format!(
-        "the model `{name}` needs {} of GPU memory, and there are {} for it; its {what} {} of that",
+        "the model `{name}` needs {} of GPU memory, and {} are available to it; its {what} {} of that",
         human(total),
         human(there),
         human(bytes)

@@ -1,12 +1,12 @@
-//! State machine that decides which models are loaded. Pure: time and free memory are arguments, and the results are [`Action`]s, to be
-//! carried out in order.
+//! State machine that decides which models are loaded. Pure: time and free memory are arguments, and the results are [`Action`]s, which the
+//! caller carries out in order.
 //!
 //! - A model has at most one runner. A runner that is ending takes memory until its process has exited.
-//! - An edit that changes the load settings of a model creates another edition of it. The former edition finishes the calls that have a
-//!   lease on it, and accepts no new ones.
-//! - A call holds a lease on its model. A model with a lease is never unloaded, neither to make room nor for idleness.
-//! - Calls whose model must be loaded first, but has no room, wait in order. For the first of them idle models are evicted, the longest
-//!   idle first, but only if that makes enough room. Otherwise the call waits for leases to end.
+//! - An edit that changes the load settings of a model creates a new edition of it. The former edition finishes the calls that have a lease
+//!   on it, and accepts no new ones.
+//! - A call holds a lease on its model. A model with a lease is never unloaded: it is neither evicted nor idle.
+//! - If a call's model is not loaded and there is no room for it, the call waits in a queue. Idle models are evicted for the first call in
+//!   the queue, least recently used first, but only if that makes enough room. Otherwise the call waits for leases to end.
 
 mod admission;
 mod breaker;
@@ -38,18 +38,18 @@ pub(crate) struct ModelTerms {
     pub need: Demand,
     /// Whether the model is pinned, so that it is never evicted.
     pub pin: bool,
-    /// Idle time after which the model is unloaded; `None` means never.
+    /// Idle timeout, after which the model is unloaded; `None` means never.
     pub idle_ttl: Option<Duration>,
-    /// Most calls of one client that may wait until the model can be loaded.
+    /// Maximum number of calls of one client that may wait until the model can be loaded.
     pub max_waiting: usize,
 }
 
-/// Instruction to the caller of the state machine.
+/// Action that the caller of the state machine must carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Starts a runner for the model.
     Start(Edition, RunnerId),
-    /// Ends the runner, on which no call has a lease.
+    /// Ends the runner. No call has a lease on it.
     End(RunnerId, UnloadReason),
     /// Stops the runner, which is still loading. Calls that wait for it get [`Refusal::Superseded`].
     Stop(RunnerId, UnloadReason),
@@ -121,7 +121,7 @@ impl Residency {
         self.actions.extend(over_budget.map(Action::OverBudget));
     }
 
-    /// Returns the actions since the last call of this function, in order.
+    /// Takes the actions since the last call of this function, in order.
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
@@ -195,7 +195,7 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Handles the end of a call, or that it stopped waiting.
+    /// Handles the end of a call, or of its wait in the queue.
     pub(crate) fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
@@ -219,7 +219,7 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Handles that `runner` has loaded its model.
+    /// Records that `runner` has loaded its model.
     pub(crate) fn loaded(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slot_of(runner)
             && let State::Running {
@@ -235,9 +235,9 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Handles that the process of `runner` takes `memory` bytes. If that is more than the estimate, idle models may be evicted, and the next
-    /// load reserves it. Less than the estimate is ignored: the system allocates buffers when they are first written, so a process is at
-    /// its largest only when it is busiest.
+    /// Records that the process of `runner` takes `memory` bytes. If that is more than the estimate, idle models may be evicted, and the next
+    /// load reserves that much. A smaller measurement is ignored: the system allocates buffers when they are first written, so a process
+    /// reaches its full size only under full load.
     pub(crate) fn measured(&mut self, runner: RunnerId, memory: u64) {
         let budget = self.shared.budget;
         let Some(slot) = self.slot_of(runner) else {
@@ -274,7 +274,7 @@ impl Residency {
         slots.find(|slot| slot.state.runner() == Some(runner))
     }
 
-    /// Handles that `runner` accepts no more calls, while its process still exists. May be called again once the reason is known.
+    /// Records that `runner` accepts no more calls, while its process still exists. May be called again once the reason is known.
     pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
         let mut slots = self.slots.iter_mut();
         let Some((model, slot)) = slots.find(|(_, slot)| slot.state.runner() == Some(runner))
@@ -288,7 +288,7 @@ impl Residency {
         self.leases.retain(|_, held| held != model);
     }
 
-    /// Handles that the process of `runner` has exited.
+    /// Records that the process of `runner` has exited.
     pub(crate) fn gone(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
         for slot in self.slots.values_mut() {
             if matches!(slot.state, State::Ending { runner: own, .. } if own == runner) {
@@ -300,7 +300,7 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Ends models that reached their idle timeout. Returns when the next one may; `None` if no model is idle.
+    /// Ends models that have reached their idle timeout. Returns the time at which the next one can reach it; `None` if no model is idle.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for slot in self.slots.values_mut() {

@@ -40,7 +40,7 @@ pub(super) struct Shelf {
     changed: Arc<Notify>,
     /// Signals that a process has exited.
     gone: Notify,
-    /// Held while files are checked. A check keeps a blocking thread for as long as a drive hangs, so only one may run.
+    /// Held while files are checked. A check blocks a thread for as long as a drive hangs, so only one check may run at a time.
     checking: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct State {
     /// Current editions, and former ones that tools may still call.
     models: HashMap<Edition, Model>,
     budget: u64,
-    /// Lock files with which models take turns at the CPUs; `None` if no model computes there.
+    /// Lock files with which models take turns on the CPUs; `None` if no model computes there.
     turns: Option<TurnFiles>,
 }
 
@@ -65,14 +65,14 @@ pub(super) struct Observed {
     pub(super) name: String,
     pub(super) slot: SlotStatus,
     pub(super) speed: Speed,
-    /// Layers on GPUs; `None` if there are none, or no process.
+    /// Layers on GPUs; `None` if the model has no such layers, or no process.
     pub(super) offload: Option<Offload>,
     /// Runner of the model. Its process does not end before this handle is dropped.
     pub(super) runner: Option<Runner>,
 }
 
 impl Shelf {
-    /// Creates a shelf without models, and the task that ends idle ones.
+    /// Creates a shelf without models, and starts the task that unloads idle models.
     pub(super) fn open(backend: Backend) -> Arc<Self> {
         let no_limits = SharedLimits {
             budget: 0,
@@ -177,7 +177,7 @@ impl Shelf {
         });
     }
 
-    /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read.
+    /// Queues a call of `client` for `model`. Run [`Self::check_files`] first, unless the files were just read.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
@@ -211,7 +211,7 @@ impl Shelf {
         }
     }
 
-    /// Changes the state, and carries out the actions that follow.
+    /// Changes the state, and carries out the resulting actions.
     pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -237,7 +237,7 @@ impl Shelf {
                         tracing::info!(
                             model = runner.name(),
                             reason = reason.name(),
-                            "the load was stopped"
+                            "load stopped"
                         );
                         runner.stop(reason);
                     }
@@ -272,7 +272,7 @@ impl Shelf {
         let name = &model.config.name;
         let fixed = model.fixed.subscribe();
         let cpus = state.turns.as_ref().filter(|_| !model.is_on_gpu());
-        // If the files became unusable while the call waited, there is no plan, and the load reports it.
+        // If the files became unusable while the call waited, there is no plan, and the load reports the fault.
         let need = model.need.as_ref().ok();
         let grant = Grant {
             plan: need.map(Need::context_plan),
@@ -317,13 +317,13 @@ impl Shelf {
         }
     }
 
-    /// Ends all runners, and returns once no process is left. Called at the end of the server, when no more calls can arrive.
+    /// Ends all runners, and returns once no process is left. Called during shutdown, when no more calls can arrive.
     pub(super) async fn close(&self) {
         {
             let mut state = self.lock();
             state.residency.forget_waiting();
             state.runners.clear();
-            // Removes the lock files now, since a holder of this shelf may outlive the runtime.
+            // Remove the lock files now: another owner of this shelf may outlive the runtime.
             state.turns = None;
         }
         loop {

@@ -16,21 +16,21 @@ pub(crate) struct ModelStatus {
     pub state: ModelState,
     /// Process id of the model's process.
     pub pid: Option<u32>,
-    /// Seconds since the process last finished a step or made progress with the load; `None` if it has nothing to do.
+    /// Seconds since the process last finished a step or made progress with the load; `None` if it has no work.
     pub last_step_seconds: Option<u64>,
     /// Bytes reserved for the model: the estimate, or the measured memory of its process if that is more. `None` without a process.
     pub memory_bytes: Option<u64>,
-    /// Layers that GPUs compute, with the output counted as one; `None` if they compute none.
+    /// Layers that GPUs compute, with the output layer counted as one; `None` if they compute none.
     pub gpu_layers: Option<u64>,
-    /// Most layers that GPUs could compute; `None` if `gpu_layers` is `None`.
+    /// Number of layers that GPUs could compute; `None` if `gpu_layers` is `None`.
     pub layers: Option<u64>,
-    /// Estimated bytes of GPUs' own memory; `None` if the model has no process, or takes none.
+    /// Estimated bytes of GPUs' own memory; `None` if the model has no process, or takes no such memory.
     pub gpu_memory_bytes: Option<u64>,
     /// Calls that the model is answering.
     pub running: usize,
     /// Calls that wait for memory, for the load or for a slot of `parallel`.
     pub waiting: usize,
-    /// Cells of the KV cache, one for each token.
+    /// Cells of the KV cache, one per token.
     pub kv_cells: Option<u32>,
     /// Cells reserved for running calls.
     pub kv_cells_reserved: Option<u32>,
@@ -83,7 +83,7 @@ impl Speed {
     }
 }
 
-/// Combines the status of the model `name` from the registry's own view, `slot`, and what its process reports.
+/// Combines the registry's view of the model `name` (`slot`) with the values that its process reports.
 pub(super) fn model_status(
     name: String,
     slot: SlotStatus,
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(running_and_waiting(ModelState::Loading, 3, None), (0, 5));
         assert_eq!(running_and_waiting(ModelState::Loaded, 3, Some(2)), (2, 3));
         assert_eq!(running_and_waiting(ModelState::Loaded, 3, None), (3, 2));
-        // A call that has just ended in the process may still hold its lease, and the other way round.
+        // A call that has just ended in the process may still hold its lease, and vice versa.
         assert_eq!(running_and_waiting(ModelState::Loaded, 1, Some(2)), (1, 2));
     }
 

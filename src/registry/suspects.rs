@@ -1,8 +1,8 @@
 //! Prompts that may have killed a model's process. A prompt that killed it twice is refused for a while, so that the model stays
 //! available to everybody else. Pure.
 //!
-//! When a process dies, the prompts of all calls that it had begun are suspects, since nobody knows which one was the cause. A later
-//! answer clears its prompt.
+//! When a process dies, the prompts of all calls that it had begun become suspects, since the cause is unknown. A prompt that is answered
+//! later is no longer a suspect.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::ids::RunnerId;
 use crate::engine::Conversation;
 
-/// Deaths after which a prompt is refused. A process that dies counts once for each prompt, however many calls had the prompt.
+/// Number of deaths after which a prompt is refused. A death counts once for each prompt, however many calls had it.
 const DEATHS_TO_REFUSE: u32 = 2;
 
-/// How long a prompt stays a suspect after the last death.
+/// Time for which a prompt remains a suspect after the last death.
 const SUSPECTED_FOR: Duration = Duration::from_mins(10);
 
-/// Largest number of suspects; a new one evicts the oldest one.
+/// Maximum number of suspects. If it is reached, a new suspect replaces the oldest one.
 const MAX_SUSPECTS: usize = 256;
 
 /// Hash of a prompt.
@@ -70,7 +70,7 @@ struct Suspect {
 }
 
 impl Suspects {
-    /// Returns whether no prompt is a suspect, so that no hash is needed.
+    /// Returns whether there are no suspects. Prompts need not be hashed then.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_clears_its_prompt_alone() {
+    fn an_answer_clears_only_its_own_prompt() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in [1, 2] {
             suspects.blame(PromptHash(prompt), RunnerId(1), now);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_death_that_is_long_ago_does_not_count() {
+    fn an_old_death_does_not_count() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         suspects.blame(PromptHash(1), RunnerId(1), now);
         suspects.blame(PromptHash(1), RunnerId(2), now + SUSPECTED_FOR);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_suspect_goes_first() {
+    fn the_number_of_suspects_is_bounded_and_the_oldest_is_dropped_first() {
         let (mut suspects, now) = (Suspects::default(), Instant::now());
         for prompt in 0..10_000 {
             suspects.blame(

@@ -1,4 +1,4 @@
-//! The registry over models that a test scripts: who is loaded, who waits, and what becomes of calls.
+//! Tests of the registry with scripted models: which model is loaded, which calls wait, and how calls end.
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -10,7 +10,7 @@ use crate::config::{Config, Overrides, Surroundings};
 use crate::engine::{CancelReason, Conversation, Message, Role, SamplingParams, ThinkingOutput};
 use crate::process::Cpus;
 
-/// A registry of the models `a` and `b`, of which one may be loaded at a time, and the models that it starts.
+/// A registry of the models `a` and `b`, only one of which may be loaded at a time, and the models that it starts.
 struct World {
     registry: Arc<Registry>,
     editions: Vec<Edition>,
@@ -20,7 +20,7 @@ struct World {
 const A: usize = 0;
 const B: usize = 1;
 
-/// Returns a configuration of `models`, of which one may be loaded at a time.
+/// Returns a configuration of `models`, only one of which may be loaded at a time.
 pub(super) fn config(models: &[&str]) -> Config {
     let path = "tests/models/tiny-crab-chat.Q8_0.gguf";
     let paths = models
@@ -102,7 +102,7 @@ async fn a_call_starts_its_model_and_the_next_call_finds_it_loaded() {
     let second = world.call(A);
     model.call().await.answer("two");
     assert_eq!(second.await.unwrap().unwrap(), "two");
-    assert!(world.started.is_empty(), "another was started");
+    assert!(world.started.is_empty(), "a second process was started");
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_call_that_had_not_begun_is_sent_to_the_next_process_of_its_model() {
     let call = world.call(A);
     let mut model = world.started().await;
     model.load();
-    // It waits in the process that dies.
+    // The call is queued in the process that dies.
     drop(model.call().await);
     model.die("a fault");
     let mut next = world.started().await;

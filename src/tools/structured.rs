@@ -86,18 +86,18 @@ impl AnswerSchema {
             FinishReason::Stop => {}
             FinishReason::Length if self.is_choice && limit == TokenLimit::Call => {
                 return Err(ErrorCode::AnswerCut.says(format!(
-                    "no answer: it was cut after {tokens} tokens, before the choice was complete; give the tool more `max_tokens`, or shorter `choices`"
+                    "no answer: truncated after {tokens} tokens, before the choice was complete; raise the tool's `max_tokens`, or shorten its `choices`"
                 )));
             }
             FinishReason::Length => {
                 let way_out = limit.way_out();
                 return Err(ErrorCode::AnswerCut.says(format!(
-                    "no answer: it was cut after {tokens} tokens, before its JSON was complete; {way_out}, or bound the schema's strings and arrays"
+                    "no answer: truncated after {tokens} tokens, before the JSON was complete; {way_out}, or bound the schema's strings and arrays"
                 )));
             }
             FinishReason::Deadline => {
                 return Err(ErrorCode::DeadlinePassed.says(format!(
-                    "no answer: the deadline passed after {tokens} tokens, before its JSON was complete; allow more time"
+                    "no answer: the deadline passed after {tokens} tokens, before the JSON was complete; allow more time"
                 )));
             }
             FinishReason::Cancelled => {
@@ -112,7 +112,7 @@ impl AnswerSchema {
         })?;
         if let Some(Truncation { pointer, limit }) = self.truncated_part(&value) {
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: it was cut at `#{pointer}`, at the limit of {limit}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+                "no answer: truncated at `#{pointer}`, at the limit of {limit}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
             )));
         }
         self.check(&value).map_err(|fault| {

@@ -54,7 +54,7 @@ def ask(client, *where, token="secret"):
 def sings(client, *where):
     sung = ask(client, *where)
     assert sung.returncode == 0 and sung.stdout.startswith("la la"), sung
-    assert "cut after" in sung.stdout.splitlines()[-1], sung.stdout[-200:]
+    assert "truncated after" in sung.stdout.splitlines()[-1], sung.stdout[-200:]
     assert re.search(r"^ +\d\.\d s  .*la la", sung.stderr, re.MULTILINE), sung.stderr
 
 

@@ -58,7 +58,7 @@ fn an_alias_can_be_called_like_its_tool_and_is_not_listed() {
         }
     }
     let hidden = call(&mut owner, "spare");
-    let message = "unknown tool `spare`; known here: `crab`, `ask`";
+    let message = "unknown tool `spare`; available: `crab`, `ask`";
     assert_eq!(hidden["error"]["message"], message);
 }
 

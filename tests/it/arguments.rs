@@ -60,7 +60,7 @@ fn invalid_arguments_are_refused_with_helpful_messages() {
         ),
         (
             json!({"prompt": "Hi"}),
-            "give `text` (a string) or `messages` (an array of messages): neither was given; `prompt` is not an argument of this tool; known here: `text`, `messages`, `max_tokens`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`, `temperature`, `top_p`, `top_k`, `typical_p`, `min_p`, `xtc_probability`, `xtc_threshold`, `logit_bias`, `repeat_penalty`, `presence_penalty`, `frequency_penalty`, `repeat_last_n`, `seed`",
+            "give `text` (a string) or `messages` (an array of messages): neither was given; `prompt` is not an argument of this tool; available: `text`, `messages`, `max_tokens`, `stop`, `prompt_suffix`, `deadline`, `json_schema`, `thinking_budget`, `template_arguments`, `temperature`, `top_p`, `top_k`, `typical_p`, `min_p`, `xtc_probability`, `xtc_threshold`, `logit_bias`, `repeat_penalty`, `presence_penalty`, `frequency_penalty`, `repeat_last_n`, `seed`",
         ),
         (
             json!({"message": hi}),

@@ -70,7 +70,7 @@ fn unfinished_thinking_is_reported_instead_of_an_empty_answer() {
     );
     assert_eq!(
         text,
-        "no answer: the model was still thinking after 8 tokens, its `max_tokens`; allow more of them"
+        "no answer: the model was still thinking after 8 tokens, when `max_tokens` was reached; raise `max_tokens`"
     );
 }
 
@@ -80,7 +80,9 @@ fn an_endless_answer_is_truncated_and_says_why() {
     let cut = server.chat(json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 9}));
     let text = cut
         .text
-        .strip_suffix("\n\n[cut after 9 tokens, its `max_tokens`; allow more of them]")
+        .strip_suffix(
+            "\n\n[truncated after 9 tokens, when `max_tokens` was reached; raise `max_tokens`]",
+        )
         .unwrap_or_else(|| panic!("no note: {}", cut.text));
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["la"; 9]);
     assert_eq!(cut.generation["finish_reason"], "length");
@@ -103,7 +105,7 @@ fn an_answer_that_fills_the_context_says_so() {
         (&cut.generation["finish_reason"], cut.text.split_once("\n\n").unwrap().1),
         (
             &json!("length"),
-            format!("[cut after {tokens} tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx` (at most 4096)]").as_str()
+            format!("[truncated after {tokens} tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx` (at most 4096)]").as_str()
         )
     );
 }
@@ -123,7 +125,7 @@ fn the_note_on_truncation_can_be_disabled_and_is_never_added_to_json() {
     let refused = server
         .refusal(json!({"text": "Give me Cuba as JSON.", "max_tokens": 3, "json_schema": schema}));
     assert!(
-        refused.starts_with("no answer: it was cut after 3 tokens, before its JSON was complete"),
+        refused.starts_with("no answer: truncated after 3 tokens, before the JSON was complete"),
         "{refused}"
     );
 }
@@ -153,8 +155,9 @@ fn a_deadline_truncates_the_answer() {
     let answer = answer.expect("one of a hundred calls has an answer");
     assert!(answer.text.starts_with("la la la"));
     let tokens = &answer.generation["completion_tokens"];
-    let note =
-        format!("\n\n[cut after {tokens} tokens, at its deadline of 0.7 s; allow more time]");
+    let note = format!(
+        "\n\n[truncated after {tokens} tokens, when its deadline of 0.7 s passed; allow more time]"
+    );
     assert!(answer.text.ends_with(&note), "{}", answer.text);
     assert_eq!(answer.generation["finish_reason"], "deadline");
 }
@@ -168,7 +171,7 @@ fn a_deadline_without_any_text_is_an_error_that_names_the_phase() {
     let text = server.refusal(json!({"text": "Hi", "deadline": 0.2}));
     assert_eq!(
         text,
-        "no answer within the deadline of 0.2 s: the call was still waiting to begin; allow more time or try again later"
+        "no answer within the deadline of 0.2 s: the call was still queued; allow more time or try again later"
     );
 }
 

@@ -45,7 +45,7 @@ fn the_version_is_printed() {
 #[test]
 fn a_start_without_a_model_explains_how_to_name_one() {
     insta::assert_snapshot!(failed(&[]).1, @r#"
-    error[no_model]: no model is given
+    error[no_model]: no model is configured
 
     hint: run `llama-mcp-server --model /path/to/model.gguf`, or declare models in a file: `llama-mcp-server config init > llama-mcp-server.toml` creates one
     "#);
@@ -81,12 +81,12 @@ fn a_file_that_is_not_a_model_is_reported_before_anything_starts() {
       hint: choose a model file in GGUF format, the format of llama.cpp (usually named *.gguf)
     ");
     insta::assert_snapshot!(error_of(&cut.0), @r"
-    error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, its tensors need 335008
-      hint: the download is incomplete; wait until it is complete, or download the file again
+    error[config_model]: `--model`: the model file `FILE` is truncated: it has 334008 bytes, but its tensors need 335008
+      hint: wait until the download is complete, or download the file again
     ");
     insta::assert_snapshot!(error_of(&head.0), @r"
-    error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, its header is longer
-      hint: the download is incomplete; wait until it is complete, or download the file again
+    error[config_model]: `--model`: the model file `FILE` is truncated: it has 1000 bytes, but its header is longer
+      hint: wait until the download is complete, or download the file again
     ");
 }
 

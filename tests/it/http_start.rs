@@ -24,7 +24,7 @@ fn a_public_address_requires_a_token_or_an_explicit_opt_out() {
     let output = run(&["--host", "0.0.0.0", "--port", "0"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
-    error[config_server]: `--host`: `0.0.0.0` is reached from other machines, and no token is set
+    error[config_server]: `--host`: `0.0.0.0` is reachable from other machines, but no token is set
       hint: give a token by LLAMA_MCP_AUTH or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where everybody may use it
     ");
 }

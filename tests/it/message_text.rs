@@ -193,6 +193,6 @@ fn an_unpaired_surrogate_is_read_as_a_replacement_character() {
     assert!(answers[1]["result"]["content"][0]["text"].is_string());
     assert_eq!(
         answers[2]["error"]["message"],
-        "unknown tool `\u{fffd}`; known here: `chat`"
+        "unknown tool `\u{fffd}`; available: `chat`"
     );
 }

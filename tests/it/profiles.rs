@@ -144,13 +144,19 @@ fn a_profile_marks_a_truncated_answer() {
     let mut server = folder.serve();
     let long = json!({"text": "Sing forever.", "temperature": 0, "max_tokens": 3});
     let exact = call(&mut server, "exact", long.clone());
-    assert!(text_of(&exact).contains("[cut after 3 tokens"), "{exact}");
+    assert!(
+        text_of(&exact).contains("[truncated after 3 tokens"),
+        "{exact}"
+    );
     let loose = call(&mut server, "loose", long);
     assert!(!text_of(&loose).contains("[cut"), "{loose}");
     // The default for a tool with a prompt is `false`.
     let [plain, noted] = ["plain", "noted"].map(|tool| call(&mut server, tool, json!({})));
     assert!(!text_of(&plain).contains("[cut"), "{plain}");
-    assert!(text_of(&noted).contains("[cut after 3 tokens"), "{noted}");
+    assert!(
+        text_of(&noted).contains("[truncated after 3 tokens"),
+        "{noted}"
+    );
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn the_reasoning_of_every_family_is_removed_and_counted_and_reported_if_truncate
         let text = server.refusal(question_with("max_tokens", json!(12)));
         assert_eq!(
             text,
-            "no answer: the model was still thinking after 12 tokens, its `max_tokens`; allow more of them",
+            "no answer: the model was still thinking after 12 tokens, when `max_tokens` was reached; raise `max_tokens`",
             "{name}"
         );
     }
@@ -210,7 +210,7 @@ fn kept_and_truncated_reasoning_is_an_answer_that_says_so() {
     let answer = server.chat(question_with("max_tokens", json!(12)));
     assert!(!answer.is_error, "{}", answer.text);
     assert!(answer.text.starts_with("<think>\n"), "{}", answer.text);
-    let note = "\n\n[cut after 12 tokens, its `max_tokens`; allow more of them]";
+    let note = "\n\n[truncated after 12 tokens, when `max_tokens` was reached; raise `max_tokens`]";
     assert!(answer.text.ends_with(note), "{}", answer.text);
     assert_eq!(answer.generation["finish_reason"], "length");
     assert_eq!(thinking_tokens(&answer), 12);

@@ -56,7 +56,7 @@ fn each_token_has_its_own_tools_and_sessions() {
     assert_eq!(refused["error"]["code"], -32602);
     assert_eq!(
         refused["error"]["message"],
-        "unknown tool `shout`; known here: `chat`"
+        "unknown tool `shout`; available: `chat`"
     );
     let called = bob.request("tools/call", json!({"name": "shout", "arguments": {}}));
     assert!(

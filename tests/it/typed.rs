@@ -113,7 +113,7 @@ default = 0
         (json!({}), "`text` is missing: it has no default"),
         (
             json!({"question": "a"}),
-            "`text` is missing: it has no default; `question` is not an argument of this tool; known here: `text`, `list`, `n`, `share`, `word`",
+            "`text` is missing: it has no default; `question` is not an argument of this tool; available: `text`, `list`, `n`, `share`, `word`",
         ),
         (
             json!({"txt": "a"}),
@@ -179,7 +179,7 @@ fn a_truncated_answer_is_an_error_and_never_incomplete_json() {
     assert_eq!(result.get("structuredContent"), None);
     assert_eq!(
         result["content"][0]["text"],
-        "no answer: it was cut after 8 tokens, before its JSON was complete; allow more `max_tokens`, or bound the schema's strings and arrays"
+        "no answer: truncated after 8 tokens, before the JSON was complete; raise `max_tokens`, or bound the schema's strings and arrays"
     );
 }
 
@@ -295,7 +295,7 @@ output = { type = "object", properties = { song = { type = "string", minLength =
     assert_eq!(cut["_meta"]["llama-mcp-server/error"]["code"], "answer_cut");
     let error = cut["content"][0]["text"].as_str().unwrap();
     assert!(
-        error.starts_with("no answer: it was cut at `#/song`, at the limit of 10 characters of a string; give the schema a `maxLength`"),
+        error.starts_with("no answer: truncated at `#/song`, at the limit of 10 characters of a string; give the schema a `maxLength`"),
         "{error}"
     );
 }

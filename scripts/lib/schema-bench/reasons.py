@@ -22,7 +22,7 @@ def without_tool(message):
 
 def kind(message):
     """Returns the message without the parts that belong to one schema."""
-    message = re.sub(r"; known here: .*", "", without_tool(message))
+    message = re.sub(r"; available: .*", "", without_tool(message))
     message = re.sub(r"`tools\.t\d+[^`]*`", "`…`", message)
     formats = re.search(r"\bformat `([\w-]+)`", message)
     message = re.sub(r"`([^`]*)`", lambda found: shown(found[1].strip('"')), message)

@@ -45,7 +45,7 @@ def markdown(sets):
         groups.setdefault(one["group"], []).append(one)
     for group, members in groups.items():
         schemas, accepted = (sum(one[key] for one in members) for key in ("schemas", "as_written"))
-        print(f"| **all of {group}** | **{schemas:,}** | **{percent(accepted, schemas).strip()}** |")
+        print(f"| **total of {group}** | **{schemas:,}** | **{percent(accepted, schemas).strip()}** |")
 
 
 def reasons(title, kinds, most):

@@ -10,8 +10,8 @@ use crate::backend::{CallError, Progress, Unanswered};
 use crate::engine::{Answer, EngineError, Stats, Update};
 use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
-/// Most bytes of an answer per token. The longest tokens of real vocabularies, which are runs of spaces or of another character, have 128
-/// to 256 bytes.
+/// Maximum number of bytes of an answer per token. The longest tokens of real vocabularies, which are runs of spaces or of another character,
+/// have 128 to 256 bytes.
 const BYTES_PER_TOKEN: usize = 512;
 
 /// A call in the process of the model.
@@ -19,14 +19,14 @@ const BYTES_PER_TOKEN: usize = 512;
 pub(crate) struct Call {
     progress: watch::Sender<Progress>,
     answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
-    /// Whether the process works on it, so that the process may die of it.
+    /// Whether the process has begun to work on the call, so that the call may be the cause if the process dies.
     begun: bool,
-    /// Most bytes that its answer can have.
+    /// Maximum size of the answer, in bytes.
     max_bytes: usize,
 }
 
 impl Call {
-    /// Makes a call that reports to `progress` and sends its answer, of at most `max_tokens` tokens, to `answer_to`.
+    /// Creates a call that reports to `progress` and sends its answer, of at most `max_tokens` tokens, to `answer_to`.
     pub(crate) fn new(
         progress: watch::Sender<Progress>,
         answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
@@ -41,7 +41,7 @@ impl Call {
         }
     }
 
-    /// Ends the call. Does nothing if the client no longer waits.
+    /// Ends the call. Does nothing if the client is no longer waiting.
     fn end(self, result: Result<Answer, Unanswered>) {
         drop(self.answer_to.send(result));
     }
@@ -67,7 +67,7 @@ impl Default for Calls {
     }
 }
 
-/// Effect of a line, apart from the calls.
+/// Effect of a line, in addition to its effect on the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LineEffect {
     /// The line has no other effect.
@@ -84,7 +84,7 @@ pub(crate) enum LineEffect {
     Stats(Stats),
     /// The model could not be loaded.
     LoadFailed(EngineError),
-    /// The worker is of another build, with this version of the wire protocol.
+    /// The worker is from another build, with this version of the wire protocol.
     OtherVersion(u32),
     /// The line is not an event: llama.cpp or a driver printed it.
     NotAnEvent,
@@ -111,7 +111,7 @@ impl Calls {
         self.calls.insert(id, call);
     }
 
-    /// Removes a call whose client no longer waits. Returns whether there was such a call.
+    /// Removes a call whose client is no longer waiting. Returns whether there was such a call.
     pub(crate) fn forget(&mut self, id: u64) -> bool {
         self.calls.remove(&id).is_some()
     }
@@ -190,7 +190,7 @@ impl Calls {
         LineEffect::Ended
     }
 
-    /// Ends all calls. A failure is completed with the state of each call.
+    /// Ends all calls with `end`. Adds the state of each call to a failure.
     pub(crate) fn end_all(&mut self, end: &Unanswered) {
         for (_, call) in self.calls.drain() {
             let Unanswered::Failed(failure) = end else {
@@ -285,7 +285,7 @@ mod tests {
         let update = Update::Failed(error);
         calls.apply_line(&event(&Event::Call { id: 1, update }));
         let Err(Unanswered::Failed(CallError::Engine(cleaned))) = result.try_recv().unwrap() else {
-            panic!("it did not fail")
+            panic!("the call did not fail")
         };
         assert!(is_clean(&cleaned), "{cleaned:?}");
     }

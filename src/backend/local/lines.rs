@@ -2,13 +2,13 @@
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-/// Capacity in bytes that is kept from line to line. Ordinary messages fit.
+/// Capacity of the buffer that is kept between lines, in bytes. Ordinary messages fit.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// A line of a pipe, without the whitespace at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// The text, with invalid UTF-8 replaced: what llama.cpp or a driver prints can be any bytes.
+    /// The text, with invalid UTF-8 replaced: llama.cpp or a driver may print arbitrary bytes.
     pub(super) text: String,
     /// Whether `text` is only the beginning of a line that was longer than allowed.
     pub(super) is_truncated: bool,
@@ -18,7 +18,7 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     inner: R,
-    /// Most bytes of a line, without its end.
+    /// Maximum size of a line in bytes, without its line ending.
     max: usize,
     line: Vec<u8>,
     /// Whether the rest of a truncated line is being skipped.
@@ -79,7 +79,7 @@ mod tests {
     }
 
     async fn all(bytes: &[u8], max: usize) -> Vec<(String, bool)> {
-        // A small buffer, so that lines come in parts.
+        // A small buffer, so that lines arrive in parts.
         let mut lines = Lines::new(BufReader::with_capacity(3, bytes), max);
         let mut all = Vec::new();
         while let Some(Line { text, is_truncated }) = lines.next().await {

@@ -18,7 +18,7 @@ pub(super) struct Liveness {
     watchdog: Watchdog,
     /// Whether the process owes an answer to [`crate::worker::Command::Stats`].
     is_asked: bool,
-    /// Whether it was logged that the process is stuck.
+    /// Whether the process was already reported as stuck.
     is_reported: bool,
     /// When the process received SIGTERM.
     terminated: Option<Instant>,
@@ -43,13 +43,13 @@ impl Liveness {
         self.watchdog.expect(Instant::now());
     }
 
-    /// Notes that the process was asked to answer.
+    /// Notes that the process was asked for its statistics.
     pub(super) fn asked(&mut self) {
         self.is_asked = true;
         self.expect();
     }
 
-    /// Returns whether the process must be asked for the next sign of life.
+    /// Returns whether the process must be asked for a sign of life.
     pub(super) fn is_to_be_asked(&self) -> bool {
         !self.is_asked && self.watchdog.silence().is_some()
     }
@@ -81,7 +81,7 @@ impl Liveness {
         self.terminated.take_if(is_over).is_some()
     }
 
-    /// Notes that the process is reported as stuck. Returns the time since its last step; `None` if it was reported before in that time.
+    /// Notes that the process is reported as stuck. Returns the time since its last step; `None` if it was already reported since then.
     pub(super) fn report_overdue(&mut self) -> Option<Duration> {
         (!std::mem::replace(&mut self.is_reported, true)).then(|| self.silence())
     }

@@ -1,4 +1,4 @@
-//! Memory that a model in a process of this machine needs. Pure.
+//! Memory need of a model that runs in a process on this machine.
 
 use super::planner::Planner;
 use crate::backend::{Allowance, Need};
@@ -6,7 +6,8 @@ use crate::config::units::{GpuLayers, human};
 use crate::config::{GgufSource, ModelFiles};
 use crate::engine::shared_prefix::{FixedPrompt, longest};
 
-/// Returns the memory need of the model of `source` with `files`. It may take `allowance`, and its tools have the prompts `fixed`.
+/// Returns the memory need of the model of `source` with `files`. The model may take `allowance`, and its tools have the shared prefixes
+/// `fixed`.
 pub(crate) fn need_of(
     source: &GgufSource,
     files: &ModelFiles,

@@ -12,10 +12,10 @@ use crate::telemetry;
 use crate::worker::MAX_ERROR_CHARS;
 use rate::{LogRate, Passage};
 
-/// Most bytes of a line that are logged.
+/// Maximum number of bytes of a line that are logged.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
-/// Most lines that are kept as the reason of a crash, such as llama.cpp's abort message.
+/// Maximum number of lines that are kept to explain a crash, such as llama.cpp's abort message.
 const KEPT_LINES: usize = 8;
 
 /// Relays the lines of one pipe of a model's process to the server's log.
@@ -61,7 +61,7 @@ impl Drop for ModelLog {
     }
 }
 
-/// Returns what is logged of `line`: the beginning of a long one.
+/// Returns the part of `line` that is logged: all of it, or the beginning of a long line.
 fn shortened(line: &Line) -> Cow<'_, str> {
     if !line.is_truncated && line.text.len() <= MAX_LINE {
         return Cow::Borrowed(&line.text);
@@ -70,12 +70,12 @@ fn shortened(line: &Line) -> Cow<'_, str> {
     Cow::Owned(format!("{beginning} … (line truncated)"))
 }
 
-/// The newest lines that may be the reason of a crash, cleaned and bounded.
+/// The newest lines that may explain a crash, cleaned and bounded.
 #[derive(Debug, Default)]
 pub(super) struct LastWords(VecDeque<String>);
 
 impl LastWords {
-    /// Adds a line if it may be the reason of a crash, and drops the oldest ones if there are too many.
+    /// Adds a line if it may explain a crash, and drops the oldest lines if there are too many.
     pub(super) fn push(&mut self, line: &str) {
         if !telemetry::may_explain_crash(line) {
             return;

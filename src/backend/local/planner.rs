@@ -7,7 +7,7 @@ use crate::engine::limits::{Facts, Limits};
 use crate::gguf::Header;
 use crate::gguf::memory::{CELL_STEP, Estimate, Run, Split};
 
-/// Least context for which `n_gpu_layers = "auto"` leaves room if `n_ctx` is 0, in tokens. llama.cpp uses the same value.
+/// Smallest context, in tokens, for which `n_gpu_layers = "auto"` leaves room if `n_ctx` is 0. llama.cpp uses the same value.
 const LEAST_CONTEXT: u32 = 4096;
 
 /// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
@@ -29,12 +29,12 @@ pub(super) struct Planner<'a> {
     pub(super) allowance: Allowance,
     /// Bytes of the longest prompt that all calls of one tool share.
     pub(super) shared_prefix_bytes: u64,
-    /// Layers that GPUs are to compute; a number above the model's layers means all.
+    /// Number of layers that GPUs should compute. A number above the model's layers means all.
     pub(super) gpu_layers: u64,
 }
 
 impl Planner<'_> {
-    /// Returns the plan.
+    /// Returns the memory need, with the plan for context and layers.
     pub(super) fn need(self) -> Need {
         let layers = self.files.header.offloadable();
         let (limits, wanted) = self.limits();
@@ -54,8 +54,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Chooses the most layers that GPUs have memory for beside the context of one call: another layer on a GPU is worth more than room
-    /// for more calls at once, or than a context of more than [`LEAST_CONTEXT`] tokens where `n_ctx` leaves that open.
+    /// Chooses the largest number of layers for which GPUs have memory, in addition to the context of one call. One more layer on a GPU is
+    /// worth more than room for more concurrent calls. If `n_ctx` is 0, it is also worth more than a context of over [`LEAST_CONTEXT`] tokens.
     pub(super) fn with_fitting_layers(self) -> Self {
         let with = |gpu_layers| Self { gpu_layers, ..self };
         let all = self.files.header.offloadable();
@@ -71,7 +71,7 @@ impl Planner<'_> {
         with(most(LEAST_CONTEXT).or_else(|| most(0)).unwrap_or(0))
     }
 
-    /// Returns the limits that fit into the memory, and those that are wanted.
+    /// Returns the limits that fit in memory, and the limits without a memory bound.
     fn limits(self) -> (Limits, Limits) {
         let wanted = self.plan(Limits::requested(self.load), None);
         // A cell of a pool may cost more than a cell of a sequence's own cache. The second plan uses the layout that the first one chose.
@@ -89,7 +89,7 @@ impl Planner<'_> {
             value_bytes_of_32: load.cache_type_v.bytes_of_32(),
             is_pool: limits.is_pool,
             has_flash_attention: limits.has_flash_attention(load, on_gpu),
-            // A GPU without memory of its own takes the machine's.
+            // A GPU without its own memory uses the machine's.
             gpu_layers: self.allowance.gpu.map_or(0, |_| self.gpu_layers),
         }
     }
@@ -97,7 +97,7 @@ impl Planner<'_> {
     pub(super) fn estimate(self, limits: Limits, kv_cells: u32) -> Split<Estimate> {
         let run = self.run(limits, kv_cells);
         let mut estimate = self.files.header.estimate(run);
-        // An adapter is in the same memory as the weights that it changes.
+        // An adapter is in the same memory as the weights that it modifies.
         let side = match run.gpu_layers {
             0 => &mut estimate.machine,
             _ => &mut estimate.gpu,
@@ -151,7 +151,7 @@ impl Planner<'_> {
         self.plan(limits, Some(left))
     }
 
-    /// Returns the most layers, up to the number asked for, that GPUs have memory for.
+    /// Returns the largest number of layers, up to the requested one, for which GPUs have memory.
     fn fitting_layers(self, limits: Limits) -> u64 {
         let fits = |gpu_layers: &u64| {
             let fewer = Self {
@@ -166,7 +166,7 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the side on which fewer cells fit: the bytes of a cell there, and the bytes that are left there.
+/// Returns the bytes per cell, and the bytes left, of the memory in which fewer cells fit.
 fn tighter(cell: Split<u64>, left: Split<u64>) -> (u64, u64) {
     let cells = |cell, left: u64| left.checked_div(cell).unwrap_or(u64::MAX);
     if cells(cell.gpu, left.gpu) < cells(cell.machine, left.machine) {

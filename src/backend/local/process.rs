@@ -31,10 +31,10 @@ use crate::worker::{HELPER_THREADS, Launch};
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// Longest time for a killed worker to end: the system frees its memory, which may be hundreds of gigabytes, or on a GPU.
+/// Longest time that a killed worker may take to exit. The system must free its memory, which may be hundreds of gigabytes, or on a GPU.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Most bytes of commands that a worker may leave unread, including those of cancelled calls.
+/// Maximum size of the commands that a worker may leave unread, in bytes, including those of cancelled calls.
 const MAX_UNREAD: usize = 256 * 1024 * 1024;
 
 /// Starts workers, all from one thread that lives as long as the server: the kernel sends the parent-death signal when the parent *thread*
@@ -44,34 +44,34 @@ pub(crate) struct Launcher {
     program: PathBuf,
     settings: Arc<Mutex<Settings>>,
     driver_caches: Arc<DriverCaches>,
-    /// Cancelled when the server is about to end.
+    /// Cancelled when the server starts to shut down.
     drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
 }
 
-/// Settings that edits of the configuration change.
+/// Settings that a hot reload can change.
 #[derive(Debug, Default)]
 struct Settings {
     /// Log level of workers, or levels by module.
     log_level: String,
-    /// Longest time without a finished step, see [`Launcher::set_stall_timeout`].
+    /// Longest time without a finished step. See [`Launcher::set_stall_timeout`].
     stall_timeout: Option<Duration>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
 impl Launcher {
-    /// Creates a launcher of workers, which run `program worker`. Call it within the Tokio runtime that serves them.
+    /// Creates a launcher of workers, which run `program worker`. Must be called within the Tokio runtime that serves them.
     ///
     /// # Errors
-    /// The system cannot start a thread.
+    /// Returns an error if the system cannot start a thread.
     pub(crate) fn new(program: PathBuf) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         threads::start("spawner", move || {
             let _runtime = runtime.enter();
             for (mut command, reply) in jobs {
-                // If nobody waits for the worker, dropping it kills it.
+                // If the receiver is gone, the worker is dropped, which kills it.
                 drop(reply.send(command.spawn()));
             }
         })?;
@@ -84,24 +84,25 @@ impl Launcher {
         })
     }
 
-    /// Sets the token that is cancelled when the server is about to end. From then on workers ignore SIGTERM, so that calls can finish.
+    /// Sets the token that is cancelled when the server starts to shut down. From then on, a worker that receives SIGTERM is not ended, so that
+    /// its calls can finish.
     #[must_use]
     pub(crate) fn with_drain(self, drain: CancellationToken) -> Self {
         Self { drain, ..self }
     }
 
-    /// Returns whether the server is about to end.
+    /// Returns whether the server is shutting down.
     pub(super) fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Sets the log level, or levels by module, of workers that are started from now on.
+    /// Sets the log level of workers that are started from now on, or their levels by module.
     pub(crate) fn set_log_level(&self, level: String) {
         self.settings().log_level = level;
     }
 
     /// Sets how long a worker that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
-    /// Running workers are included.
+    /// Also applies to running workers.
     pub(crate) fn set_stall_timeout(&self, limit: Option<Duration>) {
         self.settings().stall_timeout = limit;
     }
@@ -124,7 +125,7 @@ impl Launcher {
         launch
     }
 
-    /// Starts a worker for `launch`; its stderr is logged under `name`.
+    /// Starts a worker for `launch`. Its stderr is logged under `name`.
     pub(super) async fn spawn(
         &self,
         name: &str,
@@ -133,11 +134,11 @@ impl Launcher {
         let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
-        // A process group of its own, so that Ctrl-C in a terminal only reaches the server, which drains its calls.
+        // The worker has its own process group, so that Ctrl-C in a terminal reaches only the server, which drains its calls.
         command.arg0("llama-mcp-server").process_group(0);
         command
             .args([worker::WORKER, "--parent", &std::process::id().to_string()])
-            // One argument, since a name may begin with `-`.
+            // A single argument, since the name may begin with `-`.
             .arg(format!("--name={name}"))
             .env_clear()
             .envs(passed_on())
@@ -148,7 +149,7 @@ impl Launcher {
                     .iter()
                     .flat_map(|path| driver_cache::variables(path)),
             )
-            // Keeps llama.cpp from starting a debugger at an abort, which would write into the pipe of the events.
+            // Keeps llama.cpp from starting a debugger on an abort. The debugger would write to the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&log_level))
             .envs(spin_count())
@@ -182,8 +183,8 @@ impl Launcher {
     }
 }
 
-/// Returns the variable that limits how long GNU OpenMP's threads spin at a barrier before they sleep; `None` if the user has set one. By
-/// default they spin for milliseconds, which every barrier costs if another process needs the cores.
+/// Returns the environment variable that limits how long GNU OpenMP's threads spin at a barrier before they sleep; `None` if the user has set
+/// one. By default they spin for milliseconds, and every barrier takes that long if another process needs the cores.
 ///
 /// Measured on 2 cores, `SmolLM2` 135M, 100 tokens, 2 threads (medians):
 ///
@@ -201,11 +202,11 @@ fn spin_count() -> Option<(&'static str, &'static str)> {
     (!is_set).then_some(("GOMP_SPINCOUNT", "300"))
 }
 
-/// Returns the variable that makes glibc return free memory above 1 MiB to the system; `None` if the user has set one. By default glibc
-/// keeps as much as the largest block that was freed: 13 MiB after the load of `SmolLM2` 135M, with no difference in speed.
+/// Returns the environment variable that makes glibc return free memory above 1 MiB to the system; `None` if the user has set one. By default
+/// glibc keeps as much as the largest block that was freed: 13 MiB after the load of `SmolLM2` 135M. The speed is the same.
 ///
 /// Huge pages of glibc are not enabled. They make a load with 720 MiB of cache 0.2 s faster, or 1 s slower if the kernel must search for
-/// them, and decoding no faster.
+/// them. They do not make decoding faster.
 fn trim_threshold() -> Option<(&'static str, &'static str)> {
     let is_set = ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
         .iter()
@@ -219,7 +220,7 @@ pub(super) struct Process {
     id: u32,
     child: Child,
     commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
-    /// Bytes of commands that the worker has not read.
+    /// Bytes of commands that the worker has not read yet.
     unread: Arc<AtomicUsize>,
     stderr: JoinHandle<LastWords>,
     #[cfg(unix)]
@@ -250,7 +251,7 @@ impl Process {
         drop(self.commands.send(line));
     }
 
-    /// Returns whether the worker leaves more than [`MAX_UNREAD`] bytes unread, although it has a thread that only reads commands.
+    /// Returns whether the worker has left more than [`MAX_UNREAD`] bytes unread, although one of its threads only reads commands.
     pub(super) fn ignores_commands(&self) -> bool {
         self.unread.load(Ordering::Relaxed) > MAX_UNREAD
     }
@@ -258,7 +259,7 @@ impl Process {
     /// Waits until the process has ended, even if another process holds its pipes. Cancel safe.
     #[cfg(unix)]
     pub(super) async fn ended(&mut self) {
-        // The process is not reaped here, so that its id, which is also its group's, is not reused.
+        // The process is not reaped here, so that its id, which is also the id of its group, is not reused.
         while self.child.id().is_some_and(crate::process::is_running) {
             self.children_end.recv().await;
         }
@@ -282,14 +283,14 @@ impl Process {
     /// Shuts the worker down, and kills it after a grace period. Returns after [`END_LIMIT`] and [`KILL_LIMIT`] at the latest.
     pub(super) async fn end(&mut self) {
         self.send(&worker::Command::Shutdown);
-        // A worker that has not ended by then is killed by `reap`.
+        // `reap` kills a worker that has not ended by then.
         tokio::time::timeout(END_LIMIT, self.ended()).await.ok();
         if let Err(error) = self.reap().await {
             tracing::error!(%error, "a model's process cannot be ended");
         }
     }
 
-    /// Returns why a worker ended by itself: its exit status and its last words. Kills a worker that has only closed its output.
+    /// Returns why a worker ended by itself: its exit status, and the last lines of its log. Kills a worker that has only closed its output.
     pub(super) async fn reason(&mut self) -> String {
         let has_ended = tokio::time::timeout(END_LIMIT, self.ended()).await.is_ok();
         let status = match self.reap().await {
@@ -300,7 +301,7 @@ impl Process {
         let last_words = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
         match last_words {
             Ok(Ok(last_words)) => match last_words.text() {
-                Some(text) => format!("{status}; its last words: {text}"),
+                Some(text) => format!("{status}; last output: {text}"),
                 None => status,
             },
             _ => status,
@@ -310,13 +311,14 @@ impl Process {
     /// Kills the rest of the process group, and returns the exit status of the process.
     ///
     /// # Errors
-    /// The process does not end within [`KILL_LIMIT`]: a signal cannot end a process that the kernel blocks, as on a dead drive.
+    /// Returns an error if the process does not exit within [`KILL_LIMIT`]: a signal cannot end a process that is blocked in the kernel, for
+    /// example by a hanging drive.
     async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.kill();
         let status = tokio::time::timeout(KILL_LIMIT, self.child.wait()).await;
         status.unwrap_or_else(|_elapsed| {
             Err(io::Error::other(format!(
-                "process {} was killed but does not end; a drive or a GPU driver may hang; its memory stays taken",
+                "process {} was killed but has not exited, so its memory is still in use; a drive or a GPU driver may hang",
                 self.id
             )))
         })
@@ -331,11 +333,11 @@ impl Drop for Process {
 
 /// Returns how a process ended, with the probable cause.
 fn describe(status: ExitStatus) -> String {
-    // A mapped file is read from disk while the model computes.
+    // Parts of a mapped file are read from disk while the model computes.
     #[cfg(unix)]
     if status.signal() == Some(signal_hook::consts::SIGBUS) {
         return format!(
-            "{status}: a part of its file could not be read, since it was cut while it was loaded or its disk fails"
+            "{status}: part of the model's file could not be read: the file was truncated while it was in use, or its disk is failing"
         );
     }
     #[cfg(unix)]
@@ -345,7 +347,7 @@ fn describe(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// Writes commands to the worker in order, at the pace at which it reads.
+/// Writes commands to the worker in order, as fast as the worker reads them.
 async fn feed(
     mut stdin: ChildStdin,
     mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>,

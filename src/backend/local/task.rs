@@ -27,10 +27,11 @@ use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};
 use crate::worker::{Command, Launch, Ready};
 
-/// Most bytes of an event. The longest events are answers, and 100,000 tokens of text have half a megabyte.
+/// Maximum size of an event, in bytes. The longest events are answers, and 100,000 tokens of text have half a megabyte.
 const MAX_EVENT: usize = 8 * 1024 * 1024;
 
-/// How long the remaining events of a process that has ended are read. They are in the pipe, but another process may hold the pipe open.
+/// Longest time for reading the remaining events of a process that has ended. They are in the pipe already, but another process may keep the
+/// pipe open.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
 /// The owner of one worker process.
@@ -49,7 +50,7 @@ pub(super) struct Task {
     memory: u64,
     /// The last measurement of the process.
     usage: Usage,
-    /// Reason for which the process ends once the last runner is dropped.
+    /// Reason why the process is unloaded once the last runner is dropped.
     unload_reason: UnloadReason,
     life: Box<dyn Fn(Life) + Send>,
 }
@@ -104,7 +105,7 @@ impl Task {
         };
         let mut inbox = inbox;
         let end = task.serve(&mut inbox.mail, BufReader::new(stdout)).await;
-        // From here on new calls go to a new process. Calls that are still in the mailbox get the same error.
+        // From here on, new calls go to a new process. Calls that are still in the mailbox get the same error as running ones.
         inbox.mail.close();
         task.end(end, inbox).await;
     }
@@ -136,7 +137,7 @@ impl Task {
         }
     }
 
-    /// Handles `mail`; returns the cause if the process is no longer served.
+    /// Handles `mail`. Returns the reason if the process must end.
     fn handle(&mut self, mail: Mail) -> Option<End> {
         match mail {
             Mail::Call(call) => self.send_call(*call),
@@ -150,7 +151,7 @@ impl Task {
             Mail::Stats(_) if self.calls.is_loading() => self.count_usage(),
             Mail::Stats(answer_to) => {
                 self.count_usage();
-                // Forget those that gave up waiting.
+                // Forget requests whose caller has stopped waiting.
                 self.asking.retain(|asking| !asking.is_closed());
                 self.asking.push(answer_to);
                 self.ask();
@@ -201,18 +202,18 @@ impl Task {
         tracing::warn!(
             model = self.name,
             pid,
-            "the model's process is stuck: a call got no answer although its deadline passed, and no step was finished for {}; {way_out}",
+            "the model's process is stuck: a call got no answer by its deadline, and no step has finished for {}; {way_out}",
             human_time(silence)
         );
     }
 
-    /// Asks the process for its stats. The answer is also a sign of life, since the thread that decodes sends it between two steps.
+    /// Asks the process for its statistics. The answer is also a sign of life, since the thread that decodes sends it between two steps.
     fn ask(&mut self) {
         self.process.send(&Command::Stats);
         self.liveness.asked();
     }
 
-    /// Checks whether the process makes progress; returns the cause if it is no longer served.
+    /// Checks whether the process makes progress. Returns the reason if the process must end.
     fn look(&mut self) -> Option<End> {
         if self.liveness.take_termination() && !self.launcher.is_draining() {
             return Some(End::Terminated);
@@ -230,7 +231,7 @@ impl Task {
 
     /// Handles the remaining events of a process that has ended.
     async fn handle_rest(&mut self, mut lines: Lines<BufReader<ChildStdout>>) -> End {
-        // Other processes of its group may hold the pipe.
+        // Other processes of its group may keep the pipe open.
         self.process.kill();
         let rest = async {
             while let Some(line) = lines.next().await {
@@ -244,7 +245,7 @@ impl Task {
         rest.unwrap_or(End::Died)
     }
 
-    /// Handles a line of the process. Returns the reason if the worker must end.
+    /// Handles a line of output. Returns the reason if the process must end.
     fn handle_line(&mut self, line: &Line) -> Option<End> {
         if line.is_truncated {
             return Some(End::Violation("it wrote a line longer than 8 MiB".into()));
@@ -264,7 +265,7 @@ impl Task {
             LineEffect::Stats(stats) => {
                 self.liveness.answered(self.calls.is_empty());
                 for answer_to in self.asking.drain(..) {
-                    // The caller may no longer wait.
+                    // The caller may have stopped waiting.
                     answer_to.send(stats).ok();
                 }
             }
@@ -304,7 +305,7 @@ impl Task {
         }
     }
 
-    /// Counts the CPU time that the process has used since the last time, and its memory.
+    /// Updates the metrics with the CPU time that the process has used since the last update, and with its memory.
     fn count_usage(&mut self) {
         if let Some(usage) = self.process.usage() {
             metrics::usage_changed(&self.name, self.usage, usage);
@@ -316,7 +317,7 @@ impl Task {
 /// Waits until the prompts change, and returns the new ones. Cancel safe.
 async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> {
     if fixed.changed().await.is_err() {
-        // The sender was dropped, so they never change again.
+        // The sender was dropped, so the prompts never change again.
         std::future::pending::<()>().await;
     }
     fixed.borrow_and_update().to_vec()

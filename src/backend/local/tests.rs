@@ -86,9 +86,9 @@ fn an_answer_longer_than_its_tokens_allow_ends_the_process() {
 #[test]
 fn a_long_line_of_the_log_is_truncated() {
     let error = error_of("long-line-of-errors");
-    let beginning = format!("{STOPPED} (exit status: 3; its last words: xxx");
+    let beginning = format!("{STOPPED} (exit status: 3; last output: xxx");
     assert!(
-        error.starts_with(&beginning) || error.ends_with("words: the end)"),
+        error.starts_with(&beginning) || error.ends_with("output: the end)"),
         "{error}"
     );
     assert!(error.len() < 1200, "{error}");
@@ -100,17 +100,15 @@ fn a_flood_of_errors_is_dropped_from_the_log_and_delays_nothing() {
     let again = "ERROR llama-cpp-2: again | ".repeat(7);
     assert_eq!(
         error,
-        format!("{STOPPED} (exit status: 3; its last words: {again}the end)")
+        format!("{STOPPED} (exit status: 3; last output: {again}the end)")
     );
 }
 
 #[test]
 fn a_process_whose_child_keeps_its_pipes_counts_as_ended_and_the_child_is_killed() {
     let error = error_of("child");
-    let words = error.strip_prefix(&format!(
-        "{STOPPED} (exit status: 3; its last words: child "
-    ));
-    let child = words
+    let output = error.strip_prefix(&format!("{STOPPED} (exit status: 3; last output: child "));
+    let child = output
         .unwrap_or_else(|| panic!("{error}"))
         .trim_end_matches(')');
     wait_for_end_of(child.parse().unwrap());

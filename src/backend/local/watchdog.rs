@@ -1,12 +1,12 @@
 //! Decides when a model's process has stalled. Pure: the time and the process's activity are arguments.
 //!
-//! A step of llama.cpp is opaque, and on a slow machine one may take minutes: a prompt of 64 tokens on half a core, or 30 GB that are
-//! read from a disk for one token or, without any progress, for a mapped file. So the watchdog measures two times since the last finished
-//! step: how long the process was inactive (stopped, deadlocked, a dead network drive), and how long it did not read from a disk (an
-//! endless loop, a driver that spins). The latter may be [`PATIENCE`] times as long.
+//! A step of llama.cpp is opaque, and a single one can take minutes on a slow machine: 64 prompt tokens on half a core, or one token for which
+//! 30 GB must be read from disk. Loading a mapped file can take as long, and reports no progress. So the watchdog measures two times since the
+//! last finished step: how long the process was inactive (stopped, deadlocked, waiting for an unreachable network drive), and how long it read
+//! nothing from disk (an endless loop, a spinning driver). The limit for the second time is [`PATIENCE`] times as long.
 //!
-//! Only time in which the server itself ran counts: a paused container, a sleeping laptop or a debugger stops both processes, while the
-//! clock goes on.
+//! Only time during which the server itself ran is counted: a paused container, a sleeping laptop or a debugger stops both processes, but not
+//! the clock.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::process::activity::Activity;
 
-/// Factor of the limit for a process that computes but finishes no step.
+/// Factor by which the limit is longer for a process that computes but finishes no step.
 pub(super) const PATIENCE: u32 = 10;
 
 /// Longest time between two checks.
@@ -78,8 +78,8 @@ impl Watchdog {
         self.is_watching.then(|| self.last_look + interval)
     }
 
-    /// Checks the process. `activity` is its work so far; `None`, for unknown, counts as work. Checks are `interval` apart; time beyond
-    /// twice that does not count.
+    /// Checks the process. `activity` is its work so far; `None` means unknown and counts as work. Checks are `interval` apart, and time beyond
+    /// twice that is ignored.
     pub(super) fn look(&mut self, now: Instant, interval: Duration, activity: Option<Activity>) {
         let passed = (now - self.last_look).min(interval * 2);
         self.last_look = now;

@@ -77,7 +77,7 @@ fn a_flag_overrides_the_variable() {
 fn an_address_beyond_loopback_requires_a_token_or_allow_unauthenticated() {
     let exposed = |flags: &[(&str, &str)]| {
         let error = resolve(flags, None).err().map(|error| error.to_string());
-        error.is_some_and(|error| error.contains("is reached from other machines"))
+        error.is_some_and(|error| error.contains("is reachable from other machines"))
     };
     for host in ["0.0.0.0", "::", "[::]", "192.0.2.1"] {
         assert!(exposed(&[("host", host)]), "{host}");

@@ -229,7 +229,7 @@ pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
     nearest(found, known).map_or_else(
         || {
             format!(
-                "known here: {}",
+                "available: {}",
                 known
                     .iter()
                     .map(|name| format!("`{name}`"))

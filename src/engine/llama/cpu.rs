@@ -52,7 +52,7 @@ fn find() -> Result<CpuBackend, EngineError> {
             kind,
             format!("could not load llama.cpp's code for the CPU: {cause}"),
         )
-        .hint("unpack the archive again: the program requires all files of the folder `lib` beside it")
+        .hint("unpack the archive again: the program requires all files of the folder `lib` next to it")
     })
 }
 

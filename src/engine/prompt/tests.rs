@@ -159,7 +159,7 @@ fn a_text_that_cannot_fit_is_rejected_before_it_is_rendered() {
     assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
     assert_eq!(
         error.text,
-        "the prompt has at least 1048576 tokens, the model's context holds 100, the answer included"
+        "the prompt has at least 1048576 tokens, but the model's context holds only 100, including the answer"
     );
 }
 

@@ -13,7 +13,7 @@ use crate::engine::token::Token;
 use crate::engine::{FinishReason, Generation, Phase, Usage};
 pub(super) use reasoning::Reasoning;
 
-/// Fewest newly decoded tokens for which the state at the end of a prompt is saved. With fewer, an older state does nearly as well.
+/// Minimum number of newly decoded tokens for which the state at the end of a prompt is saved. Below it, an older state is nearly as good.
 const MIN_NEW: usize = 256;
 
 /// A prefix of a prompt that another call is decoding.
@@ -32,7 +32,7 @@ pub(super) struct ActiveCall<S> {
     pub(super) prompt: Vec<Token>,
     /// Number of the call in order of admission, from 1.
     pub(super) order: u64,
-    /// Whether prefill has started: the sequence holds a prefix of the prompt and nothing else.
+    /// Whether prefill has started. From then on, the sequence holds a prefix of the prompt and nothing else.
     pub(super) has_begun: bool,
     /// Prefix that the call waits for before its prefill starts.
     pub(super) waits_for: Option<AwaitedPrefix>,
@@ -44,7 +44,7 @@ pub(super) struct ActiveCall<S> {
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
     pub(super) sampler: S,
-    /// Token that was sampled and not decoded yet; `Some` exactly while the call generates.
+    /// Token that was sampled but not decoded yet; `Some` exactly while the call generates.
     pub(super) next_token: Option<Token>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
@@ -74,7 +74,7 @@ impl<S> ActiveCall<S> {
     }
 
     /// Returns whether to save the state of the sequence now: at a checkpoint, or at the end of a long prompt whose final state cannot be
-    /// cut (`can_cut`). The next turn of a conversation may tokenise the answer differently, and then starts from the end of this prompt.
+    /// truncated (`can_cut`). The next turn of a conversation may tokenise the answer differently, and then starts at the end of this prompt.
     pub(super) fn should_save(&self, can_cut: bool) -> bool {
         let new = self.prompt.len() - self.usage.cached_tokens as usize;
         let is_end = self.prefilled == self.prompt.len();
@@ -127,7 +127,7 @@ impl<S> ActiveCall<S> {
         (delta, finished)
     }
 
-    /// Ends the call. Returns the text that was still held back, and the whole answer.
+    /// Ends the call. Returns the text that was still held back, and the complete generation.
     pub(super) fn into_generation(
         mut self,
         reason: FinishReason,

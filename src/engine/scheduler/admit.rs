@@ -12,8 +12,8 @@ use super::active::{ActiveCall, Reasoning};
 use super::{Scheduler, count, has_begun};
 
 impl<D: Decoder> Scheduler<D> {
-    /// Admits queued calls in order, until no sequence is free or the cells of the next call cannot be reserved. [`Self::step`] does so,
-    /// too.
+    /// Admits queued calls in order, until no sequence is free or the cells of the next call cannot be reserved. [`Self::step`] calls this
+    /// function, too.
     pub(crate) fn admit(&mut self, now: Instant) {
         while let Some((call, prompt)) = self.queue.head() {
             let is_free = |at: usize| self.sequences[at].is_none();
@@ -58,7 +58,7 @@ impl<D: Decoder> Scheduler<D> {
             .sum();
         let (available, _) = self.cache.reusable_prefix(&self.decoder, sequence, prompt);
         let start = match self.leader(prompt, u64::MAX, available + MIN_GAIN) {
-            // It would wait for another call, whose cells do not hold the prefix yet.
+            // The call would wait for another call, whose cells do not hold the prefix yet.
             Some(_) => &[],
             None => self.cache.reused_cells(&self.decoder, sequence, prompt),
         };

@@ -1,8 +1,8 @@
-//! The prefix cache: finds the longest cached prefix of a prompt, and evicts what is least valuable.
+//! The prefix cache: finds the longest cached prefix of a prompt, and evicts the least valuable content.
 //!
-//! Prefixes are in the decoder's sequences and in states that were saved from sequences to memory. An idle sequence keeps the tokens of
-//! its last call until another call needs the sequence; they are saved first if that is worth it. Shared prefixes of tools are pinned: in
-//! sequences of their own if all sequences share one pool of cells, otherwise as saved states.
+//! Prefixes are cached in the decoder's sequences, and in states that were saved from sequences to memory. An idle sequence keeps the tokens
+//! of its last call until another call needs the sequence. If the tokens are valuable, they are saved first. Shared prefixes of tools are
+//! pinned: in sequences of their own if all sequences share one pool of cells, and otherwise as saved states.
 //!
 //! ```text
 //! prompt  = [system prompt, 1500 tokens][question B, 80 tokens]
@@ -25,11 +25,11 @@ use super::super::prefix::saved::SavedStates;
 use super::super::token::Token;
 use source::PrefixSource;
 
-/// Most idle cells in a pool, in addition to those of active calls and tools. Attention reads every used cell of a pool, so idle cells
-/// slow down all calls. Measured with `SmolLM2`: 1,024 cells add about 0.5 ms to a step of 8 ms with one stream.
+/// Maximum number of idle cells in a pool, in addition to those of active calls and tools. Attention reads every used cell of a pool, so idle
+/// cells slow down all calls. Measured with `SmolLM2`: 1,024 cells add about 0.5 ms to a step of 8 ms with one stream.
 const MAX_IDLE_CELLS: usize = 1024;
 
-/// Longest sequence that is moved, in tokens. Readers do not notice the pause for a copy of that length, about 0.1 s with 8 billion
+/// Longest sequence that is moved, in tokens. Users do not notice the pause for a copy of that length, which is about 0.1 s with 8 billion
 /// parameters.
 const MAX_MOVED: usize = 2048;
 
@@ -55,7 +55,7 @@ pub(super) struct PrefixCache<S> {
     pool: Option<CellPool>,
     /// Length in tokens from which states are known to be too large to save.
     too_long: usize,
-    /// Shared prefixes to keep, each the fixed prompt of a tool.
+    /// Shared prefixes of tools, which are pinned.
     fixed: Vec<Vec<Token>>,
     clock: u64,
 }
@@ -91,7 +91,7 @@ impl<S> PrefixCache<S> {
         self.clock
     }
 
-    /// Replaces the content of `sequence` by the longest cached prefix of `prompt` that can be reused. Returns the length of the prefix.
+    /// Replaces the content of `sequence` with the longest reusable prefix of `prompt`. Returns the length of the prefix.
     pub(super) fn reuse_prefix<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -103,7 +103,7 @@ impl<S> PrefixCache<S> {
         if let PrefixSource::Sequence(from) = source
             && self.copies_prefixes()
         {
-            // The copy goes through a saved state, which other calls can use. If it is too large, another source is best.
+            // The copy is made from a saved state, which other calls can use, too. If the state is too large to save, another source is best.
             self.save(decoder, from);
             (source, length) = self.best_source(decoder, sequence, prompt);
         }
@@ -129,7 +129,7 @@ impl<S> PrefixCache<S> {
         self.tokens_in(sequence)
     }
 
-    /// Saves the state of a sequence if it is worth it, before all but its first `kept` tokens are dropped.
+    /// Saves the state of a sequence if it is valuable, before all but its first `kept` tokens are dropped.
     fn save_if_worthwhile<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -141,7 +141,7 @@ impl<S> PrefixCache<S> {
         }
     }
 
-    /// Saves the state of a sequence. Returns whether the state is saved, now or before.
+    /// Saves the state of a sequence, unless it is saved already. Returns whether it is saved.
     pub(super) fn save<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) -> bool {
         let tokens = self.sequences[sequence].tokens.clone();
         let is_pinned = self.fixed.contains(&tokens);
@@ -151,7 +151,7 @@ impl<S> PrefixCache<S> {
         if !self.can_save(tokens.len()) {
             return false;
         }
-        // Checked before the copy.
+        // Check the size before copying the state.
         if !self.saved.fits(decoder.saved_bytes(sequence)) {
             self.too_long = tokens.len();
             return false;
@@ -166,7 +166,7 @@ impl<S> PrefixCache<S> {
         self.saved.contains(&tokens, is_pinned)
     }
 
-    /// Returns whether a call can reuse a prefix of `tokens` tokens of another call: in the same cells, or as a saved state.
+    /// Returns whether another call can reuse a prefix of `tokens` tokens, in the same cells or as a saved state.
     pub(super) fn can_hand_over(&self, tokens: usize) -> bool {
         self.reuse == Reuse::Cells || self.can_save(tokens)
     }
@@ -198,7 +198,7 @@ impl<S> PrefixCache<S> {
         is_shared
     }
 
-    /// Restores the saved state with the longest prefix of `prompt` to an empty sequence, and cuts the sequence to that prefix. Returns
+    /// Restores the saved state with the longest prefix of `prompt` to an empty sequence, and truncates the sequence to that prefix. Returns
     /// whether that succeeded.
     fn restore_longest<D: Decoder<State = S>>(
         &mut self,
@@ -211,7 +211,7 @@ impl<S> PrefixCache<S> {
             return false;
         };
         let rows = self.saved.tokens(at).len();
-        // Pinned prompts are not evicted for it: the state may be longer than the prefix that is kept.
+        // Pinned prefixes are not evicted for it, since the state may be longer than the part that is kept.
         self.ensure_free_cells(decoder, rows, is_busy, false);
         // Evicted sequences may have been saved, and the list of states has changed.
         let Some((at, length)) = self.saved.longest_prefix(prompt) else {
@@ -277,7 +277,7 @@ impl<S> PrefixCache<S> {
         true
     }
 
-    /// Cuts a sequence to its first `length` tokens. Returns `false` if the decoder cannot.
+    /// Truncates a sequence to its first `length` tokens. Returns whether the decoder could.
     fn cut<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -318,7 +318,7 @@ impl<S> PrefixCache<S> {
         }
     }
 
-    /// Records that `tokens` were decoded to the end of a sequence.
+    /// Records that `tokens` were appended to a sequence.
     pub(super) fn append(&mut self, sequence: usize, tokens: impl Iterator<Item = Token>) {
         let held = &mut self.sequences[sequence];
         let before = held.tokens.len();

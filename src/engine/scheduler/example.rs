@@ -9,7 +9,7 @@ fn a_call_is_answered() {
     let now = Instant::now();
     let mut scheduler = scheduler_that_writes("Lima.");
     scheduler.submit(QueuedCall::new(1, "client".into(), request(50, &[]), now));
-    // A worker builds prompts on other threads: `PromptBuilder::build`, for each conversation of `next_to_prepare`.
+    // A worker builds prompts on other threads: it calls `PromptBuilder::build` for each conversation of `next_to_prepare`.
     scheduler.set_prompt(1, Ok(prompt_of(9)));
 
     let mut updates = Vec::new();

@@ -11,8 +11,8 @@ use super::{Scheduler, count, has_begun};
 impl<D: Decoder> Scheduler<D> {
     /// Returns the sequence of the call that `prompt` should wait for, and the length of their common prefix.
     ///
-    /// That call was admitted before `order`, is decoding a prefix of `prompt` of at least `least` tokens, and can hand it over. The longest
-    /// prefix wins, then the earliest call.
+    /// That call was admitted before `order`, is decoding a prefix of `prompt` of at least `least` tokens, and can share it. The call with the
+    /// longest prefix is preferred, then the earliest call.
     pub(super) fn leader(
         &self,
         prompt: &[Token],
@@ -72,7 +72,7 @@ impl<D: Decoder> Scheduler<D> {
             .into_iter()
             .any(|active| active.next_token.is_some());
         if is_copied && is_streaming && self.has_copied {
-            // Every stream waits for a copy, so there is at most one in a step.
+            // A copy pauses all generating sequences, so a step has at most one.
             self.set_wait(sequence, None);
             return;
         }
@@ -80,7 +80,7 @@ impl<D: Decoder> Scheduler<D> {
         self.begin(sequence);
     }
 
-    /// Returns whether the other call has yet to decode the `awaited` prefix.
+    /// Returns whether the `awaited` prefix has yet to be decoded.
     fn is_pending(&self, awaited: AwaitedPrefix) -> bool {
         let mut calls = self.sequences.iter().flatten();
         calls.any(|active| active.order == awaited.order && active.will_decode(awaited.length))
@@ -121,7 +121,7 @@ impl<D: Decoder> Scheduler<D> {
         active
             .checkpoints
             .extend(self.cache.unsaved_fixed_prompts(&active.prompt));
-        // Another state has more of this prompt but cannot be cut. A checkpoint lets the next call reuse that prefix.
+        // Another state has a longer prefix of this prompt but cannot be truncated. A checkpoint lets the next call reuse that prefix.
         let is_new = known >= start + 2 * MIN_GAIN && known < active.prompt.len();
         if is_new && self.cache.copies_prefixes() && self.cache.can_save(known) {
             active.save_at(known);

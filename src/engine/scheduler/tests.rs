@@ -81,7 +81,7 @@ fn a_prompt_that_fills_the_context_is_rejected_with_both_numbers() {
     assert_eq!(error.kind, EngineErrorKind::ContextOverflow);
     assert_eq!(
         error.text,
-        "the prompt has 100 tokens, the model's context holds 100, the answer included"
+        "the prompt has 100 tokens, but the model's context holds only 100, including the answer"
     );
 }
 
@@ -116,7 +116,7 @@ fn a_long_prompt_does_not_delay_a_short_one() {
 }
 
 #[test]
-fn no_step_of_a_prompt_alone_is_shorter_than_a_tile() {
+fn no_step_of_a_single_prompt_is_shorter_than_a_tile() {
     let limits = Limits {
         n_ctx: 1000,
         kv_cells: 2000,
@@ -199,7 +199,7 @@ fn a_call_waits_until_the_cells_of_its_prompt_and_answer_can_be_reserved() {
     );
     bench.run_until_empty();
     let order: Vec<u64> = bench.ends().iter().map(|(id, ..)| *id).collect();
-    // The third call would fit beside the first, but does not overtake the second.
+    // The third call would fit next to the first, but does not overtake the second.
     assert_eq!(order, [1, 3, 2]);
 }
 
@@ -359,7 +359,7 @@ fn calls_that_waited_for_the_load_get_queue_positions() {
 
 #[test]
 fn a_stop_string_in_text_that_was_held_back_ends_the_answer() {
-    // The tag is held back, and with it the stop string.
+    // The stop string is held back together with the tag.
     let mut bench = Bench::new(LIMITS, 8, says("a <think> STOP b"));
     assert!(bench.enter(1, 50, &["STOP"]));
     let prompt = Prompt {

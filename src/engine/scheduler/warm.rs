@@ -1,12 +1,12 @@
-//! Decodes the prompts of tools while no call is active.
+//! Decodes the shared prefixes of tools while no call is active.
 
 use super::super::decoder::Decoder;
 use super::super::token::Token;
 use super::Scheduler;
 
 impl<D: Decoder> Scheduler<D> {
-    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them, and calls that begin with one of them
-    /// start from there.
+    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. The prefill of a call that begins with one
+    /// of them starts after it.
     pub(crate) fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
         self.cache.keep_warm(&mut self.decoder, fixed);
         for active in self.sequences.iter_mut().flatten() {
@@ -35,7 +35,7 @@ impl<D: Decoder> Scheduler<D> {
                 self.cache.add_warm_rows(&mut self.decoder, &rows);
             }
             Err(error) => {
-                tracing::warn!(%error, "could not decode a tool's prompt ahead of its calls");
+                tracing::warn!(%error, "could not decode the shared prefix of a tool");
                 self.cache.skip_cold_prompt();
                 self.cache.forget(&mut self.decoder, rows[0].sequence);
             }

@@ -66,7 +66,7 @@ fn pinned_models_are_never_evicted_and_their_memory_is_not_available() {
 }
 
 #[test]
-fn memory_of_gpus_is_counted_apart_from_the_machines() {
+fn gpu_memory_is_counted_separately_from_the_machines() {
     let now = Instant::now();
     let on_gpu = |gpu| Footprint {
         gpu,
@@ -97,7 +97,7 @@ fn memory_of_gpus_is_counted_apart_from_the_machines() {
     };
     assert_eq!(
         cause,
-        "the model needs 21 B of GPU memory, and there are 50 B, of which pinned models hold 30 B"
+        "the model needs 21 B of GPU memory, and the GPUs have 50 B, of which pinned models hold 30 B"
     );
     assert!(
         hint.contains("`n_gpu_layers`") && hint.contains("pin fewer"),
@@ -150,7 +150,7 @@ fn weights_of_a_file_are_counted_once_for_all_models_that_map_it() {
     let room = |total, idle_for, free| super::room_for(need(total), &[one(idle_for)], SHARED, free);
     assert_eq!(room(80, None, None), Room::Available);
     assert_eq!(room(81, None, None), Room::Busy);
-    // The file is already in memory: the model needs 40 bytes in addition to the 40 of the file, which the system counts as free.
+    // The file is already in memory. The model needs 40 more bytes, and the system counts the 40 bytes of the file as free.
     assert_eq!(room(80, None, Some(80)), Room::Available);
     assert_eq!(room(80, None, Some(79)), Room::Busy);
     // Unloading the idle model frees only the memory that it does not share.
@@ -176,7 +176,7 @@ fn mapped_weights_in_use_are_not_free_unless_they_are_locked() {
         };
         room_for(40, &[busy], SHARED, Some(free))
     };
-    // Other programs take 30 of 100 bytes, and the file counts as free.
+    // Other programs take 30 of 100 bytes, and the system counts the file as free.
     assert_eq!(room(false, 70), Room::Busy);
     assert_eq!(room(false, 80), Room::Available);
     assert_eq!(room(true, 40), Room::Available);

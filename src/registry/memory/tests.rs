@@ -26,9 +26,7 @@ fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
     let MemoryRefusal { message, hint, .. } = refusal(&need, "m", shared(Some(there))).unwrap();
     let needed = human(need.gpu.total());
     assert!(
-        message.starts_with(&format!(
-            "the model `m` needs {needed} of GPU memory, and there are "
-        )),
+        message.starts_with(&format!("the model `m` needs {needed} of GPU memory, and ")),
         "{message}"
     );
     let fits = format!(
@@ -39,7 +37,7 @@ fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
 }
 
 #[test]
-fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
+fn a_refusal_names_the_cache_if_it_is_too_large_for_a_gpu() {
     let long = LoadSettings {
         parallel: 1,
         cache_type_k: crate::config::file::CacheType::F32,
@@ -54,5 +52,5 @@ fn a_cache_too_large_for_a_gpu_is_what_the_refusal_names() {
         "{need:?}"
     );
     assert_eq!(key, "n_ctx");
-    assert!(message.contains("its cache is") && hint.contains("`cache_type_k`"));
+    assert!(message.contains("its cache takes") && hint.contains("`cache_type_k`"));
 }

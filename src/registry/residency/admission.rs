@@ -1,4 +1,4 @@
-//! Admission: which waiting calls get their models loaded, and which models are evicted for them.
+//! Admission: decides for which waiting calls models are loaded, and which models are evicted for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,12 +40,12 @@ impl Residency {
             room_for(self.need(first.model), &occupants, self.shared, free)
         };
         let would_help = room(&|other| other.model != model) != Room::Busy;
-        // Evicting the other models makes enough room.
+        // Whether evicting all other unpinned models makes enough room.
         let may_stay = room(&|other| other.model == model || other.is_pinned) == Room::Available;
         would_help || (waited >= LONG_PATIENCE && !may_stay)
     }
 
-    /// Starts models for waiting calls, in order, as far as there is room. Evicts idle models to make room.
+    /// Starts models for waiting calls, in order, while there is room. Evicts idle models to make room.
     pub(super) fn admit(&mut self, free: Option<u64>, now: Instant) {
         while let Some(first) = self.waiting.front() {
             let (call, model, stamp) = (first.call, first.model, first.stamp);
@@ -54,10 +54,10 @@ impl Residency {
             };
             match &slot.state {
                 State::Running { .. } => {}
-                // Its process must exit before another one is started.
+                // The former process must exit before a new one is started.
                 State::Ending { .. } => return,
                 State::Unloaded => {
-                    // The load for which the call waited may have failed.
+                    // The load that the call waited for may have failed.
                     let refusal = match (slot.refusal(stamp, now), self.room(model, free)) {
                         (Some(refusal), _) => refusal,
                         (None, Room::Never { cause, hint }) => Refusal::NeverFits { cause, hint },

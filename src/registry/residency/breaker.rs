@@ -2,7 +2,7 @@
 
 use crate::config::Stamp;
 
-/// Deaths in a row that open the breaker.
+/// Number of deaths in a row that opens the breaker.
 pub(super) const DEATHS_TO_OPEN: u32 = 3;
 
 /// Counts how often the model's process died in a row, while it loaded or served, without finishing a call in between. The count restarts
@@ -17,7 +17,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Notes that the process, which had loaded the file `stamp`, died of `cause`.
+    /// Records that the process, which had loaded the file `stamp`, died of `cause`.
     pub(super) fn died(&mut self, cause: &str, stamp: Stamp) {
         let before = if self.stamp == stamp { self.deaths } else { 0 };
         *self = Self {

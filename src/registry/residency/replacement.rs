@@ -1,4 +1,4 @@
-//! Former editions of models, which end with their last call.
+//! Retires former editions of models. Each ends with its last call.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use crate::registry::ids::Edition;
 use crate::telemetry::metrics::UnloadReason;
 
 impl Residency {
-    /// Unpins `model`, a former edition. It ends with its last call, so it no longer counts as one that is never unloaded.
+    /// Unpins `model`, a former edition. It ends with its last call, so its memory is no longer permanently reserved.
     pub(crate) fn unpin(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.terms.pin = false;
         }
     }
 
-    /// Gives `model` to no new call, and refuses the calls that wait for it. Calls that hold it run to their end, unless it is still
-    /// loading.
+    /// Retires `model`: it accepts no new calls, and calls that wait for it are refused. Calls with a lease are finished, unless the model is
+    /// still loading.
     pub(crate) fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
         self.retire_for(UnloadReason::Edited, model, free, now);
     }
@@ -64,7 +64,7 @@ impl Residency {
         self.admit(free, now);
     }
 
-    /// Replaces `old` by `new`. The process of `old` finishes the calls that it has, and new calls start another process.
+    /// Replaces `old` with `new`. The process of `old` finishes its calls, and new calls start a new process.
     pub(crate) fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
         if let Some(slot) = self.slots.get(&old) {
             let terms = slot.terms.clone();

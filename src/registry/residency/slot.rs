@@ -28,32 +28,32 @@ pub(crate) enum Refusal {
     NeverFits {
         /// Memory that the model needs, and the limit.
         cause: String,
-        /// The way out.
+        /// Advice for the operator.
         hint: String,
     },
     /// The model's files are missing, incomplete or of the wrong kind.
     #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
-    /// An edit of the configuration changed or removed the model, so the tool's name may mean something else now, or the model was
-    /// unloaded or restarted on request.
+    /// The model was changed or removed by an edit of the configuration, so the tool's name may mean something else now, or it was unloaded
+    /// or restarted on request.
     #[error("the model was edited, unloaded or restarted; try again")]
     Superseded,
-    /// The queue of calls that wait until the model can be loaded is full. The number of calls in it.
+    /// The queue of calls that wait until the model can be loaded is full. It holds this many calls.
     #[error(
-        "the model is busy: {0} calls are waiting until other models are unloaded; try again later"
+        "the model is busy: {0} calls are already waiting for other models to be unloaded; try again later"
     )]
     Busy(usize),
     /// The last load failed, and the backoff has not passed.
     #[error("the model could not be loaded: {cause}; try again in {} s", pause.as_secs_f64().ceil())]
     Paused {
-        /// Reason why it failed.
+        /// Reason why the load failed.
         cause: String,
         /// Time until the next load may start.
         pause: Duration,
     },
     /// The model's process died several times in a row.
     #[error(
-        "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
+        "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart`"
     )]
     GivenUp {
         /// Cause of the last death.
@@ -79,7 +79,7 @@ pub(super) struct Slot {
     pub(super) failures: Option<Failures>,
     /// Circuit breaker for deaths of the process.
     pub(super) breaker: Breaker,
-    /// Reason for the replacement, once another edition has taken its place. The model then ends with its last call.
+    /// Reason why a new edition replaced this one; `None` if none has. A replaced edition ends with its last call.
     pub(super) retired: Option<UnloadReason>,
 }
 
@@ -102,7 +102,7 @@ pub(super) enum State {
         memory: u64,
         leases: usize,
         idle_since: Instant,
-        /// Whether the load has finished. Idle time counts from then on.
+        /// Whether the load has finished. Idle time is counted only from then on.
         is_loaded: bool,
         stamp: Stamp,
     },
@@ -158,13 +158,13 @@ impl Slot {
         Some(stamp)
     }
 
-    /// Returns why the model must not be loaded now, if its files have this `stamp`; `None` if it may be.
+    /// Returns why the model, whose files have this `stamp`, must not be loaded now; `None` if it may be loaded.
     pub(super) fn refusal(&self, stamp: Stamp, now: Instant) -> Option<Refusal> {
         if let Some(cause) = self.breaker.open_for(stamp) {
             let cause = cause.to_owned();
             return Some(Refusal::GivenUp { cause });
         }
-        // A changed file may load, so only failures of this one count.
+        // Another version of the file may load, so only failures of this version count.
         let failures = self
             .failures
             .as_ref()
@@ -188,7 +188,7 @@ impl Slot {
         }
     }
 
-    /// Notes that the runner, which had loaded the file `stamp`, has ended.
+    /// Records that the runner, which had loaded the file `stamp`, has ended.
     pub(super) fn fail(&mut self, ended: Ended, stamp: Stamp, now: Instant) {
         let cause = match ended {
             Ended::Done | Ended::Terminated => return,
@@ -231,7 +231,7 @@ impl Slot {
             } => Occupant {
                 model,
                 memory: footprint(memory),
-                // A load that has begun is always finished.
+                // A model that is loading is not evicted.
                 idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
                 is_pinned: self.terms.pin,
                 is_ending: false,

@@ -1,4 +1,4 @@
-//! Status of each model, as the registry knows it.
+//! Status of each model, as known to the registry.
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -17,13 +17,13 @@ pub(crate) enum ModelState {
     Unloaded,
     /// Not loaded: the last load failed, the process died several times in a row, the files are unusable, or there can never be enough memory.
     Failed,
-    /// The process loads the model.
+    /// The process is loading the model.
     Loading,
-    /// Ready for calls, or answering some.
+    /// Ready for calls, or answering calls.
     Loaded,
     /// The process is ending.
     Ending,
-    /// Changed or removed by an edit, or unloaded on request: the process only finishes the calls that it has.
+    /// Changed or removed by an edit, or unloaded on request. The process finishes its calls and accepts no new ones.
     Replaced,
 }
 

@@ -70,12 +70,12 @@ fn a_waiting_call_is_overtaken_only_for_a_few_seconds() {
     assert_eq!(
         world.held.keys().copied().collect::<Vec<_>>(),
         [CallId(2)],
-        "the first call in the queue comes first"
+        "the first call in the queue is granted first"
     );
 }
 
 #[test]
-fn the_waiting_calls_of_one_client_do_not_keep_out_those_of_another() {
+fn the_waiting_calls_of_one_client_do_not_block_those_of_another() {
     let mut world = World::new(Some(1));
     world.apply(&Event::Call(0));
     let (busy, now) = (world.current[1], world.now);
@@ -91,8 +91,7 @@ fn the_waiting_calls_of_one_client_do_not_keep_out_those_of_another() {
         let actions = world.machine.take_actions();
         actions.iter().filter_map(refusal).collect::<Vec<_>>()
     };
-    let busy_text =
-        "the model is busy: 100 calls are waiting until other models are unloaded; try again later";
+    let busy_text = "the model is busy: 100 calls are already waiting for other models to be unloaded; try again later";
     assert_eq!(refusals("many", 100..202), [busy_text, busy_text]);
     assert_eq!(refusals("few", 300..301), [""; 0]);
 }
@@ -126,7 +125,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
     let text = refusal(&mut world, Stamp::default());
     assert_eq!(
         text,
-        "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` suffices) or its configuration, or run `llama-mcp-server restart`"
+        "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart`"
     );
     let changed = Stamp::numbered(1);
     world.machine.call(
@@ -181,7 +180,7 @@ fn an_answered_call_resets_the_count_of_deaths() {
 }
 
 #[test]
-fn a_model_that_was_given_up_starts_again_once_it_is_replaced_by_hand() {
+fn a_model_that_was_given_up_starts_again_after_a_restart_on_request() {
     let mut world = World::new(None);
     for _ in 0..3 {
         die_serving(&mut world);

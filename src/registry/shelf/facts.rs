@@ -1,4 +1,4 @@
-//! Facts about models: their state, and observations from their calls.
+//! Reads the state of models, and records results of their calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +28,8 @@ impl Shelf {
         models
     }
 
-    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] know them. Waits at most
-    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls queue in the order in which
-    /// they came.
+    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] use the result. Waits at most
+    /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls are queued in the order of their arrival.
     pub(in crate::registry) async fn check_files(
         self: &Arc<Self>,
         model: Edition,
@@ -58,19 +57,19 @@ impl Shelf {
     }
 
     fn check_files_now(&self, model: Edition) {
-        // Do not wait for the disk under the lock.
+        // Do not hold the lock while waiting for the disk.
         let Some((model, known)) = self.unloaded(model) else {
             return;
         };
         let check = known.check();
         let mut state = self.lock();
-        // A model that was started meanwhile keeps the stamp with which it was started.
+        // A model that was started in the meantime keeps the stamp with which it was started.
         if !state.residency.is_running(model) {
             state.apply_check(model, check);
         }
     }
 
-    /// Returns why `model` cannot be loaded, as far as it is known: its files, or its memory.
+    /// Returns the known reason why `model` cannot be loaded, such as its files or its memory; `None` if none is known.
     pub(in crate::registry) fn failure(&self, model: Edition) -> Option<String> {
         let state = self.lock();
         let model = state.current(model);

@@ -18,15 +18,15 @@ pub(super) struct Model {
     pub(super) stamp: Stamp,
     /// Memory need, or the fault that keeps the model from being loaded.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that the model may take: what pinned models leave.
+    /// Memory that pinned models leave to this model.
     allowance: Allowance,
-    /// Prompts that the model's runners keep ready.
+    /// Shared prefixes that the model's runner keeps in its prefix cache.
     pub(super) fixed: watch::Sender<FixedPrompts>,
     pub(super) speed: Speed,
 }
 
 impl Model {
-    /// Makes the model of `config`. Pinned models leave `left` to it.
+    /// Creates the model of `config`. Pinned models leave it the memory `left`.
     pub(super) fn new(
         config: &ModelConfig,
         need: Result<Need, FileFault>,
@@ -55,13 +55,13 @@ impl Model {
         has_layers && backend::is_on_gpu(&self.config.source)
     }
 
-    /// Returns whether the measured memory of the process is used. The memory of a GPU that shares the machine's memory does not show in a
-    /// process, so the estimate applies to such a GPU.
+    /// Returns whether the registry uses the measured memory of the process instead of the estimate. If a GPU shares the machine's memory,
+    /// its part is not visible in the process, so the estimate is used.
     pub(super) fn is_measured(&self) -> bool {
         !self.is_on_gpu() || self.allowance.gpu.is_some()
     }
 
-    /// Returns the settings for loading and unloading the model.
+    /// Returns the terms for loading and unloading the model.
     pub(super) fn terms(&self) -> ModelTerms {
         ModelTerms {
             need: self.demand(),

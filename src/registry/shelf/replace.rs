@@ -1,4 +1,4 @@
-//! Unloads a model on request: another edition of the same model replaces it.
+//! Unloads a model on request, by replacing its edition with a new one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub(in crate::registry) struct Replaced {
 }
 
 impl Shelf {
-    /// Replaces the edition of the model that has `name` as its name or as an alias. The process answers the calls that it has, and new calls
-    /// start another process. Failed loads and deaths are forgotten. Returns `None` if there is no such model.
+    /// Replaces the edition of the model that has `name` as its name or as an alias. The former process finishes its calls, and new calls
+    /// start a new process. Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
         let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
@@ -42,7 +42,7 @@ impl Shelf {
                 edition: new,
                 was: status.state,
                 running: match status.state {
-                    // Calls that wait for the load are repeated with the new edition.
+                    // Calls that wait for the load are retried with the new edition.
                     ModelState::Loading => 0,
                     _ => status.calls,
                 },
@@ -57,8 +57,8 @@ impl Shelf {
 }
 
 impl State {
-    /// Returns the latest edition of the model called `name`, else of the one that has `name` as an alias. During an edit, an alias may belong to
-    /// two models.
+    /// Returns the latest edition of the model called `name`, or else of the model that has `name` as an alias. During an edit, an alias may
+    /// belong to two models.
     fn edition_called(&self, name: &str) -> Option<Edition> {
         let models = self.models.iter();
         let called = models.filter(|(_, model)| model.config.is_called(name));
@@ -68,13 +68,13 @@ impl State {
             .map(|(_, edition)| edition)
     }
 
-    /// Returns the edition that replaced `edition`, which is the one that a tool knows.
+    /// Returns the edition that replaced `edition`, or `edition` itself. Tools may know a former edition.
     pub(super) fn current(&self, edition: Edition) -> Edition {
         self.successors.current(edition)
     }
 }
 
-/// The current editions of models that were unloaded or restarted on request, by each edition that they had before.
+/// Maps the former editions of models that were unloaded or restarted on request to the current ones.
 #[derive(Debug, Default)]
 pub(super) struct Successors(HashMap<Edition, Edition>);
 
@@ -84,7 +84,7 @@ impl Successors {
         self.0.get(&edition).copied().unwrap_or(edition)
     }
 
-    /// Records that `new` replaces `old`. Tools may know any earlier edition from a reload, so all of them lead to `new`.
+    /// Records that `new` replaces `old`. Tools may know any earlier edition, so all of them are mapped to `new`.
     fn replace(&mut self, old: Edition, new: Edition) {
         for current in self.0.values_mut() {
             if *current == old {

@@ -26,7 +26,8 @@ impl State {
         }
     }
 
-    /// Returns the edition whose process can serve `config`, else a new one. A process that loaded files which have changed since cannot.
+    /// Returns the edition whose process can serve `config`, or else a new one. A process cannot if its files have changed since it loaded
+    /// them.
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
@@ -39,8 +40,8 @@ impl State {
         self.next_edition.allocate()
     }
 
-    /// Inserts `model` as `edition`. A former model of the edition passes on its speed and its channel to the running process, which then
-    /// keeps the new fixed prompts ready.
+    /// Inserts `model` as `edition`. If the edition exists, `model` takes over its speed and its channel to the running process, and sends
+    /// the new shared prefixes to the process.
     pub(super) fn put(&mut self, edition: Edition, mut model: Model) {
         if let Some(former) = self.models.remove(&edition) {
             let fixed = model.fixed.borrow().clone();
@@ -55,7 +56,7 @@ impl State {
         self.models.insert(edition, model);
     }
 
-    /// Returns why `model` cannot be loaded, if it has no running process and its files are known to be unusable.
+    /// Returns the fault of the files of `model`; `None` if they are not known to be unusable, or if its process is running.
     pub(super) fn fault_of(&self, model: Edition) -> Option<FileFault> {
         let fault = self.models.get(&model)?.need.as_ref().err()?;
         (!self.residency.is_running(model)).then(|| fault.clone())
@@ -64,12 +65,12 @@ impl State {
     /// Answers `call`, which waits for a runner, with `refusal`.
     pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
         if let Some(answer_to) = self.waiting.remove(&call) {
-            // A call that was dropped meanwhile needs no answer.
+            // A call that was dropped in the meantime needs no answer.
             drop(answer_to.send(Err(refusal)));
         }
     }
 
-    /// Adds to the status in `slot` what else is known about `model`. Returns `None` for a former edition whose process is ending.
+    /// Completes the status in `slot` with the other facts about `model`. Returns `None` for a former edition whose process is ending.
     pub(super) fn observed(&self, model: Edition, mut slot: SlotStatus) -> Option<Observed> {
         let runner = slot.runner.and_then(|id| self.runners.get(&id));
         let known = self.models.get(&model);
@@ -127,7 +128,7 @@ impl State {
         self.residency.set_need(model, known.demand());
     }
 
-    /// Returns the free memory of the machine; `None` if no call waits for it, or it is unknown.
+    /// Returns the free memory of the machine; `None` if it is unknown, or if no call waits for memory.
     pub(in crate::registry) fn free(&self) -> Option<u64> {
         self.residency.has_waiting().then(memory::free).flatten()
     }

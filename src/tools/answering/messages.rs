@@ -33,12 +33,15 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
         }
         FinishReason::Length => limits.max_tokens_cause().into(),
         FinishReason::Deadline => {
-            format!("at its deadline of {} s; allow more time", limits.seconds())
+            format!(
+                "when its deadline of {} s passed; allow more time",
+                limits.seconds()
+            )
         }
         FinishReason::Stop | FinishReason::Cancelled => return generation.text,
     };
     format!(
-        "{}\n\n[cut after {tokens} tokens, {cause}]",
+        "{}\n\n[truncated after {tokens} tokens, {cause}]",
         generation.text.trim_end()
     )
 }
@@ -60,7 +63,7 @@ impl TokenLimit {
     /// Returns advice on how to get a complete answer.
     pub(crate) fn way_out(self) -> &'static str {
         match self {
-            Self::Call => "allow more `max_tokens`",
+            Self::Call => "raise `max_tokens`",
             Self::Model => "ask for a shorter one (`max_tokens_limit` allows no more tokens)",
             Self::Context => {
                 "the model's context is full: shorten the text or give the model a larger `n_ctx`"
@@ -113,9 +116,9 @@ impl CallLimits {
     /// Returns the cause of an answer that was truncated at `max_tokens`, and the way out.
     fn max_tokens_cause(self) -> &'static str {
         if self.is_at_limit {
-            "the most that `max_tokens_limit` allows; ask for a shorter answer"
+            "when `max_tokens_limit` was reached; ask for a shorter answer"
         } else {
-            "its `max_tokens`; allow more of them"
+            "when `max_tokens` was reached; raise `max_tokens`"
         }
     }
 
@@ -151,17 +154,17 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
         }
         FinishReason::Length if limits.reached_max_tokens_limit(generation) => {
-            format!("no answer: there was no text yet after {tokens} tokens, {}", limits.max_tokens_cause())
+            format!("no answer: the model had written no text after {tokens} tokens, {}", limits.max_tokens_cause())
         }
         FinishReason::Length => {
-            format!("no answer: after {tokens} tokens, when the answer was cut, there was no text yet; allow more `max_tokens`")
+            format!("no answer: the model had written no text after {tokens} tokens, when the answer was truncated; raise `max_tokens`")
         }
         FinishReason::Deadline => {
             let seconds = limits.seconds();
             let phase = match generation.phase {
-                Phase::Load => "the model was still being loaded; try again, the load goes on",
-                Phase::Queue => "the call was still waiting to begin; allow more time or try again later",
-                Phase::Prefill => "the prompt was still being read; allow more time or shorten the text",
+                Phase::Load => "the model was still loading; try again: loading continues",
+                Phase::Queue => "the call was still queued; allow more time or try again later",
+                Phase::Prefill => "the prompt was still being processed; allow more time or shorten the text",
                 Phase::Generate if thinking => "the model was still thinking; allow more time",
                 Phase::Generate => "the model had not written any text yet; allow more time",
             };
@@ -185,7 +188,7 @@ pub(super) fn failure(error: &RegistryError) -> Coded {
         // The error contains the way out.
         CallError::SystemLimit(_) => None,
         CallError::NotStarted(_) | CallError::Stuck => {
-            Some("try again; the server's log may say more".into())
+            Some("try again; see the server's log".into())
         }
         CallError::Died { begun: true, is_first: true, .. } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
@@ -193,10 +196,10 @@ pub(super) fn failure(error: &RegistryError) -> Coded {
         CallError::Stalled { .. }
         | CallError::Terminated { .. }
         | CallError::Died { begun: true, .. } => {
-            Some("try again, the next call starts a new process".into())
+            Some("try again: the next call starts a new process".into())
         }
         CallError::Died { begun: false, .. } => {
-            Some("check that memory suffices and that the model's file is whole; the server's log may say more".into())
+            Some("check that there is enough memory and that the model's file is intact; see the server's log".into())
         }
     };
     let text = match hint {
@@ -264,7 +267,7 @@ mod tests {
         let noted = |finish_reason, tokens| cut(limits, finish_reason, tokens);
         assert_eq!(
             noted(FinishReason::Length, 128),
-            "It was a dark\n\n[cut after 128 tokens, its `max_tokens`; allow more of them]"
+            "It was a dark\n\n[truncated after 128 tokens, when `max_tokens` was reached; raise `max_tokens`]"
         );
         let most = CallLimits {
             is_at_limit: true,
@@ -272,11 +275,11 @@ mod tests {
         };
         assert_eq!(
             cut(most, FinishReason::Length, 128),
-            "It was a dark\n\n[cut after 128 tokens, the most that `max_tokens_limit` allows; ask for a shorter answer]"
+            "It was a dark\n\n[truncated after 128 tokens, when `max_tokens_limit` was reached; ask for a shorter answer]"
         );
         assert_eq!(
             noted(FinishReason::Length, 95),
-            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx` (at most 4096)]"
+            "It was a dark\n\n[truncated after 95 tokens, when the model's context was full; shorten the text or give the model a larger `n_ctx` (at most 4096)]"
         );
         let trained = CallLimits {
             trained: 96,
@@ -284,11 +287,11 @@ mod tests {
         };
         assert_eq!(
             cut(trained, FinishReason::Length, 95),
-            "It was a dark\n\n[cut after 95 tokens, when the model's context was full; shorten the text or choose a model with a longer context (this one was trained for 96 tokens)]"
+            "It was a dark\n\n[truncated after 95 tokens, when the model's context was full; shorten the text or choose a model with a longer context (this one was trained for 96 tokens)]"
         );
         assert_eq!(
             noted(FinishReason::Deadline, 7),
-            "It was a dark\n\n[cut after 7 tokens, at its deadline of 1.5 s; allow more time]"
+            "It was a dark\n\n[truncated after 7 tokens, when its deadline of 1.5 s passed; allow more time]"
         );
         assert_eq!(noted(FinishReason::Stop, 128), "It was a dark\n");
     }

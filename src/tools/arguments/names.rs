@@ -43,7 +43,7 @@ pub(crate) fn check_names(
     } else {
         let others = known.iter().filter(|name| !names.contains(*name));
         let all = names.iter().chain(others).map(|name| format!("`{name}`"));
-        format!("known here: {}", all.collect::<Vec<_>>().join(", "))
+        format!("available: {}", all.collect::<Vec<_>>().join(", "))
     };
     Err(ArgumentError(format!("{message}; {refusal}; {hint}")))
 }
@@ -77,7 +77,7 @@ mod tests {
         );
         assert_eq!(
             refused("temp", Some(&missing)),
-            "`text` is missing; `temp` is not an argument of this tool; known here: `text`, `seed`, `temperature`"
+            "`text` is missing; `temp` is not an argument of this tool; available: `text`, `seed`, `temperature`"
         );
     }
 }

@@ -15,10 +15,10 @@ use crate::support::{
 const PARIS: &str = "The capital of France is Paris.";
 
 /// Error of a call whose worker is killed while it runs.
-const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again, the next call starts a new process";
+const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again: the next call starts a new process";
 
 /// Error of a call that was resent once, and whose new worker is killed before the call starts.
-const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that memory suffices and that the model's file is whole; the server's log may say more";
+const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that there is enough memory and that the model's file is intact; see the server's log";
 
 /// Error of a call whose worker is killed before it has answered any call.
 const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
@@ -232,7 +232,7 @@ fn truncating_a_mapped_model_file_fails_the_call_and_the_next_error_names_the_ca
         .unwrap();
     assert_eq!(
         fixture.ask().unwrap_err(),
-        "the model's process stopped unexpectedly (signal: 7 (SIGBUS): a part of its file could not be read, since it was cut while it was loaded or its disk fails); try again, the next call starts a new process"
+        "the model's process stopped unexpectedly (signal: 7 (SIGBUS): part of the model's file could not be read: the file was truncated while it was in use, or its disk is failing); try again: the next call starts a new process"
     );
     let truncated = "the model file `crab.gguf` is truncated: it has 4096 bytes";
     for _ in 0..2 {

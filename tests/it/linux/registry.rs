@@ -81,7 +81,7 @@ fn a_deadline_includes_the_wait_for_memory() {
         (result.is_error, result.text.as_str()),
         (
             true,
-            "no answer within the deadline of 0.2 s: the call was still waiting to begin; allow more time or try again later"
+            "no answer within the deadline of 0.2 s: the call was still queued; allow more time or try again later"
         )
     );
 }

@@ -228,7 +228,7 @@ fn a_call_of_a_removed_tool_says_that_it_was_removed() {
     assert!(result.is_error);
     assert_eq!(
         result.text,
-        "the tool `a` was removed by a reload of the configuration; known here: `b`"
+        "the tool `a` was removed by a reload of the configuration; available: `b`"
     );
 }
 

@@ -277,7 +277,7 @@ fn an_empty_or_missing_file_revokes_no_permissions() {
     let folder = Folder::new("no-file", &format!("{keys}{MODEL}"));
     let server = serve(&folder);
     folder.write("llama-mcp-server.toml", "");
-    server.wait_for_log("no model is given");
+    server.wait_for_log("no model is configured");
     assert_eq!(status(&server, "alices"), 400);
     fs::remove_file(folder.0.join("llama-mcp-server.toml")).unwrap();
     server.wait_for_log("could not read the configuration");

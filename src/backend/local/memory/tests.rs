@@ -8,7 +8,7 @@ use crate::engine::limits::Limits;
 
 const MIB: u64 = 1 << 20;
 
-/// All layers of the tiny model, with the output counted as one.
+/// All layers of the tiny model, with the output layer counted as one.
 pub(crate) const ALL: u64 = 4;
 
 pub(crate) fn load() -> LoadSettings {
@@ -49,7 +49,7 @@ fn a_gpu_without_its_own_memory_takes_the_machines() {
 }
 
 #[test]
-fn on_a_gpu_weights_and_cache_leave_the_machine() {
+fn on_a_gpu_weights_and_cache_take_no_memory_of_the_machine() {
     let (none, all) = (
         planned(&load(), 0, 1 << 40, Some(1 << 40)),
         planned(&load(), 99, 1 << 40, Some(1 << 40)),

@@ -1,4 +1,4 @@
-//! The rate limit of a model's log: a token bucket. Pure: time comes in as an argument.
+//! The rate limit of a model's log: a token bucket. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ const PER_LINE: Duration = Duration::from_millis(5);
 /// Size of the bucket, in lines. At `debug` a load writes several hundred.
 const BURST: u32 = 1000;
 
-/// How long all lines are dropped once the bucket is empty, so that dropped lines are reported once a second at most.
+/// Time for which all lines are dropped once the bucket is empty, so that dropped lines are reported at most once a second.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Decides which lines of a model are logged.
 #[derive(Debug)]
 pub(super) struct LogRate {
-    /// Lines that may pass at `filled_at`.
+    /// Number of lines that may pass, as of `filled_at`.
     tokens: u32,
     filled_at: Instant,
     /// Time until which all lines are dropped.
@@ -28,14 +28,14 @@ pub(super) struct LogRate {
 pub(super) enum Passage {
     /// The line is logged.
     Logged,
-    /// The line is logged after a note that so many lines before it were dropped.
+    /// The line is logged, after a note that this many lines before it were dropped.
     After(u64),
     /// The line is dropped.
     Dropped,
 }
 
 impl LogRate {
-    /// Starts with a full bucket.
+    /// Creates a rate limit with a full bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             tokens: BURST,
@@ -45,7 +45,7 @@ impl LogRate {
         }
     }
 
-    /// Decides about a line that came at `now`.
+    /// Decides about a line that arrived at `now`.
     pub(super) fn admit(&mut self, now: Instant) -> Passage {
         if self.closed_until.is_some_and(|until| now < until) {
             self.dropped += 1;

@@ -1,4 +1,4 @@
-//! The end of a worker's task: the process ends, and every call gets its error.
+//! The end of a worker's task: ends the process, and fails its calls.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::telemetry::metrics::{self, ProcessEnd};
 use crate::worker::WIRE_VERSION;
 
-/// Reason why a worker is no longer served.
+/// Reason why a worker must end.
 pub(super) enum End {
     /// The last runner was dropped.
     Unused,
@@ -18,11 +18,11 @@ pub(super) enum End {
     Stopped,
     /// The worker could not load the model.
     LoadFailed(EngineError),
-    /// The worker's wire protocol has this version, which is not the server's.
+    /// The worker's wire protocol has this version, which differs from the server's.
     OtherVersion(u32),
     /// The process ended by itself.
     Died,
-    /// The process received SIGTERM, and the server is not ending.
+    /// The process received SIGTERM, and the server is not shutting down.
     Terminated,
     /// The process finished no step for this long.
     Stalled(Duration),
@@ -54,7 +54,7 @@ impl Task {
             End::OtherVersion(version) => {
                 metrics::load_failed(&self.name);
                 let text = format!(
-                    "its wire has version {version}, the server's {WIRE_VERSION}; restart the server"
+                    "its wire protocol has version {version}, but the server's has version {WIRE_VERSION}; restart the server"
                 );
                 (self.life)(Life::Ending(Ended::LoadFailed(text.clone())));
                 self.process.end().await;
@@ -90,14 +90,14 @@ impl Task {
         self.end_calls(failure.into(), inbox).await;
     }
 
-    /// Ends all calls, also those that are still in the mailbox.
+    /// Ends all calls, including those that are still in the mailbox.
     async fn end_calls(&mut self, end: Unanswered, inbox: Inbox) {
         self.calls.end_all(&end);
         inbox.refuse_all(end).await;
     }
 
-    /// Kills the process, whose calls end with `failure`. They do not wait for its end, which never comes if the kernel blocks the
-    /// process, as on a dead drive.
+    /// Kills the process, and fails its calls with `failure`. The calls do not wait for the process to exit, which may never happen if it is
+    /// blocked in the kernel, for example by a hanging drive.
     async fn kill(mut self, failure: CallError, end: ProcessEnd, inbox: Inbox) {
         self.process.kill();
         let (model, pid) = (&self.name, self.process.id());

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A model's process in which foreign code runs: it misbehaves as the name says by which it is started.
+# A model's process that runs foreign code. The name under which it is started selects how it misbehaves.
 
 say_ready() {
     echo '{"hello":{"version":4}}'

@@ -43,12 +43,12 @@ impl World {
                 return second;
             }
         }
-        panic!("it never stalls")
+        panic!("the process never stalls")
     }
 }
 
 #[test]
-fn a_process_that_stands_still_stalls_after_the_limit() {
+fn an_inactive_process_stalls_after_the_limit() {
     // The first check only records the work done before it.
     assert_eq!(World::new().seconds_to_stall(false), 121);
 }
@@ -71,7 +71,7 @@ fn a_process_that_reads_from_a_slow_disk_never_stalls() {
 }
 
 #[test]
-fn time_without_reads_counts_together() {
+fn time_without_reads_adds_up() {
     let mut world = World::new();
     for second in 0..2400 {
         world.work += 1;
@@ -94,7 +94,7 @@ fn a_finished_step_restarts_the_time() {
 }
 
 #[test]
-fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_whole_time() {
+fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_full_limit() {
     let mut world = World::new();
     world.dog.rest();
     assert_eq!(world.dog.next_look(SECOND), None);
@@ -116,7 +116,7 @@ fn more_work_for_a_busy_process_does_not_restart_the_time() {
 }
 
 #[test]
-fn the_time_in_which_the_server_itself_stood_still_does_not_count() {
+fn time_in_which_the_server_itself_was_stopped_is_not_counted() {
     let mut world = World::new();
     world.look(SECOND);
     world.look(Duration::from_hours(10));

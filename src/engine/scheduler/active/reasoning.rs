@@ -1,4 +1,4 @@
-//! Handles each token of a generating call: limits reasoning, and starts a structured answer after it.
+//! Handles each token of a generating call: limits the reasoning, and starts a structured answer after it.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -9,14 +9,14 @@ use crate::engine::thinking::blocks::{AnswerStart, Blocks};
 use crate::engine::token::Token;
 use crate::engine::{EngineError, FinishReason};
 
-/// The reasoning of a call.
+/// State of a call's reasoning.
 #[derive(Debug)]
 pub(in crate::engine::scheduler) struct Reasoning {
     blocks: Blocks,
     budget: Option<u32>,
     /// Whether a structured answer has yet to begin.
     awaits_answer: bool,
-    /// Whether the model was already offered white space between its block and the answer.
+    /// Whether the model was already offered whitespace between its block and the answer.
     had_blank: bool,
     /// Index of the markers that opened the last block.
     block: Option<usize>,
@@ -25,7 +25,7 @@ pub(in crate::engine::scheduler) struct Reasoning {
 }
 
 impl Reasoning {
-    /// Makes the state for an answer of at most `max_tokens`.
+    /// Creates the state for an answer of at most `max_tokens`.
     pub(in crate::engine::scheduler) fn new(blocks: Blocks, max_tokens: u32) -> Self {
         Self {
             budget: blocks.budget(max_tokens),
@@ -61,7 +61,7 @@ impl<S> ActiveCall<S> {
     /// Accepts the next token of the call. Returns the new text, and the reason if the answer ends.
     ///
     /// # Errors
-    /// `Grammar` if the grammar cannot be followed.
+    /// Returns a `Grammar` error if the grammar cannot be followed.
     pub(in crate::engine::scheduler) fn accept<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
@@ -124,8 +124,9 @@ impl<S> ActiveCall<S> {
         (sampled.token, true)
     }
 
-    /// Makes the sampler follow its grammar once everything between block and answer is written. Call it for every token after the block
-    /// is closed: `piece` is the bytes of the token, `text` the part of the answer in it. Returns the part of `text` that stays.
+    /// Makes the sampler follow its grammar once everything between block and answer is written. Call this function for every token after the
+    /// block is closed. `piece` has the bytes of the token, and `text` the part of them that belongs to the answer. Returns the part of `text`
+    /// that the grammar allows.
     fn begin_answer<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,

@@ -1,4 +1,4 @@
-//! Cells of a pool: counts those that can be freed, and evicts idle sequences.
+//! Counts the cells of a pool that can be freed, and evicts idle sequences.
 
 use super::PrefixCache;
 use super::source::PrefixSource;
@@ -15,7 +15,7 @@ impl<S> PrefixCache<S> {
         pool.count_outside(kept.map(|at| &self.sequences[at].cells[..])) - pool.free()
     }
 
-    /// Returns the existing cells that `prompt` would reuse in `sequence`. Empty if its prefix would be copied.
+    /// Returns the existing cells that `prompt` would reuse in `sequence`, or none if its prefix would be copied.
     pub(in crate::engine::scheduler) fn reused_cells<D: Decoder<State = S>>(
         &self,
         decoder: &D,
@@ -32,10 +32,10 @@ impl<S> PrefixCache<S> {
     }
 
     /// Returns whether a call of `total` tokens that reuses the cells `start` can be admitted. `promised` cells are reserved for active
-    /// calls and not used yet. Cells that neither an active call nor this one holds can be evicted. Without a pool there are always enough.
+    /// calls but not used yet. Cells that neither an active call nor this one holds can be evicted. Without a pool there are always enough.
     ///
-    /// A pool of 200 cells, an active call with 60 cells and 30 promised ones, `start` of 20 cells outside those 60: a call of 110 tokens
-    /// fits (30 + 110 − 20 = 120 = 200 − 60 − 20), one of 111 does not.
+    /// Example: a pool has 200 cells, an active call uses 60 of them and 30 more are promised to it, and `start` has 20 other cells. Then a
+    /// call of 110 tokens fits (30 + 110 − 20 = 120 = 200 − 60 − 20), but one of 111 does not.
     pub(in crate::engine::scheduler) fn has_cells(
         &self,
         start: &[Cell],

@@ -1,4 +1,4 @@
-//! Chooses the sequence to decode a prompt in, and the cached prefix to start from.
+//! Chooses the sequence in which a prompt is decoded, and the cached prefix from which it starts.
 
 use super::PrefixCache;
 use crate::engine::decoder::Decoder;
@@ -9,7 +9,7 @@ use crate::engine::prefix::{
 };
 use crate::engine::token::Token;
 
-/// Place of the cached prefix that a prompt starts from.
+/// Source of the cached prefix from which a prompt starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PrefixSource {
     /// The sequence of the prompt.
@@ -21,7 +21,7 @@ pub(super) enum PrefixSource {
 }
 
 impl<S> PrefixCache<S> {
-    /// Returns the free sequence in which to decode `prompt`, or `None` if no sequence is free.
+    /// Returns the best free sequence for `prompt`, or `None` if no sequence is free.
     pub(in crate::engine::scheduler) fn choose_sequence<D: Decoder<State = S>>(
         &self,
         decoder: &D,

@@ -8,7 +8,7 @@ use crate::engine::prefix::cells::CellPool;
 use crate::engine::token::Token;
 
 impl<S> PrefixCache<S> {
-    /// Replaces the shared prefixes to keep by those of `fixed` that fit.
+    /// Replaces the pinned shared prefixes with those of `fixed` that fit.
     pub(in crate::engine::scheduler) fn keep_warm<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -20,7 +20,7 @@ impl<S> PrefixCache<S> {
             Reuse::Copies if self.saved.is_enabled() => self.saved.pin_only(&fixed),
             Reuse::Copies => fixed.clear(),
             Reuse::Cells => {
-                // At most half of the cells: otherwise calls and tools would evict each other again and again.
+                // At most half of the cells: otherwise calls and shared prefixes would keep evicting each other.
                 let mut left = self.pool.as_ref().map_or(0, CellPool::len) / 2;
                 fixed.retain(|tokens| {
                     let fits = tokens.len() <= left;
@@ -36,7 +36,7 @@ impl<S> PrefixCache<S> {
                 wanted,
                 kept,
                 cells,
-                "not all prompts of tools are cached ahead of their calls; raise `kv_cells` or `cache_ram` to cache all"
+                "not all shared prefixes of tools fit the prefix cache; raise `kv_cells` or `cache_ram`"
             );
         }
         self.fixed = fixed;
@@ -90,7 +90,7 @@ impl<S> PrefixCache<S> {
             .count()
     }
 
-    /// Returns the next rows to decode of a shared prefix, at most `chunk`. No call may be active: any sequence may be overwritten.
+    /// Returns the next rows of a shared prefix to decode, at most `chunk`. No call may be active, since any sequence may be overwritten.
     pub(in crate::engine::scheduler) fn next_warm_rows<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
@@ -101,7 +101,7 @@ impl<S> PrefixCache<S> {
         };
         let fixed = self.fixed[at].clone();
         let sequence = match self.reuse {
-            // The pinned sequence with the longest part of it, or an empty one.
+            // The pinned sequence that holds the longest part of the prefix, or an empty one.
             Reuse::Cells => (self.parallel..self.sequences.len())
                 .filter(|at| fixed.starts_with(&self.sequences[*at].tokens))
                 .filter(|at| !self.fixed.contains(&self.sequences[*at].tokens))
@@ -145,7 +145,7 @@ impl<S> PrefixCache<S> {
             let tokens = self.fixed.remove(at).len();
             tracing::info!(
                 tokens,
-                "a tool's prompt is not cached: it requires more than `cache_ram`; raise `cache_ram`"
+                "the shared prefix of a tool is not cached: it does not fit in `cache_ram`; raise `cache_ram`"
             );
         }
     }

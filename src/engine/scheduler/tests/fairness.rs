@@ -16,7 +16,7 @@ fn question(id: u64) -> GenerateRequest {
 }
 
 #[test]
-fn clients_take_turns_and_get_their_true_queue_positions() {
+fn clients_take_turns_and_get_correct_queue_positions() {
     let limits = Limits {
         parallel: 1,
         ..LIMITS

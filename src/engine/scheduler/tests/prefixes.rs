@@ -28,7 +28,7 @@ const CELLS: Limits = Limits {
     ..COPIES
 };
 
-/// Returns a prompt of 300 common tokens and 20 own ones.
+/// Returns a prompt of 300 common tokens and 20 tokens of its own.
 fn of_tool(question: i32) -> Vec<i32> {
     let mut tokens: Vec<i32> = (1000..1300).collect();
     tokens.extend((0..20).map(|at| 2000 + 100 * question + at));
@@ -148,7 +148,7 @@ fn conversations_without_a_sequence_are_restored_from_saved_states() {
 }
 
 #[test]
-fn after_a_failed_restore_the_prompt_is_decoded_whole() {
+fn after_a_failed_restore_the_whole_prompt_is_decoded() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -253,7 +253,7 @@ fn the_prompt_of_a_removed_tool_is_not_kept() {
 }
 
 #[test]
-fn with_the_prefix_cache_off_every_prompt_is_decoded_whole() {
+fn with_the_prefix_cache_off_every_prompt_is_decoded_in_full() {
     let limits = Limits {
         reuse: Reuse::Nothing,
         ..COPIES

@@ -22,7 +22,7 @@ enum Operation {
     },
     Prepare(u64),
     Cancel(u64),
-    Turn,
+    Step,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -40,8 +40,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         ),
         (1_u64..30).prop_map(Operation::Prepare),
         (1_u64..30).prop_map(Operation::Cancel),
-        Just(Operation::Turn),
-        Just(Operation::Turn),
+        Just(Operation::Step),
+        Just(Operation::Step),
     ]
 }
 
@@ -101,7 +101,7 @@ proptest! {
                 }
                 Operation::Prepare(id) => bench.scheduler.set_prompt(id, Ok(prompt_of(7))),
                 Operation::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
-                Operation::Turn => bench.step(),
+                Operation::Step => bench.step(),
             }
             let stats = bench.scheduler.stats();
             prop_assert!(stats.active <= LIMITS.parallel);

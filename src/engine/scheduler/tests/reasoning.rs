@@ -67,7 +67,7 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
     }
 }
 
-/// Returns the answer, the reason why it ended, and its tokens of reasoning.
+/// Returns the answer, the reason why it ended, and the number of its reasoning tokens.
 fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
     let mut bench = Bench::new(LIMITS, 8, script);
     assert!(bench.enter(1, max_tokens, &[]));
@@ -79,7 +79,7 @@ fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishRea
     (text, reason, usage.thinking_tokens)
 }
 
-/// Tokens of `\n</think>` and the blank line behind it.
+/// Number of tokens of `\n</think>`.
 const CLOSING: u32 = 9;
 
 #[test]

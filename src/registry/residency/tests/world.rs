@@ -245,7 +245,7 @@ impl World {
         chosen(&fitting, at)
     }
 
-    /// Ends a process by itself, and its calls with it.
+    /// Lets a process end by itself, and its calls with it.
     pub(super) fn fail(&mut self, id: RunnerId, ended: Ended) {
         let process = self.processes.get_mut(&id).unwrap();
         process.is_ending = true;
@@ -303,7 +303,7 @@ impl World {
                     assert!(is_time || reason != UnloadReason::Idle);
                     assert!(
                         is_time || !self.is_pinned(process),
-                        "a pinned model made room"
+                        "a pinned model was evicted"
                     );
                     self.processes.get_mut(&id).unwrap().is_ending = true;
                 }
@@ -364,7 +364,7 @@ impl World {
         );
     }
 
-    /// Lets every load and call succeed, until nothing is left to do.
+    /// Lets every load and call succeed until nothing is left to do.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let event = if self.process(0, |process| process.is_ending).is_some() {
@@ -381,7 +381,7 @@ impl World {
             };
             self.apply(&event);
         }
-        panic!("it never settles");
+        panic!("the state machine never settles");
     }
 }
 

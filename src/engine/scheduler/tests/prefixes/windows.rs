@@ -1,4 +1,4 @@
-//! Tests with sliding windows: sequences cannot be cut, so states are saved where prompts diverge.
+//! Tests with sliding windows: sequences cannot be truncated, so states are saved where prompts diverge.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn sliding() -> Script {
 }
 
 #[test]
-fn a_saved_state_without_its_first_tokens_is_not_cut_even_if_its_sequence_can_be() {
+fn a_saved_state_without_its_first_tokens_is_not_truncated_even_if_its_sequence_can_be() {
     let limits = Limits {
         parallel: 1,
         ..COPIES
@@ -25,7 +25,7 @@ fn a_saved_state_without_its_first_tokens_is_not_cut_even_if_its_sequence_can_be
     bench.run_until_empty();
     bench.ask(2, of_tool(2));
     bench.run_until_empty();
-    // The sequence can be cut, but not its saved state.
+    // The sequence can be truncated, but not its saved state.
     bench.ask(3, (1..300).collect());
     bench.run_until_empty();
     let saved = bench.seen.borrow().saved.clone();
