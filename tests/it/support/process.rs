@@ -1,5 +1,6 @@
 //! Child processes.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -20,7 +21,7 @@ pub(crate) fn spawn_piped(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Returns the workers of server `pid`.
+/// Returns the workers of server `pid`, in ascending order.
 pub(crate) fn workers_of(pid: u32) -> Vec<u32> {
     // Processes that try templates have no name.
     children(pid, |process| {
@@ -43,7 +44,9 @@ fn children(pid: u32, is_wanted: impl Fn(&Process) -> bool) -> Vec<u32> {
             && process.status() != ProcessStatus::Zombie
             && is_wanted(process)
     });
-    children.map(|process| process.pid().as_u32()).collect()
+    // The processes are in no order.
+    let children: BTreeSet<u32> = children.map(|process| process.pid().as_u32()).collect();
+    children.into_iter().collect()
 }
 
 /// Waits until server `pid` has a worker and returns its process id.
