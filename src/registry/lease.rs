@@ -52,8 +52,7 @@ impl Drop for Lease {
         let (call, now) = (self.call, Instant::now());
         self.shelf.change(|state| {
             state.waiting.remove(&call);
-            let free = state.free();
-            state.residency.release(call, free, now);
+            state.residency.release(call, now);
         });
     }
 }

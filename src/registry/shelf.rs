@@ -7,8 +7,10 @@ mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use model::Model;
@@ -19,7 +21,7 @@ use super::budget::SharedLimits;
 use super::ids::{CallId, Edition, RunnerId};
 use super::lease::{Lease, LeaseResult};
 use super::memory::{gpu_left_for, needs_of};
-use super::residency::{Action, Refusal, Residency, SlotStatus};
+use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
 use super::status::{Offload, Speed};
 use crate::backend::footprint::{Footprint, sum};
 use crate::backend::{self, Allowance, Backend, FixedPrompts, Life, Need, Runner};
@@ -31,12 +33,15 @@ use crate::telemetry::metrics;
 use crate::worker::Grant;
 use crate::worker::cpu_lock::TurnFiles;
 
+/// Age up to which a reading of the free memory may admit a call. Other programs may have taken memory since.
+const RECENT: Duration = Duration::from_secs(1);
+
 /// State of the registry, shared with leases and runners.
 #[derive(Debug)]
 pub(super) struct Shelf {
     backend: Backend,
     state: Mutex<State>,
-    /// Signals that the next idle timeout may have changed.
+    /// Signals [`maintain`] that the state has changed.
     changed: Arc<Notify>,
     /// Signals that a process has exited.
     gone: Notify,
@@ -55,6 +60,8 @@ pub(super) struct State {
     /// Current editions, and former ones that tools may still call.
     models: HashMap<Edition, Model>,
     budget: u64,
+    /// Last reading of the free memory; `None` if it is unknown.
+    free: Option<FreeMemory>,
     /// Lock files with which models take turns at the CPUs; `None` if no model computes there.
     turns: Option<TurnFiles>,
 }
@@ -72,7 +79,7 @@ pub(super) struct Observed {
 }
 
 impl Shelf {
-    /// Creates a shelf without models, and the task that ends idle ones.
+    /// Creates a shelf without models, and the task that maintains it.
     pub(super) fn open(backend: Backend) -> Arc<Self> {
         let no_limits = SharedLimits {
             budget: 0,
@@ -91,18 +98,19 @@ impl Shelf {
                 successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
+                free: None,
                 turns: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
             checking: Arc::default(),
         });
-        tokio::spawn(end_idle(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
+        tokio::spawn(maintain(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
         shelf
     }
 
     /// Adds `models`, and returns their editions in their order. A model whose load settings are unchanged keeps its edition, and so its
-    /// process. All other editions stay until [`Self::retire_all_but`].
+    /// process. All other editions stay until [`Self::retire_all_but`]. Blocks on the file system.
     pub(super) fn stage(
         self: &Arc<Self>,
         models: &[ModelConfig],
@@ -127,9 +135,10 @@ impl Shelf {
                 Model::new(config, need, left_for(config), fixed.unwrap_or_default())
             })
             .collect();
-        let (free, now) = (memory::free(), Instant::now());
+        let free = read_free_memory();
         self.change(|state| {
             state.budget = budget;
+            state.free = free;
             state.share_cpus(models.iter().map(|model| &*model.config));
             let editions: Vec<Edition> = models
                 .into_iter()
@@ -153,14 +162,13 @@ impl Shelf {
                 max_loaded: shared.max_loaded,
                 gpu: shared.all_gpu_memory(),
             };
-            state.residency.set_shared(shared, free, now);
+            state.residency.set_shared(shared);
             editions
         })
     }
 
     /// Retires all editions except `kept`: they accept no new calls.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
-        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.successors.retain(kept);
             let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
@@ -172,12 +180,13 @@ impl Shelf {
                 .collect();
             for edition in former {
                 state.models.remove(&edition);
-                state.residency.retire(edition, free, now);
+                state.residency.retire(edition);
             }
         });
     }
 
-    /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read.
+    /// Queues a call of `client` for `model`. Run [`Self::check_files`] before, unless the files were just read. The call gets its runner at
+    /// once if there is room by a recent reading of the free memory. Otherwise [`maintain`] reads it again.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
@@ -186,11 +195,6 @@ impl Shelf {
             let model = state.current(model);
             let call = state.next_call.allocate();
             state.waiting.insert(call, answer_to);
-            let free = if state.residency.is_running(model) {
-                state.free()
-            } else {
-                memory::free()
-            };
             let known = state.models.get(&model);
             let stamp = known.map(|known| known.stamp).unwrap_or_default();
             match state.fault_of(model) {
@@ -200,7 +204,13 @@ impl Shelf {
                     }
                     state.refuse(call, Refusal::NotLoadable(fault));
                 }
-                None => state.residency.call(call, client, model, stamp, free, now),
+                None => {
+                    let free = state.free;
+                    state.residency.call(call, client, model, stamp, free, now);
+                    if free.is_some_and(|free| now - free.read_at < RECENT) {
+                        state.residency.admit(free, now);
+                    }
+                }
             }
             call
         });
@@ -299,18 +309,15 @@ impl Shelf {
     fn handle_life(self: &Arc<Self>, id: RunnerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
-        self.change(|state| {
-            let free = state.free();
-            match life {
-                Life::Loaded => state.residency.loaded(id, free, now),
-                Life::Measured(_) if !is_measured => {}
-                Life::Measured(memory) => state.residency.measured(id, memory),
-                Life::Ending(ended) => {
-                    state.residency.ending(id, ended, now);
-                    state.runners.remove(&id);
-                }
-                Life::Gone => state.residency.gone(id, free, now),
+        self.change(|state| match life {
+            Life::Loaded => state.residency.loaded(id, now),
+            Life::Measured(_) if !is_measured => {}
+            Life::Measured(memory) => state.residency.measured(id, memory),
+            Life::Ending(ended) => {
+                state.residency.ending(id, ended, now);
+                state.runners.remove(&id);
             }
+            Life::Gone => state.residency.gone(id),
         });
         if is_gone {
             self.gone.notify_waiters();
@@ -336,20 +343,40 @@ impl Shelf {
     }
 }
 
+/// Returns the free memory. Blocks on files of the system.
+fn read_free_memory() -> Option<FreeMemory> {
+    let read_at = Instant::now();
+    memory::free().map(|bytes| FreeMemory { bytes, read_at })
+}
+
 impl Drop for Shelf {
     fn drop(&mut self) {
-        // Wakes `end_idle`, which then ends.
+        // Wakes `maintain`, which then ends.
         self.changed.notify_one();
     }
 }
 
-/// Unloads idle models until the shelf is dropped.
-async fn end_idle(shelf: Weak<Shelf>, changed: Arc<Notify>) {
+/// Admits waiting calls and unloads idle models, until the shelf is dropped.
+///
+/// A reading of the free memory reads files, so it is taken here and not where the state changes. It is newer than the change that may
+/// have made room.
+async fn maintain(shelf: Weak<Shelf>, changed: Arc<Notify>) {
     loop {
         let next = {
             let Some(shelf) = shelf.upgrade() else { return };
+            let is_waited = shelf.lock().residency.has_waiting();
+            let free = if is_waited {
+                spawn_blocking(read_free_memory).await.ok().flatten()
+            } else {
+                None
+            };
             let mut state = shelf.lock();
-            let next = state.residency.tick(Instant::now());
+            let now = Instant::now();
+            if is_waited {
+                state.free = free;
+                state.residency.admit(free, now);
+            }
+            let next = state.residency.tick(now);
             shelf.carry_out(&mut state);
             next
         };

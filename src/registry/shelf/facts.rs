@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
-use super::{Observed, Shelf};
+use super::{Observed, Shelf, read_free_memory};
 use crate::config::Stamp;
 use crate::engine::Usage;
 use crate::registry::ids::Edition;
@@ -28,7 +28,7 @@ impl Shelf {
         models
     }
 
-    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] know them. Waits at most
+    /// Checks the files of `model` if it is not running, and reads the free memory, for [`Self::lease`] and [`Self::statuses`]. Waits at most
     /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls queue in the order in which
     /// they came.
     pub(in crate::registry) async fn check_files(
@@ -63,7 +63,9 @@ impl Shelf {
             return;
         };
         let check = known.check();
+        let free = read_free_memory();
         let mut state = self.lock();
+        state.free = free;
         // A model that was started meanwhile keeps the stamp with which it was started.
         if !state.residency.is_running(model) {
             state.apply_check(model, check);

@@ -6,7 +6,6 @@ use super::model::Model;
 use super::{Observed, State};
 use crate::backend::{self, Ended, Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
-use crate::memory;
 use crate::process;
 use crate::registry::ids::{CallId, Edition};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
@@ -125,10 +124,5 @@ impl State {
         known.stamp = check.stamp;
         known.need = need;
         self.residency.set_need(model, known.demand());
-    }
-
-    /// Returns the free memory of the machine; `None` if no call waits for it, or it is unknown.
-    pub(in crate::registry) fn free(&self) -> Option<u64> {
-        self.residency.has_waiting().then(memory::free).flatten()
     }
 }
