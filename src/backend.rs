@@ -30,11 +30,12 @@ use tokio::sync::watch;
 
 use crate::config::{FileFault, ModelFiles, Source, Stamp};
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::worker::{Grant, Launch};
+pub(crate) use crate::gguf::memory::Estimate;
+pub(crate) use crate::worker::Grant;
+use crate::worker::Launch;
 pub(crate) use error::{CallError, Unanswered};
-use footprint::Mapped;
 pub(crate) use life::{Ended, Life, Vitals};
-use local::{Launcher, memory, planner};
+use local::{Launcher, memory};
 pub(crate) use need::{Allowance, Need};
 pub(crate) use progress::Progress;
 #[cfg(test)]
@@ -72,6 +73,27 @@ impl Backend {
             }
             #[cfg(test)]
             (Self::Scripted(script), _) => script.start(name, life),
+        }
+    }
+}
+
+impl Backend {
+    /// Prepares for models that compute on the CPUs of this machine with at most `n_threads` each. Even a single model takes turns at the
+    /// CPUs, since an edit may add another one. Blocks on the file system.
+    pub(crate) fn share_cpus(&self, n_threads: usize) {
+        match self {
+            Self::Local(launcher) => launcher.share_cpus(n_threads),
+            #[cfg(test)]
+            Self::Scripted(_) => {}
+        }
+    }
+
+    /// Removes what started models shared. Called at the end of the server.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Local(launcher) => launcher.close().await,
+            #[cfg(test)]
+            Self::Scripted(_) => {}
         }
     }
 }
@@ -120,27 +142,16 @@ pub(crate) fn need_of(
     Ok(memory::need_of(gguf, files, fixed, allowance))
 }
 
-/// Returns the weights of `source` that other models can share; `None` if it has none.
-pub(crate) fn mapped(source: &Source) -> Option<Mapped> {
-    let Source::Gguf(gguf) = source;
-    let files = gguf.files.as_ref().ok()?;
-    planner::mapped_by(&gguf.settings, &files.header, gguf.is_on_gpu)
-}
-
-/// Returns whether GPUs compute layers of the model.
-pub(crate) fn is_on_gpu(source: &Source) -> bool {
-    let Source::Gguf(gguf) = source;
-    gguf.is_on_gpu
-}
-
 /// Logs where the layers of the model `name` will be computed, if GPUs are involved.
 pub(crate) fn log_offload(name: &str, source: &Source, need: &Need) {
     let Source::Gguf(gguf) = source;
     memory::log_offload(name, gguf, need);
 }
 
-/// Returns the number of threads with which the model computes on the CPUs of this machine; `None` if it does not compute there.
-pub(crate) fn cpu_threads(source: &Source) -> Option<usize> {
+/// Returns the number of threads with which a model of this `need` computes on the CPUs of this machine; `None` if GPUs compute its layers.
+/// If the need is unknown, the model is assumed to compute where its source says.
+pub(crate) fn cpu_threads(source: &Source, need: Option<&Need>) -> Option<usize> {
     let Source::Gguf(gguf) = source;
-    (!is_on_gpu(source)).then_some(gguf.settings.n_threads)
+    let is_on_gpu = need.map_or(gguf.is_on_gpu, Need::is_on_gpu);
+    (!is_on_gpu).then_some(gguf.settings.n_threads)
 }

@@ -159,7 +159,7 @@
 //! - **Memory**: all models together stay within `memory_budget`; the registry evicts idle models, least recently used first, to load another
 //!   ([`registry::residency`]).
 //! - **GPUs**: [`check`] decides which models run on a GPU, from the backend of the build ([`gpu`]), the devices that llama.cpp finds, and
-//!   `n_gpu_layers`. Everything else asks [`backend::is_on_gpu`].
+//!   `n_gpu_layers`. The memory need of a model says how many layers then fit ([`backend::Need`]), and all later decisions follow it.
 //!
 //! # Failures
 //!

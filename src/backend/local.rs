@@ -4,6 +4,7 @@
 //! which the newest state replaces the older one.
 
 pub(crate) mod calls;
+mod cpu_turns;
 mod lines;
 mod liveness;
 pub(crate) mod memory;

@@ -24,14 +24,12 @@ use super::memory::{gpu_left_for, needs_of};
 use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
 use super::status::{Offload, Speed};
 use crate::backend::footprint::{Footprint, sum};
-use crate::backend::{self, Allowance, Backend, FixedPrompts, Life, Need, Runner};
+use crate::backend::{self, Allowance, Backend, FixedPrompts, Grant, Life, Need, Runner};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::shared_prefix::longest;
 use crate::memory;
 use crate::telemetry::metrics;
-use crate::worker::Grant;
-use crate::worker::cpu_lock::TurnFiles;
 
 /// Age up to which a reading of the free memory may admit a call. Other programs may have taken memory since.
 const RECENT: Duration = Duration::from_secs(1);
@@ -62,8 +60,6 @@ pub(super) struct State {
     budget: u64,
     /// Last reading of the free memory; `None` if it is unknown.
     free: Option<FreeMemory>,
-    /// Lock files with which models take turns at the CPUs; `None` if no model computes there.
-    turns: Option<TurnFiles>,
 }
 
 /// Status of a model, and its runner.
@@ -99,7 +95,6 @@ impl Shelf {
                 models: HashMap::new(),
                 budget: 0,
                 free: None,
-                turns: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
@@ -135,11 +130,13 @@ impl Shelf {
                 Model::new(config, need, left_for(config), fixed.unwrap_or_default())
             })
             .collect();
+        if let Some(n_threads) = models.iter().filter_map(Model::cpu_threads).max() {
+            self.backend.share_cpus(n_threads);
+        }
         let free = read_free_memory();
         self.change(|state| {
             state.budget = budget;
             state.free = free;
-            state.share_cpus(models.iter().map(|model| &*model.config));
             let editions: Vec<Edition> = models
                 .into_iter()
                 .map(|model| {
@@ -281,15 +278,13 @@ impl Shelf {
         let model = &state.models[&model];
         let name = &model.config.name;
         let fixed = model.fixed.subscribe();
-        let cpus = state.turns.as_ref().filter(|_| !model.is_on_gpu());
         // If the files became unusable while the call waited, there is no plan, and the load reports it.
         let need = model.need.as_ref().ok();
         let grant = Grant {
             plan: need.map(Need::context_plan),
             memory_limit: Some(state.budget),
-            cpu_locks: cpus.map(TurnFiles::locks),
             shared_prefix_bytes: longest(&fixed.borrow()),
-            driver_cache: None,
+            ..Grant::default()
         };
         if let Some(need) = need {
             backend::log_offload(name, &model.config.source, need);
@@ -330,9 +325,8 @@ impl Shelf {
             let mut state = self.lock();
             state.residency.forget_waiting();
             state.runners.clear();
-            // Removes the lock files now, since a holder of this shelf may outlive the runtime.
-            state.turns = None;
         }
+        self.backend.close().await;
         loop {
             let gone = self.gone.notified();
             if !self.lock().residency.has_runners() {

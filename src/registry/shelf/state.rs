@@ -4,13 +4,11 @@ use tokio::time::Instant;
 
 use super::model::Model;
 use super::{Observed, State};
-use crate::backend::{self, Ended, Runner, SourceCheck};
+use crate::backend::{Ended, Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
-use crate::process;
 use crate::registry::ids::{CallId, Edition};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
 use crate::registry::status::Offload;
-use crate::worker::cpu_lock::TurnFiles;
 
 impl State {
     /// Removes runners that accept no more calls. The reason follows with [`crate::backend::Life::Ending`].
@@ -86,27 +84,6 @@ impl State {
             runner: runner.cloned(),
             slot,
         })
-    }
-
-    /// Creates the lock files of CPU turns for `models` that compute on the CPUs. Even a single model takes turns, since an edit may add
-    /// another one, and a running process keeps the files with which it was started.
-    pub(super) fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
-        let threads = models.filter_map(|model| backend::cpu_threads(&model.source));
-        let Some(widest) = threads.max() else {
-            return;
-        };
-        let cpus = process::available_cpus().all;
-        let places = TurnFiles::places(widest, cpus);
-        if self
-            .turns
-            .as_ref()
-            .is_some_and(|turns| turns.locks().places.len() == places)
-        {
-            return;
-        }
-        self.turns = TurnFiles::create(widest, cpus)
-            .inspect_err(|error| tracing::warn!(%error, "could not create the lock files of CPU turns: busy models will slow each other down"))
-            .ok();
     }
 
     /// Applies the result of checking the files of `model`.
