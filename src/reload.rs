@@ -115,9 +115,12 @@ impl Reloader {
             let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
             modified.is_ok_and(|modified| modified >= sources.read_at)
         };
-        let is_as_read = !files.paths.iter().any(is_newer);
+        let content = block_in_place(|| {
+            let is_as_read = !files.paths.iter().any(is_newer);
+            if is_as_read { files.content() } else { 0 }
+        });
         Some(Self {
-            content: if is_as_read { files.content() } else { 0 },
+            content,
             sources,
             active,
             hidden: Vec::new(),
@@ -214,10 +217,15 @@ impl Reloader {
             return self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
         }
         self.content = content;
-        match loaded.and_then(|checked| self.faults.accept(checked).map_err(Rejection::Invalid)) {
+        let accept = |checked| {
+            let accepted = block_in_place(|| self.faults.accept(checked));
+            accepted.map_err(Rejection::Invalid)
+        };
+        match loaded.and_then(accept) {
             Ok(checked) => {
                 let is_http = matches!(checked.config.transport, Transport::Http(_));
-                self.apply(&former, checked);
+                // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
+                block_in_place(|| self.apply(&former, checked));
                 if !is_http {
                     self.revoke_before_restart(&is_half).await;
                 }
@@ -289,6 +297,7 @@ impl Reloader {
         }
     }
 
+    /// Makes `checked` the active configuration. Blocks.
     fn apply(&mut self, former: &Config, mut checked: Checked) {
         for model in &mut checked.config.models {
             let mut known = former.models.iter();
@@ -298,8 +307,7 @@ impl Reloader {
         }
         let diff = ConfigDiff::between(former, &checked.config);
         self.config = self.config.with_live_keys_of(&checked.config);
-        // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
-        block_in_place(|| self.live.apply(&self.config));
+        self.live.apply(&self.config);
         if diff.is_empty() {
             tracing::info!("the configuration was reloaded: nothing changes");
         } else {

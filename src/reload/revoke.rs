@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::timeout;
 
 use super::watch::Heard;
@@ -125,7 +125,7 @@ impl Reloader {
     /// Logs which rights an edit has revoked since `former`, and what the rest of the edit `waits` for.
     pub(super) fn warn_of_narrowing(&self, former: &Config, waits: &str) {
         if self.config.transport != former.transport {
-            let diff = ConfigDiff::between(former, &self.config);
+            let diff = block_in_place(|| ConfigDiff::between(former, &self.config));
             tracing::warn!("{waits}\n{diff}");
         }
     }
