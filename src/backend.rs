@@ -1,18 +1,31 @@
 //! The seam between the registry and whatever runs a model.
 //!
-//! The registry decides which models are loaded. It knows no process, no file and no wire protocol, only this module: what a model
-//! [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a [`Runner`], which
-//! takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
+//! The registry decides which models are loaded. It starts no process, opens no file and speaks no wire protocol, but uses this module: what
+//! a model [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a
+//! [`Runner`], which takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
 //!
 //! | backend | models | module |
 //! | --- | --- | --- |
 //! | [`Backend::Local`] | GGUF files, each in a process of this program | `backend/local.rs` |
 //! | `Backend::Scripted` | answers that a test has written; without processes | `backend/scripted.rs` |
 //!
-//! - **A remote server** is a new [`Source`] with its settings, a module `backend/remote.rs`, and an arm in each function here. It needs no
-//!   memory, its stamp never changes, and its task owns a connection pool instead of a process.
-//! - **Another kind of work**, such as embedding, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. Processes of
-//!   models do it in `worker/serve`.
+//! # A remote server
+//!
+//! A remote server is a new variant of [`Source`] with its settings, and a module `backend/remote.rs`, whose task owns a connection pool
+//! instead of a process. It needs no memory, and its stamp never changes. The compiler finds each place that takes a GGUF file for granted:
+//!
+//! - here: [`Backend::start`], which starts its runners in an arm of its own, and each function that destructures a source
+//! - `config/model/source.rs`; `gpu_memory_for` and `all_gpu_memory` in `config.rs`
+//! - `gguf` and `gguf_mut` in `config/model.rs`, and their callers in `config/model.rs`, `config/diff.rs`, `check`, `commands` and `tools`
+//!
+//! # Another kind of work
+//!
+//! Embedding, for example, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. These places know only one kind:
+//!
+//! - `worker/serve.rs`, which does the work
+//! - `backend/local/task.rs` and `backend/local/calls.rs`, which bound the length of an answer
+//! - `generate_once` in `registry.rs`, with what it learns from an answer: suspects, speed, and usage
+//! - `tools/answering.rs`, which makes the request and the result
 
 mod error;
 pub(crate) mod footprint;
@@ -45,10 +58,10 @@ pub(crate) use runner::{Runner, RunningCall};
 /// Prompts that all calls of a tool share, for each tool of a model that has one.
 pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
 
-/// Starts models. One of them serves all sources.
+/// Starts models. A server has one backend for all models, and [`Self::start`] chooses by source what runs a model.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    /// Starts processes of this program.
+    /// Starts processes of this program for GGUF files. A source on a remote server needs no launcher.
     Local(Launcher),
     /// Plays the script of a test, whatever the source.
     #[cfg(test)]
