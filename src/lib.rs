@@ -51,7 +51,7 @@
 //! | thread | task |
 //! | --- | --- |
 //! | two of the runtime | move messages, and never block |
-//! | blocking threads of the runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models |
+//! | blocking threads of the runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models, read the free memory |
 //! | `reader`, `writer`, `watcher` | over stdio: read stdin, write stdout, and watch whether stdout still has a reader, since a blocked read cannot be cancelled |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or checks a schema, at low priority; [`fair`] limits how many run, round robin among clients |

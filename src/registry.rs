@@ -192,6 +192,7 @@ impl Registry {
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
+        let request = Arc::new(request);
         let first = self.generate_once(model, &request, context).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
@@ -240,7 +241,7 @@ impl Registry {
     async fn generate_once(
         &self,
         model: Edition,
-        request: &GenerateRequest,
+        request: &Arc<GenerateRequest>,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
@@ -272,7 +273,7 @@ impl Registry {
         let (client, progress) = (context.client.clone(), context.progress.clone());
         let mut call = lease
             .runner
-            .call(client, Request::Generate(request.clone()), progress);
+            .call(client, Request::Generate(Arc::clone(request)), progress);
         let answered = answer(&mut call, context.deadline).await;
         if let Err(Unanswered::Failed(error)) = &answered
             && error.is_crash()

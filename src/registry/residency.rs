@@ -273,18 +273,25 @@ impl Residency {
         slots.find(|slot| slot.state.runner() == Some(runner))
     }
 
-    /// Handles that `runner` accepts no more calls, while its process still exists. May be called again once the reason is known.
-    pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
+    /// Handles that `runner` accepts no more calls, while its process still exists. [`Self::ending`] gives the reason later.
+    pub(crate) fn closed(&mut self, runner: RunnerId) {
         let mut slots = self.slots.iter_mut();
-        let Some((model, slot)) = slots.find(|(_, slot)| slot.state.runner() == Some(runner))
-        else {
-            return;
-        };
-        if let Some(stamp) = slot.end() {
+        let of_runner = slots.find(|(_, slot)| slot.state.runner() == Some(runner));
+        if let Some((model, slot)) = of_runner {
+            slot.end();
+            // The runner itself ends its calls, and their leases are void.
+            self.leases.retain(|_, held| held != model);
+        }
+    }
+
+    /// Handles that `runner` accepts no more calls, for the reason `ended`, while its process still exists.
+    pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
+        self.closed(runner);
+        if let Some(slot) = self.slot_of(runner)
+            && let Some(stamp) = slot.end()
+        {
             slot.fail(ended, stamp, now);
         }
-        // The runner itself ends its calls, and their leases are void.
-        self.leases.retain(|_, held| held != model);
     }
 
     /// Handles that the process of `runner` has exited.

@@ -188,25 +188,22 @@ impl Shelf {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
         let call = self.change(|state| {
-            state.forget_ended(now);
+            state.forget_ended();
             let model = state.current(model);
             let call = state.next_call.allocate();
             state.waiting.insert(call, answer_to);
             let known = state.models.get(&model);
             let stamp = known.map(|known| known.stamp).unwrap_or_default();
-            match state.fault_of(model) {
-                Some(fault) => {
-                    if let Some(known) = state.models.get(&model) {
-                        metrics::load_failed(&known.config.name);
-                    }
-                    state.refuse(call, Refusal::NotLoadable(fault));
+            if let Some(fault) = state.fault_of(model) {
+                if let Some(known) = state.models.get(&model) {
+                    metrics::load_failed(&known.config.name);
                 }
-                None => {
-                    let free = state.free;
-                    state.residency.call(call, client, model, stamp, free, now);
-                    if free.is_some_and(|free| now - free.read_at < RECENT) {
-                        state.residency.admit(free, now);
-                    }
+                state.refuse(call, Refusal::NotLoadable(fault));
+            } else {
+                let free = state.free;
+                state.residency.call(call, client, model, stamp, free, now);
+                if free.is_some_and(|free| now - free.read_at < RECENT) {
+                    state.residency.admit(free, now);
                 }
             }
             call

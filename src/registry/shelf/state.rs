@@ -1,10 +1,8 @@
 //! Changes of the state that the shelf's lock guards.
 
-use tokio::time::Instant;
-
 use super::model::Model;
 use super::{Observed, State};
-use crate::backend::{Ended, Runner, SourceCheck};
+use crate::backend::{Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
 use crate::registry::ids::{CallId, Edition};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
@@ -12,14 +10,14 @@ use crate::registry::status::Offload;
 
 impl State {
     /// Removes runners that accept no more calls. The reason follows with [`crate::backend::Life::Ending`].
-    pub(super) fn forget_ended(&mut self, now: Instant) {
+    pub(super) fn forget_ended(&mut self) {
         let runners = self.runners.iter();
         let ended = runners
             .filter(|(_, runner)| runner.has_ended())
             .map(|(id, _)| *id);
         for runner in ended.collect::<Vec<_>>() {
             self.runners.remove(&runner);
-            self.residency.ending(runner, Ended::Done, now);
+            self.residency.closed(runner);
         }
     }
 
