@@ -41,3 +41,21 @@ impl CpuTurns {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_that_leaves_the_number_of_places_keeps_the_lock_files() {
+        let turns = CpuTurns::default();
+        assert_eq!(turns.locks(), None);
+        turns.share(1);
+        let first = turns.locks();
+        assert!(first.is_some());
+        turns.share(1);
+        assert_eq!(turns.locks(), first);
+        turns.remove();
+        assert_eq!(turns.locks(), None);
+    }
+}
