@@ -33,9 +33,9 @@ use crate::status::ConfigStatus;
 use crate::supervisor::{self, ServiceState};
 use crate::telemetry::metrics;
 use faults::Faults;
-use file_stamps::{Files, Look, on_thread};
+use file_stamps::{Files, Snapshot, on_thread};
 use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
-use watch::{Cause, Causes, Heard};
+use watch::{Cause, Causes, WatchState};
 
 /// Time limit of a check, after which the edit is rejected for now, and time after which the log reports a slow reading of files. A chat
 /// template alone may take 30 seconds on a busy machine.
@@ -147,50 +147,50 @@ impl Reloader {
     /// The system does not deliver signals.
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let (mut causes, mut watched) = Causes::new(self.config.watch)?;
-        let heard = causes.heard();
+        let watch_state = causes.watch_state();
         // From here on, SIGHUP is handled.
         supervisor::notify(ServiceState::Ready);
         loop {
             let files = self.files.clone();
-            let look = on_thread(move || Look::at(&files, watched)).await;
-            watched = look.watched;
-            self.note_stale_mounts(look.stale);
-            if look.is_watch_new {
+            let snapshot = on_thread(move || Snapshot::read(&files, watched)).await;
+            watched = snapshot.watched;
+            self.note_stale_mounts(snapshot.stale);
+            if snapshot.is_watch_new {
                 tracing::debug!("the files of the configuration are watched");
             }
             // What was saved before the start of the watch is not reported.
             let is_missed =
-                (look.is_watch_new || self.content == 0) && look.content != self.content;
+                (snapshot.is_watch_new || self.content == 0) && snapshot.content != self.content;
             let mut cause = if is_missed {
                 Cause::Time
             } else {
                 tokio::select! {
-                    cause = causes.next(look.has_reports) => cause,
+                    cause = causes.next(snapshot.has_reports) => cause,
                     // Not while a file is being written: its close is the next cause.
-                    () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
+                    () = self.end_of_slow_load(), if !watch_state.is_written() => Cause::Time,
                 }
             };
             let mut content = self.files.read().await;
             if content != self.content && cause == Cause::Time {
                 (content, cause) = causes.steady(content, || self.files.read()).await;
             }
-            if cause == Cause::Half {
-                self.narrow_early(&heard).await;
+            if cause == Cause::RightsOnly {
+                self.revoke_early(&watch_state).await;
                 continue;
             }
             let is_asked = cause == Cause::Asked;
             if is_asked {
-                heard.clear();
+                watch_state.clear();
             }
             // A file that an edit lacks may appear without any change to the files that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
             if is_asked || content != self.content {
                 supervisor::notify(ServiceState::Reloading);
-                self.reload(content, is_asked, &heard).await;
+                self.reload(content, is_asked, &watch_state).await;
                 supervisor::notify(ServiceState::Ready);
             } else if has_failed || self.is_narrowed || self.slow.is_some() {
-                self.reload(content, is_asked, &heard).await;
+                self.reload(content, is_asked, &watch_state).await;
             }
         }
     }
@@ -209,11 +209,11 @@ impl Reloader {
     ///
     /// If a program has begun to write a file meanwhile, the content may be incomplete. Unless this reload `is_asked`, it then has no effect,
     /// and the close of the file triggers the next one. Rights that were revoked before stay revoked.
-    async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
-        let is_half = || !is_asked && heard.is_guard_written();
+    async fn reload(&mut self, content: u64, is_asked: bool, watch_state: &WatchState) {
+        let is_incomplete = || !is_asked && watch_state.is_guard_written();
         let former = self.config.clone();
-        let loaded = self.load(content, &is_half).await;
-        if !is_asked && heard.is_written() {
+        let loaded = self.load(content, &is_incomplete).await;
+        if !is_asked && watch_state.is_written() {
             return self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
         }
         self.content = content;
@@ -227,11 +227,11 @@ impl Reloader {
                 // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
                 block_in_place(|| self.apply(&former, checked));
                 if !is_http {
-                    self.revoke_before_restart(&is_half).await;
+                    self.revoke_before_restart(&is_incomplete).await;
                 }
             }
             Err(rejection) => {
-                self.narrow(&is_half).await;
+                self.narrow(&is_incomplete).await;
                 self.warn_of_narrowing(&former, WAITS_FOR_VALID);
                 self.refuse(&rejection, is_asked);
             }
@@ -268,7 +268,7 @@ impl Reloader {
     async fn load(
         &mut self,
         content: u64,
-        is_half: &impl Fn() -> bool,
+        is_incomplete: &impl Fn() -> bool,
     ) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
@@ -279,7 +279,7 @@ impl Reloader {
             });
             let mut done = timeout(REVOCATION_DELAY, &mut load).await;
             if done.is_err() {
-                self.narrow(is_half).await;
+                self.narrow(is_incomplete).await;
                 done = timeout(LOAD_LIMIT, &mut load).await;
             }
             match done {

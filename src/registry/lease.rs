@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::ids::{CallId, RunnerId};
+use super::manager::ModelManager;
 use super::residency::Refusal;
-use super::shelf::Shelf;
 use crate::backend::Runner;
 
 /// The runner that a call gets, or the reason why it gets none.
@@ -16,7 +16,7 @@ pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 /// A call's lease on its model, or its place in the queue for one. Dropping it releases either.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) manager: Arc<ModelManager>,
     pub(super) call: CallId,
     pub(super) result: oneshot::Receiver<LeaseResult>,
 }
@@ -50,7 +50,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let (call, now) = (self.call, Instant::now());
-        self.shelf.change(|state| {
+        self.manager.change(|state| {
             state.waiting.remove(&call);
             state.residency.release(call, now);
         });

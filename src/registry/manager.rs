@@ -1,4 +1,4 @@
-//! State of the registry behind one lock. Carries out the decisions of [`super::residency`], and feeds it the events of runners.
+//! Owner of the models. Carries out the decisions of [`super::residency`], and feeds it the events of runners, behind one lock.
 
 mod facts;
 mod model;
@@ -34,9 +34,9 @@ use crate::telemetry::metrics;
 /// Age up to which a reading of the free memory may admit a call. Other programs may have taken memory since.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// State of the registry, shared with leases and runners.
+/// Owner of the models, shared with leases and runners.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct ModelManager {
     backend: Backend,
     state: Mutex<State>,
     /// Signals [`maintain`] that the state has changed.
@@ -74,8 +74,8 @@ pub(super) struct Observed {
     pub(super) runner: Option<Runner>,
 }
 
-impl Shelf {
-    /// Creates a shelf without models, and the task that maintains it.
+impl ModelManager {
+    /// Creates a manager without models, and the task that maintains it.
     pub(super) fn open(backend: Backend) -> Arc<Self> {
         let no_limits = SharedLimits {
             budget: 0,
@@ -83,7 +83,7 @@ impl Shelf {
             max_loaded: None,
             gpu: None,
         };
-        let shelf = Arc::new(Self {
+        let manager = Arc::new(Self {
             backend,
             state: Mutex::new(State {
                 residency: Residency::new(no_limits),
@@ -100,8 +100,11 @@ impl Shelf {
             gone: Notify::new(),
             checking: Arc::default(),
         });
-        tokio::spawn(maintain(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
-        shelf
+        tokio::spawn(maintain(
+            Arc::downgrade(&manager),
+            Arc::clone(&manager.changed),
+        ));
+        manager
     }
 
     /// Adds `models`, and returns their editions in their order. A model whose load settings are unchanged keeps its edition, and so its
@@ -209,7 +212,7 @@ impl Shelf {
             call
         });
         Lease {
-            shelf: Arc::clone(self),
+            manager: Arc::clone(self),
             call,
             result,
         }
@@ -287,10 +290,10 @@ impl Shelf {
             backend::log_offload(name, &model.config.source, need);
         }
         let is_measured = model.is_measured();
-        let shelf = Arc::downgrade(self);
+        let manager = Arc::downgrade(self);
         let life = move |life| {
-            if let Some(shelf) = shelf.upgrade() {
-                shelf.handle_life(id, life, is_measured);
+            if let Some(manager) = manager.upgrade() {
+                manager.handle_life(id, life, is_measured);
             }
         };
         self.backend
@@ -340,35 +343,37 @@ fn read_free_memory() -> Option<FreeMemory> {
     memory::free().map(|bytes| FreeMemory { bytes, read_at })
 }
 
-impl Drop for Shelf {
+impl Drop for ModelManager {
     fn drop(&mut self) {
         // Wakes `maintain`, which then ends.
         self.changed.notify_one();
     }
 }
 
-/// Admits waiting calls and unloads idle models, until the shelf is dropped.
+/// Admits waiting calls and unloads idle models, until the manager is dropped.
 ///
 /// A reading of the free memory reads files, so it is taken here and not where the state changes. It is newer than the change that may
 /// have made room.
-async fn maintain(shelf: Weak<Shelf>, changed: Arc<Notify>) {
+async fn maintain(manager: Weak<ModelManager>, changed: Arc<Notify>) {
     loop {
         let next = {
-            let Some(shelf) = shelf.upgrade() else { return };
-            let is_waited = shelf.lock().residency.has_waiting();
+            let Some(manager) = manager.upgrade() else {
+                return;
+            };
+            let is_waited = manager.lock().residency.has_waiting();
             let free = if is_waited {
                 spawn_blocking(read_free_memory).await.ok().flatten()
             } else {
                 None
             };
-            let mut state = shelf.lock();
+            let mut state = manager.lock();
             let now = Instant::now();
             if is_waited {
                 state.free = free;
                 state.residency.admit(free, now);
             }
             let next = state.residency.tick(now);
-            shelf.carry_out(&mut state);
+            manager.carry_out(&mut state);
             next
         };
         match next {

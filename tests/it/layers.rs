@@ -50,8 +50,8 @@ const SEAMS: [(&str, &[&str]); 1] = [("registry", &["gguf", "worker"])];
 /// Modules that import each other in a cycle, and the reason.
 const CYCLES: [(&[&str], &str); 3] = [
     (
-        &["registry/lease", "registry/shelf"],
-        "a lease that is dropped is given back to the shelf that granted it",
+        &["registry/lease", "registry/manager"],
+        "a lease that is dropped is given back to the manager that granted it",
     ),
     (
         &[

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
-use super::{Observed, Shelf, read_free_memory};
+use super::{ModelManager, Observed, read_free_memory};
 use crate::config::Stamp;
 use crate::engine::Usage;
 use crate::registry::ids::Edition;
@@ -16,7 +16,7 @@ use crate::registry::residency::Refusal;
 /// process finds any fault.
 const FILE_LIMIT: Duration = Duration::from_secs(10);
 
-impl Shelf {
+impl ModelManager {
     /// Returns the status of each model, sorted by name.
     pub(in crate::registry) fn statuses(&self) -> Vec<Observed> {
         let state = self.lock();
@@ -39,9 +39,9 @@ impl Shelf {
         self.unloaded(model)?;
         let check = async {
             let guard = Arc::clone(&self.checking).lock_owned().await;
-            let shelf = Arc::clone(self);
+            let manager = Arc::clone(self);
             let check = move || {
-                shelf.check_files_now(model);
+                manager.check_files_now(model);
                 guard
             };
             tokio::task::spawn_blocking(check).await.ok()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Shelf, State};
+use super::{ModelManager, State};
 use crate::registry::ids::Edition;
 use crate::registry::residency::ModelState;
 
@@ -20,7 +20,7 @@ pub(in crate::registry) struct Replaced {
     pub(in crate::registry) running: usize,
 }
 
-impl Shelf {
+impl ModelManager {
     /// Replaces the edition of the model that has `name` as its name or as an alias. The process answers the calls that it has, and new calls
     /// start another process. Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {

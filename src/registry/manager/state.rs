@@ -1,4 +1,4 @@
-//! Changes of the state that the shelf's lock guards.
+//! Changes of the state that the manager's lock guards.
 
 use super::model::Model;
 use super::{Observed, State};
