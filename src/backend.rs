@@ -1,20 +1,31 @@
 //! The interface between the registry and whatever runs a model.
 //!
-//! The registry decides which models are loaded. It knows nothing about processes, files and the wire protocol. It only asks this module what a
-//! model [needs](need_of), whether its [source has changed](check_source), and to [start](Backend::start) it. A started model is a [`Runner`],
-//! which accepts [requests](crate::engine::Request) and reports [events](Life) to the registry.
+//! The registry decides which models are loaded. It starts no process, opens no file and speaks no wire protocol, but uses this module: what
+//! a model [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a
+//! [`Runner`], which takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
 //!
 //! | backend | models | module |
 //! | --- | --- | --- |
 //! | [`Backend::Local`] | GGUF files, each in a process of this program | `backend/local.rs` |
 //! | `Backend::Scripted` | answers that a test scripts, without processes | `backend/scripted.rs` |
 //!
-//! How to extend it:
+//! # A remote server
 //!
-//! - **A remote server** would be a new [`Source`] with its settings, a module `backend/remote.rs`, and a match arm in each function here. It
-//!   needs no memory, its stamp never changes, and its task owns a connection pool instead of a process.
-//! - **Another kind of work**, such as embedding, would be a new variant of [`crate::engine::Request`] and of [`crate::engine::Answer`],
-//!   implemented in `worker/serve`.
+//! A remote server is a new variant of [`Source`] with its settings, and a module `backend/remote.rs`, whose task owns a connection pool
+//! instead of a process. It needs no memory, and its stamp never changes. The compiler finds each place that takes a GGUF file for granted:
+//!
+//! - here: [`Backend::start`], which starts its runners in an arm of its own, and each function that destructures a source
+//! - `config/model/source.rs`; `gpu_memory_for` and `all_gpu_memory` in `config.rs`
+//! - `gguf` and `gguf_mut` in `config/model.rs`, and their callers in `config/model.rs`, `config/diff.rs`, `check`, `commands` and `tools`
+//!
+//! # Another kind of work
+//!
+//! Embedding, for example, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. These places know only one kind:
+//!
+//! - `worker/serve.rs`, which does the work
+//! - `backend/local/task.rs` and `backend/local/calls.rs`, which bound the length of an answer
+//! - `generate_once` in `registry.rs`, with what it learns from an answer: suspects, speed, and usage
+//! - `tools/answering.rs`, which makes the request and the result
 
 mod error;
 pub(crate) mod footprint;
@@ -32,11 +43,12 @@ use tokio::sync::watch;
 
 use crate::config::{FileFault, ModelFiles, Source, Stamp};
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::worker::{Grant, Launch};
+pub(crate) use crate::gguf::memory::Estimate;
+pub(crate) use crate::worker::Grant;
+use crate::worker::Launch;
 pub(crate) use error::{CallError, Unanswered};
-use footprint::Mapped;
 pub(crate) use life::{Ended, Life, Vitals};
-use local::{Launcher, memory, planner};
+use local::{Launcher, memory};
 pub(crate) use need::{Allowance, Need};
 pub(crate) use progress::Progress;
 #[cfg(test)]
@@ -46,10 +58,10 @@ pub(crate) use runner::{Runner, RunningCall};
 /// Shared prefixes of a model's tools, one for each tool that has a fixed prompt.
 pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
 
-/// Starts models. The server has one backend for all sources.
+/// Starts models. A server has one backend for all models, and [`Self::start`] chooses by source what runs a model.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    /// Starts processes of this program.
+    /// Starts processes of this program for GGUF files. A source on a remote server needs no launcher.
     Local(Launcher),
     /// Follows the script of a test, for any source.
     #[cfg(test)]
@@ -74,6 +86,27 @@ impl Backend {
             }
             #[cfg(test)]
             (Self::Scripted(script), _) => script.start(name, life),
+        }
+    }
+}
+
+impl Backend {
+    /// Prepares for models that compute on the CPUs of this machine with at most `n_threads` each. Even a single model takes turns at the
+    /// CPUs, since an edit may add another one. Blocks on the file system.
+    pub(crate) fn share_cpus(&self, n_threads: usize) {
+        match self {
+            Self::Local(launcher) => launcher.share_cpus(n_threads),
+            #[cfg(test)]
+            Self::Scripted(_) => {}
+        }
+    }
+
+    /// Removes what started models shared. Called at the end of the server.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Local(launcher) => launcher.close().await,
+            #[cfg(test)]
+            Self::Scripted(_) => {}
         }
     }
 }
@@ -122,27 +155,16 @@ pub(crate) fn need_of(
     Ok(memory::need_of(gguf, files, fixed, allowance))
 }
 
-/// Returns the weights of `source` that other models can share; `None` if it has none.
-pub(crate) fn mapped(source: &Source) -> Option<Mapped> {
-    let Source::Gguf(gguf) = source;
-    let files = gguf.files.as_ref().ok()?;
-    planner::mapped_by(&gguf.settings, &files.header, gguf.is_on_gpu)
-}
-
-/// Returns whether GPUs compute layers of the model.
-pub(crate) fn is_on_gpu(source: &Source) -> bool {
-    let Source::Gguf(gguf) = source;
-    gguf.is_on_gpu
-}
-
 /// Logs where the layers of the model `name` will be computed, if GPUs are involved.
 pub(crate) fn log_offload(name: &str, source: &Source, need: &Need) {
     let Source::Gguf(gguf) = source;
     memory::log_offload(name, gguf, need);
 }
 
-/// Returns the number of threads with which the model computes on the CPUs of this machine; `None` if it does not compute there.
-pub(crate) fn cpu_threads(source: &Source) -> Option<usize> {
+/// Returns the number of threads with which a model of this `need` computes on the CPUs of this machine; `None` if GPUs compute its layers.
+/// If the need is unknown, the model is assumed to compute where its source says.
+pub(crate) fn cpu_threads(source: &Source, need: Option<&Need>) -> Option<usize> {
     let Source::Gguf(gguf) = source;
-    (!is_on_gpu(source)).then_some(gguf.settings.n_threads)
+    let is_on_gpu = need.map_or(gguf.is_on_gpu, Need::is_on_gpu);
+    (!is_on_gpu).then_some(gguf.settings.n_threads)
 }

@@ -28,6 +28,7 @@ pub(crate) mod timing;
 pub(crate) mod token;
 pub(crate) mod vocabulary;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -153,7 +154,7 @@ pub(crate) struct GenerateRequest {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Generates a text.
-    Generate(GenerateRequest),
+    Generate(Arc<GenerateRequest>),
 }
 
 /// The result of a [`Request`] of the same kind.

@@ -51,7 +51,7 @@
 //! | thread | task |
 //! | --- | --- |
 //! | two worker threads of the Tokio runtime | move messages, and never block |
-//! | blocking threads of the Tokio runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models |
+//! | blocking threads of the Tokio runtime | render prompts of typed tools, compile the schemas of calls, validate answers, derive session keys, render metrics, read edited configurations, check the files of models, read the free memory |
 //! | `reader`, `writer`, `watcher` | over stdio: read stdin, write stdout, and detect when stdout loses its reader, since a blocked read cannot be cancelled |
 //! | `spawner` | starts workers: the kernel's parent-death signal follows the parent *thread* |
 //! | `heavy`, short-lived | parses a large message or checks a schema, at low priority; [`fair`] limits how many run, round robin among clients |
@@ -160,7 +160,7 @@
 //! - **Memory**: all models together stay within `memory_budget`; the registry evicts idle models, least recently used first, to load another
 //!   ([`registry::residency`]).
 //! - **GPUs**: [`check`] decides which models run on a GPU, from the backend of the build ([`gpu`]), the devices that llama.cpp finds, and
-//!   `n_gpu_layers`. Everything else asks [`backend::is_on_gpu`].
+//!   `n_gpu_layers`. The memory need of a model says how many layers then fit ([`backend::Need`]), and all later decisions follow it.
 //!
 //! # Failures
 //!

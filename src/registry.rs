@@ -1,6 +1,6 @@
 //! Loads and unloads the models of the server, and gives each call a runner of its model.
 //!
-//! [`Residency`](residency::Residency) decides, under one short lock, and the shelf carries out its decisions. A call holds a lease on its
+//! [`Residency`](residency::Residency) decides, under one short lock, and the manager carries out its decisions. A call holds a lease on its
 //! model, and a model with a lease stays loaded.
 //!
 //! # Example
@@ -12,9 +12,9 @@
 pub(crate) mod budget;
 pub(crate) mod ids;
 mod lease;
+mod manager;
 pub(crate) mod memory;
 pub(crate) mod residency;
-mod shelf;
 mod status;
 mod suspects;
 
@@ -34,9 +34,9 @@ use crate::engine::{Answer, FinishReason, GenerateRequest, Generation, Phase, Re
 use crate::telemetry::metrics::{self, Occupancy};
 pub(crate) use ids::Edition;
 use lease::Lease;
+use manager::{ModelManager, Replaced};
 pub(crate) use residency::ModelState;
 use residency::Refusal;
-use shelf::{Replaced, Shelf};
 pub(crate) use status::ModelStatus;
 use suspects::{PromptHash, Suspects};
 
@@ -52,7 +52,7 @@ const NO_CLIENT: &str = "";
 /// Loads and unloads models, and routes calls to them.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    shelf: Arc<Shelf>,
+    manager: Arc<ModelManager>,
     suspects: Mutex<Suspects>,
     /// Hasher of prompts. Its keys are random, so that nobody can craft two prompts with the same hash.
     hasher: RandomState,
@@ -107,7 +107,7 @@ impl Registry {
     /// Creates a registry without models. Call it within a Tokio runtime.
     pub(crate) fn new(backend: Backend) -> Self {
         Self {
-            shelf: Shelf::open(backend),
+            manager: ModelManager::open(backend),
             suspects: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -122,35 +122,35 @@ impl Registry {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        self.shelf.stage(models, fixed, shared)
+        self.manager.stage(models, fixed, shared)
     }
 
     /// Retires all editions except `kept`. They finish their running calls, and calls that wait for them get [`Refusal::Superseded`].
     pub(crate) fn retire_all_but(&self, kept: &[Edition]) {
-        self.shelf.retire_all_but(kept);
+        self.manager.retire_all_but(kept);
     }
 
     /// Unloads the model called `name`: its process finishes its calls and ends, and the next call starts a new process. Forgets failed
     /// loads, deaths and refused prompts of the model. Returns `None` if there is no such model.
     pub(crate) async fn unload(&self, name: &str) -> Option<Unloaded> {
-        let replaced = self.shelf.replace(name)?;
+        let replaced = self.manager.replace(name)?;
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "unloaded on request");
-        let check = self.shelf.check_files(replaced.edition);
+        let check = self.manager.check_files(replaced.edition);
         drop(tokio::time::timeout(OBSERVE_TIMEOUT, check).await);
         Some(self.unloaded(replaced))
     }
 
     /// Unloads the model called `name` like [`Self::unload`], and starts a new process at once, even if the caller drops the future.
     pub(crate) async fn restart(&self, name: &str) -> Option<Unloaded> {
-        let replaced = self.shelf.replace(name)?;
-        let (shelf, edition) = (Arc::clone(&self.shelf), replaced.edition);
+        let replaced = self.manager.replace(name)?;
+        let (manager, edition) = (Arc::clone(&self.manager), replaced.edition);
         let Replaced { name, running, .. } = &replaced;
         tracing::info!(model = name, running, "restarted on request");
         let name = name.clone();
         let started = tokio::spawn(async move {
-            let checked = shelf.check_files(edition).await;
-            let lease = shelf.lease(edition, NO_CLIENT);
+            let checked = manager.check_files(edition).await;
+            let lease = manager.lease(edition, NO_CLIENT);
             drop(checked);
             tokio::spawn(load(lease, name));
         });
@@ -163,19 +163,19 @@ impl Registry {
             model: replaced.name,
             was: replaced.was,
             running: replaced.running,
-            fault: self.shelf.failure(replaced.edition),
+            fault: self.manager.failure(replaced.edition),
         }
     }
 
     /// Starts loading `model`, called `name`, so that it is ready for the first call.
     pub(crate) fn preload(&self, name: &str, model: Edition) {
-        let lease = self.shelf.lease(model, NO_CLIENT);
+        let lease = self.manager.lease(model, NO_CLIENT);
         tokio::spawn(load(lease, name.to_owned()));
     }
 
     /// Returns the edition that replaced `model` when it was unloaded or restarted on request, or `model` itself.
     pub(crate) fn current(&self, model: Edition) -> Edition {
-        self.shelf.current(model)
+        self.manager.current(model)
     }
 
     /// Generates the answer of `model` to `request`. Dropping the future cancels the call.
@@ -190,6 +190,7 @@ impl Registry {
         request: GenerateRequest,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
+        let request = Arc::new(request);
         let first = self.generate_once(model, &request, context).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
@@ -200,7 +201,7 @@ impl Registry {
         };
         match result {
             Err(RegistryError::Call(error)) if error.is_end_of_process() => {
-                let given_up = self.shelf.given_up(model);
+                let given_up = self.manager.given_up(model);
                 Err(given_up.map_or(error.into(), RegistryError::Refused))
             }
             result => result,
@@ -219,7 +220,7 @@ impl Registry {
 
     /// Notes that `model` answered a call; `suspect` is the hash of its prompt, if any prompt is suspected.
     fn finished(&self, model: Edition, suspect: Option<PromptHash>) {
-        self.shelf.finished(model);
+        self.manager.finished(model);
         if let Some(prompt) = suspect {
             self.suspects().clear(prompt);
         }
@@ -227,7 +228,7 @@ impl Registry {
 
     /// Returns the hash of a prompt for the current version of `model`. After an edit or with another file, the prompt may be harmless.
     fn hash(&self, model: Edition, request: &GenerateRequest) -> PromptHash {
-        let version = self.shelf.version(model);
+        let version = self.manager.version(model);
         PromptHash::new(&self.hasher, version, &request.conversation)
     }
 
@@ -238,11 +239,11 @@ impl Registry {
     async fn generate_once(
         &self,
         model: Edition,
-        request: &GenerateRequest,
+        request: &Arc<GenerateRequest>,
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let arrived = Instant::now();
-        let check = self.shelf.check_files(model);
+        let check = self.manager.check_files(model);
         let checked = match context.deadline {
             None => check.await,
             Some(deadline) => tokio::time::timeout_at(deadline, check)
@@ -254,7 +255,7 @@ impl Registry {
         if let Some(pause) = suspect.and_then(|prompt| self.refused_for(prompt)) {
             return Err(Refusal::PromptRefused { pause }.into());
         }
-        let lease = self.shelf.lease(model, &context.client);
+        let lease = self.manager.lease(model, &context.client);
         drop(checked);
         if lease.is_waiting() {
             context.progress.send_replace(Progress::WaitingForRoom);
@@ -270,7 +271,7 @@ impl Registry {
         let (client, progress) = (context.client.clone(), context.progress.clone());
         let mut call = lease
             .runner
-            .call(client, Request::Generate(request.clone()), progress);
+            .call(client, Request::Generate(Arc::clone(request)), progress);
         let answered = answer(&mut call, context.deadline).await;
         if let Err(Unanswered::Failed(error)) = &answered
             && error.is_crash()
@@ -283,7 +284,7 @@ impl Registry {
         if generation.phase == Phase::Generate {
             self.finished(model, suspect);
         }
-        self.shelf.learn_speed(model, &generation.usage);
+        self.manager.learn_speed(model, &generation.usage);
         let queue_ms = &mut generation.usage.queue_ms;
         *queue_ms = queue_ms.saturating_add(millis(waited));
         Ok(generation)
@@ -293,8 +294,8 @@ impl Registry {
     /// in the middle of a long step does not answer, so its statistics are missing.
     pub(crate) async fn observe(&self) -> Vec<ModelStatus> {
         // A drive that does not answer must not block `status`.
-        drop(tokio::time::timeout(OBSERVE_TIMEOUT, self.shelf.check_all_files()).await);
-        let models = self.shelf.statuses().into_iter().map(async |model| {
+        drop(tokio::time::timeout(OBSERVE_TIMEOUT, self.manager.check_all_files()).await);
+        let models = self.manager.statuses().into_iter().map(async |model| {
             let stats = async { model.runner.as_ref()?.stats().await };
             let stats = tokio::time::timeout(OBSERVE_TIMEOUT, stats)
                 .await
@@ -330,7 +331,7 @@ impl Registry {
 
     /// Unloads all models, and returns once their processes have exited. No call may be running, and none may follow.
     pub(crate) async fn close(&self) {
-        self.shelf.close().await;
+        self.manager.close().await;
     }
 }
 

@@ -33,9 +33,9 @@ use crate::status::ConfigStatus;
 use crate::supervisor::{self, ServiceState};
 use crate::telemetry::metrics;
 use faults::Faults;
-use file_stamps::{Files, Look, on_thread};
+use file_stamps::{Files, Snapshot, on_thread};
 use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
-use watch::{Cause, Causes, Heard};
+use watch::{Cause, Causes, WatchState};
 
 /// Time limit of a check, after which the edit is rejected for now, and time after which the log reports a slow reading of files. A chat
 /// template alone may take 30 seconds on a busy machine.
@@ -115,9 +115,12 @@ impl Reloader {
             let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
             modified.is_ok_and(|modified| modified >= sources.read_at)
         };
-        let is_as_read = !files.paths.iter().any(is_newer);
+        let content = block_in_place(|| {
+            let is_as_read = !files.paths.iter().any(is_newer);
+            if is_as_read { files.content() } else { 0 }
+        });
         Some(Self {
-            content: if is_as_read { files.content() } else { 0 },
+            content,
             sources,
             active,
             hidden: Vec::new(),
@@ -144,50 +147,50 @@ impl Reloader {
     /// The system does not deliver signals.
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let (mut causes, mut watched) = Causes::new(self.config.watch)?;
-        let heard = causes.heard();
+        let watch_state = causes.watch_state();
         // From here on, SIGHUP is handled.
         supervisor::notify(ServiceState::Ready);
         loop {
             let files = self.files.clone();
-            let look = on_thread(move || Look::at(&files, watched)).await;
-            watched = look.watched;
-            self.note_stale_mounts(look.stale);
-            if look.is_watch_new {
+            let snapshot = on_thread(move || Snapshot::read(&files, watched)).await;
+            watched = snapshot.watched;
+            self.note_stale_mounts(snapshot.stale);
+            if snapshot.is_watch_new {
                 tracing::debug!("the files of the configuration are watched");
             }
             // What was saved before the start of the watch is not reported.
             let is_missed =
-                (look.is_watch_new || self.content == 0) && look.content != self.content;
+                (snapshot.is_watch_new || self.content == 0) && snapshot.content != self.content;
             let mut cause = if is_missed {
                 Cause::Time
             } else {
                 tokio::select! {
-                    cause = causes.next(look.has_reports) => cause,
+                    cause = causes.next(snapshot.has_reports) => cause,
                     // Not while a file is being written: its close is the next cause.
-                    () = self.end_of_slow_load(), if !heard.is_written() => Cause::Time,
+                    () = self.end_of_slow_load(), if !watch_state.is_written() => Cause::Time,
                 }
             };
             let mut content = self.files.read().await;
             if content != self.content && cause == Cause::Time {
                 (content, cause) = causes.steady(content, || self.files.read()).await;
             }
-            if cause == Cause::Half {
-                self.narrow_early(&heard).await;
+            if cause == Cause::RightsOnly {
+                self.revoke_early(&watch_state).await;
                 continue;
             }
             let is_asked = cause == Cause::Asked;
             if is_asked {
-                heard.clear();
+                watch_state.clear();
             }
             // A file that an edit lacks may appear without any change to the files that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
             if is_asked || content != self.content {
                 supervisor::notify(ServiceState::Reloading);
-                self.reload(content, is_asked, &heard).await;
+                self.reload(content, is_asked, &watch_state).await;
                 supervisor::notify(ServiceState::Ready);
             } else if has_failed || self.is_narrowed || self.slow.is_some() {
-                self.reload(content, is_asked, &heard).await;
+                self.reload(content, is_asked, &watch_state).await;
             }
         }
     }
@@ -206,24 +209,29 @@ impl Reloader {
     ///
     /// If a program has begun to write a file meanwhile, the content may be incomplete. Unless this reload `is_asked`, it then has no effect,
     /// and the close of the file triggers the next one. Rights that were revoked before stay revoked.
-    async fn reload(&mut self, content: u64, is_asked: bool, heard: &Heard) {
-        let is_half = || !is_asked && heard.is_guard_written();
+    async fn reload(&mut self, content: u64, is_asked: bool, watch_state: &WatchState) {
+        let is_incomplete = || !is_asked && watch_state.is_guard_written();
         let former = self.config.clone();
-        let loaded = self.load(content, &is_half).await;
-        if !is_asked && heard.is_written() {
+        let loaded = self.load(content, &is_incomplete).await;
+        if !is_asked && watch_state.is_written() {
             return self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
         }
         self.content = content;
-        match loaded.and_then(|checked| self.faults.accept(checked).map_err(Rejection::Invalid)) {
+        let accept = |checked| {
+            let accepted = block_in_place(|| self.faults.accept(checked));
+            accepted.map_err(Rejection::Invalid)
+        };
+        match loaded.and_then(accept) {
             Ok(checked) => {
                 let is_http = matches!(checked.config.transport, Transport::Http(_));
-                self.apply(&former, checked);
+                // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
+                block_in_place(|| self.apply(&former, checked));
                 if !is_http {
-                    self.revoke_before_restart(&is_half).await;
+                    self.revoke_before_restart(&is_incomplete).await;
                 }
             }
             Err(rejection) => {
-                self.narrow(&is_half).await;
+                self.narrow(&is_incomplete).await;
                 self.warn_of_narrowing(&former, WAITS_FOR_VALID);
                 self.refuse(&rejection, is_asked);
             }
@@ -260,7 +268,7 @@ impl Reloader {
     async fn load(
         &mut self,
         content: u64,
-        is_half: &impl Fn() -> bool,
+        is_incomplete: &impl Fn() -> bool,
     ) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
@@ -271,7 +279,7 @@ impl Reloader {
             });
             let mut done = timeout(REVOCATION_DELAY, &mut load).await;
             if done.is_err() {
-                self.narrow(is_half).await;
+                self.narrow(is_incomplete).await;
                 done = timeout(LOAD_LIMIT, &mut load).await;
             }
             match done {
@@ -289,6 +297,7 @@ impl Reloader {
         }
     }
 
+    /// Makes `checked` the active configuration. Blocks.
     fn apply(&mut self, former: &Config, mut checked: Checked) {
         for model in &mut checked.config.models {
             let mut known = former.models.iter();
@@ -298,8 +307,7 @@ impl Reloader {
         }
         let diff = ConfigDiff::between(former, &checked.config);
         self.config = self.config.with_live_keys_of(&checked.config);
-        // Each typed tool is compiled and rendered twice, which may take seconds with a slow template.
-        block_in_place(|| self.live.apply(&self.config));
+        self.live.apply(&self.config);
         if diff.is_empty() {
             tracing::info!("the configuration was reloaded: nothing changes");
         } else {

@@ -41,6 +41,11 @@ pub(crate) struct Need {
 }
 
 impl Need {
+    /// Returns whether GPUs compute layers of the model. With `n_gpu_layers = "auto"`, their memory may be too small for any.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        self.gpu_layers > 0
+    }
+
     /// Returns the planned values of settings that the configuration leaves open.
     pub(crate) fn context_plan(&self) -> ContextPlan {
         ContextPlan {

@@ -132,7 +132,7 @@ mod tests {
         (
             need.gpu_layers,
             need.gpu.total(),
-            backend::cpu_threads(&model.source),
+            backend::cpu_threads(&model.source, Some(need)),
         )
     }
 
@@ -162,6 +162,20 @@ mod tests {
         let (layers, memory, threads) = planned(&config);
         assert!(layers > 0 && memory > 0);
         assert_eq!(threads, None);
+    }
+
+    #[test]
+    fn without_room_for_a_layer_on_the_gpu_a_model_is_planned_for_the_cpus() {
+        let mut full = h100();
+        full.memory_free = 0;
+        let full = machine(vec![full]);
+        let mut config = config(Gpus {
+            backend: Some(GpuBackend::Cuda),
+            machine: Some(&full),
+        });
+        config.models[0].gguf_mut().settings.n_gpu_layers = GpuLayers::Auto;
+        let threads = config.models[0].gguf().settings.n_threads;
+        assert_eq!(planned(&config), (0, 0, Some(threads)));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::ids::{CallId, RunnerId};
+use super::manager::ModelManager;
 use super::residency::Refusal;
-use super::shelf::Shelf;
 use crate::backend::Runner;
 
 /// Result of a call's request for a lease: the runner, or the reason why there is none.
@@ -16,7 +16,7 @@ pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 /// A call's lease on its model, or its position in the queue for one. Dropping it gives up either.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) manager: Arc<ModelManager>,
     pub(super) call: CallId,
     pub(super) result: oneshot::Receiver<LeaseResult>,
 }
@@ -50,10 +50,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let (call, now) = (self.call, Instant::now());
-        self.shelf.change(|state| {
+        self.manager.change(|state| {
             state.waiting.remove(&call);
-            let free = state.free();
-            state.residency.release(call, free, now);
+            state.residency.release(call, now);
         });
     }
 }

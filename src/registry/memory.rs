@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::budget::{SharedLimits, raised_budget, way_out};
-use crate::backend::footprint::{Footprint, sum, sum_on_gpu};
-use crate::backend::{self, Allowance, FixedPrompts, Need};
+use crate::backend::footprint::{Footprint, Mapped, sum, sum_on_gpu};
+use crate::backend::{self, Allowance, Estimate, FixedPrompts, Need};
 use crate::config::units::human;
 use crate::config::{FileFault, ModelConfig, RegistryConfig, Source};
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::gguf::memory::Estimate;
 
 /// Returns the memory needs of `models`, in their order, or `Err` for a model whose files cannot be loaded.
 ///
@@ -23,11 +22,19 @@ pub(crate) fn needs_of(
     let need_of = |model: &ModelConfig, pinned: &[Footprint]| {
         let fixed = fixed.get(model.name.as_str());
         let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
-        let left = Allowance {
-            machine: left_for(&model.source, pinned, budget),
-            gpu: gpu_left_for(&model.source, pinned, registry),
+        let need_with = |mapped| {
+            let left = Allowance {
+                machine: left_for(mapped, pinned, budget),
+                gpu: gpu_left_for(&model.source, pinned, registry),
+            };
+            backend::need_of(&model.source, fixed, left)
         };
-        backend::need_of(&model.source, fixed, left)
+        // The plan decides whether the model maps its file, and so may share it with pinned models. That leaves it more memory.
+        let need = need_with(None)?;
+        match need.mapped {
+            Some(_) => need_with(need.mapped),
+            None => Ok(need),
+        }
     };
     let (mut pinned, mut known) = (Vec::new(), Vec::new());
     for model in models.iter().filter(|model| model.pin) {
@@ -45,9 +52,9 @@ pub(crate) fn needs_of(
         .collect()
 }
 
-/// Returns the bytes of `budget` that `pinned` models leave to a model of `source`. Weights that the model shares with them are included.
-fn left_for(source: &Source, pinned: &[Footprint], budget: u64) -> u64 {
-    let mapped = backend::mapped(source);
+/// Returns the bytes of `budget` that `pinned` models leave to a model that maps the weights `mapped`. Weights that it shares with them are
+/// included.
+fn left_for(mapped: Option<Mapped>, pinned: &[Footprint], budget: u64) -> u64 {
     let own = Footprint {
         mapped,
         ..Footprint::alone(mapped.map_or(0, |mapped| mapped.bytes))

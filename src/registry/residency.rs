@@ -5,11 +5,13 @@
 //! - An edit that changes the load settings of a model creates a new edition of it. The former edition finishes the calls that have a lease
 //!   on it, and accepts no new ones.
 //! - A call holds a lease on its model. A model with a lease is never unloaded: it is neither evicted nor idle.
-//! - If a call's model is not loaded and there is no room for it, the call waits in a queue. Idle models are evicted for the first call in
-//!   the queue, least recently used first, but only if that makes enough room. Otherwise the call waits for leases to end.
+//! - Calls whose model is not loaded wait in a queue. [`Residency::admit`] loads their models while there is room. For the first call in the
+//!   queue it evicts idle models, least recently used first, but only if that makes enough room. Otherwise the call waits for leases to end.
+//!   Other events only change the state: run `admit` after each of them.
 
 mod admission;
 mod breaker;
+mod free_memory;
 mod replacement;
 mod slot;
 mod status;
@@ -27,6 +29,7 @@ use crate::backend::footprint::Demand;
 use crate::config::Stamp;
 use crate::engine::queue::limits::may_wait;
 use crate::telemetry::metrics::UnloadReason;
+pub(crate) use free_memory::FreeMemory;
 pub(crate) use slot::Refusal;
 use slot::{Slot, State};
 pub(crate) use status::{ModelState, SlotStatus};
@@ -104,11 +107,10 @@ impl Residency {
         }
     }
 
-    /// Replaces the limits. Waiting calls may then have room, and idle models may be evicted.
-    pub(crate) fn set_shared(&mut self, shared: SharedLimits, free: Option<u64>, now: Instant) {
+    /// Replaces the limits. Idle models may be evicted.
+    pub(crate) fn set_shared(&mut self, shared: SharedLimits) {
         self.shared = shared;
         self.shrink();
-        self.admit(free, now);
     }
 
     /// Evicts idle models while the loaded ones exceed the limits.
@@ -116,7 +118,7 @@ impl Residency {
         let Overrun {
             evicted,
             over_budget,
-        } = overrun(&self.occupants(), self.shared);
+        } = overrun(&self.occupants(None), self.shared);
         self.evict(&evicted);
         self.actions.extend(over_budget.map(Action::OverBudget));
     }
@@ -158,7 +160,7 @@ impl Residency {
         client: &str,
         model: Edition,
         stamp: Stamp,
-        free: Option<u64>,
+        free: Option<FreeMemory>,
         now: Instant,
     ) {
         let is_overtaking = self.is_overtaking(model, free, now);
@@ -192,11 +194,10 @@ impl Residency {
             stamp,
             since: now,
         });
-        self.admit(free, now);
     }
 
     /// Handles the end of a call, or of its wait in the queue.
-    pub(crate) fn release(&mut self, call: CallId, free: Option<u64>, now: Instant) {
+    pub(crate) fn release(&mut self, call: CallId, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
             && let Some(slot) = self.slots.get_mut(&model)
@@ -216,23 +217,21 @@ impl Residency {
                 slot.end();
             }
         }
-        self.admit(free, now);
     }
 
     /// Records that `runner` has loaded its model.
-    pub(crate) fn loaded(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn loaded(&mut self, runner: RunnerId, now: Instant) {
         if let Some(slot) = self.slot_of(runner)
             && let State::Running {
                 idle_since,
-                is_loaded,
+                loaded_at,
                 ..
             } = &mut slot.state
         {
             *idle_since = now;
-            *is_loaded = true;
+            *loaded_at = Some(now);
             slot.failures = None;
         }
-        self.admit(free, now);
     }
 
     /// Records that the process of `runner` takes `memory` bytes. If that is more than the estimate, idle models may be evicted, and the next
@@ -274,22 +273,29 @@ impl Residency {
         slots.find(|slot| slot.state.runner() == Some(runner))
     }
 
-    /// Records that `runner` accepts no more calls, while its process still exists. May be called again once the reason is known.
-    pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
+    /// Records that `runner` accepts no more calls, while its process still exists. [`Self::ending`] gives the reason later.
+    pub(crate) fn closed(&mut self, runner: RunnerId) {
         let mut slots = self.slots.iter_mut();
-        let Some((model, slot)) = slots.find(|(_, slot)| slot.state.runner() == Some(runner))
-        else {
-            return;
-        };
-        if let Some(stamp) = slot.end() {
+        let of_runner = slots.find(|(_, slot)| slot.state.runner() == Some(runner));
+        if let Some((model, slot)) = of_runner {
+            slot.end();
+            // The runner itself ends its calls, and their leases are void.
+            self.leases.retain(|_, held| held != model);
+        }
+    }
+
+    /// Handles that `runner` accepts no more calls, for the reason `ended`, while its process still exists.
+    pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
+        self.closed(runner);
+        if let Some(slot) = self.slot_of(runner)
+            && let Some(stamp) = slot.end()
+        {
             slot.fail(ended, stamp, now);
         }
-        // The runner itself ends its calls, and their leases are void.
-        self.leases.retain(|_, held| held != model);
     }
 
     /// Records that the process of `runner` has exited.
-    pub(crate) fn gone(&mut self, runner: RunnerId, free: Option<u64>, now: Instant) {
+    pub(crate) fn gone(&mut self, runner: RunnerId) {
         for slot in self.slots.values_mut() {
             if matches!(slot.state, State::Ending { runner: own, .. } if own == runner) {
                 slot.state = State::Unloaded;
@@ -297,7 +303,6 @@ impl Residency {
         }
         self.slots
             .retain(|_, slot| slot.retired.is_none() || slot.state.runner().is_some());
-        self.admit(free, now);
     }
 
     /// Ends models that have reached their idle timeout. Returns the time at which the next one can reach it; `None` if no model is idle.
@@ -308,7 +313,7 @@ impl Residency {
                 runner,
                 leases: 0,
                 idle_since,
-                is_loaded: true,
+                loaded_at: Some(_),
                 ..
             } = slot.state
             else {

@@ -1,4 +1,4 @@
-//! A look at the files of the configuration. It runs on a blocking thread, since a drive may hang.
+//! A snapshot of the files of the configuration, taken on a blocking thread, since a drive may hang.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -56,8 +56,8 @@ impl Files {
     }
 }
 
-/// Result of a look at the files.
-pub(super) struct Look {
+/// State of the files at one moment.
+pub(super) struct Snapshot {
     pub(super) watched: Watched,
     /// See [`Watched::observe`].
     pub(super) is_watch_new: bool,
@@ -68,9 +68,9 @@ pub(super) struct Look {
     pub(super) content: u64,
 }
 
-impl Look {
-    /// Watches `files`, then looks at them. May block.
-    pub(super) fn at(files: &Files, mut watched: Watched) -> Self {
+impl Snapshot {
+    /// Watches `files`, then reads them. May block.
+    pub(super) fn read(files: &Files, mut watched: Watched) -> Self {
         let paths = &files.paths;
         let is_watch_new = watched.observe(paths, files.guarding);
         let has_mounted = paths.iter().any(|file| Mounted::check(file).is_single);

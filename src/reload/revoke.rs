@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 use tokio::time::timeout;
 
-use super::watch::Heard;
+use super::watch::WatchState;
 use super::{LOAD_LIMIT, Reloader, Sources};
 use crate::config::diff::ConfigDiff;
 use crate::config::rights::Rights;
@@ -31,8 +31,8 @@ pub(super) type Reading = JoinHandle<Stated>;
 
 impl Reloader {
     /// Revokes the rights that the edited configuration no longer grants, even if it is invalid, and those of tokens whose files have changed.
-    /// Does nothing if `is_half` returns that a file is still being written. Reads no model file.
-    pub(super) async fn narrow(&mut self, is_half: &impl Fn() -> bool) {
+    /// Does nothing if `is_incomplete` returns that a file is still being written. Reads no model file.
+    pub(super) async fn narrow(&mut self, is_incomplete: &impl Fn() -> bool) {
         if self.config.transport == Transport::Stdio {
             return;
         }
@@ -42,7 +42,7 @@ impl Reloader {
         let Transport::Http(http) = &self.config.transport else {
             return;
         };
-        if is_half() {
+        if is_incomplete() {
             return;
         }
         // Files of tokens count even if nothing of the edited configuration can be read.
@@ -94,16 +94,16 @@ impl Reloader {
     }
 
     /// Revokes rights while a program writes a file on which no rights depend. The rest of the edit waits for the close of that file.
-    pub(super) async fn narrow_early(&mut self, heard: &Heard) {
+    pub(super) async fn revoke_early(&mut self, watch_state: &WatchState) {
         let former = self.config.clone();
-        self.narrow(&|| heard.is_guard_written()).await;
+        self.narrow(&|| watch_state.is_guard_written()).await;
         self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
     }
 
     /// Revokes the rights that an edit removes which also ends HTTP: the server stays on HTTP until it is restarted.
-    pub(super) async fn revoke_before_restart(&mut self, is_half: &impl Fn() -> bool) {
+    pub(super) async fn revoke_before_restart(&mut self, is_incomplete: &impl Fn() -> bool) {
         let former = self.config.transport.clone();
-        self.narrow(is_half).await;
+        self.narrow(is_incomplete).await;
         if self.config.transport != former {
             tracing::warn!(
                 "the server stays on HTTP until it is restarted; rights that the edit removes are revoked"
@@ -125,7 +125,7 @@ impl Reloader {
     /// Logs which rights an edit has revoked since `former`, and what the rest of the edit `waits` for.
     pub(super) fn warn_of_narrowing(&self, former: &Config, waits: &str) {
         if self.config.transport != former.transport {
-            let diff = ConfigDiff::between(former, &self.config);
+            let diff = block_in_place(|| ConfigDiff::between(former, &self.config));
             tracing::warn!("{waits}\n{diff}");
         }
     }

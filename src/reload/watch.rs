@@ -45,31 +45,31 @@ pub(super) enum Cause {
     /// The polling interval has passed.
     Time,
     /// A file may have changed while a program writes another one, on which no rights depend. Only rights can be read.
-    Half,
+    RightsOnly,
 }
 
 /// Waits for the next cause to read the files again.
 pub(super) struct Causes {
     mode: WatchMode,
-    heard: Arc<Heard>,
+    watch_state: Arc<WatchState>,
     hangup: Hangup,
 }
 
 /// State that the watcher's thread updates.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct WatchState {
     changed: Notify,
     writers: Mutex<Writers>,
 }
 
-impl Heard {
-    fn hear(&self, event: notify::Result<notify::Event>) {
+impl WatchState {
+    fn handle(&self, event: notify::Result<notify::Event>) {
         let is_reason = match event {
             Ok(event) if !event.need_rescan() => {
                 let (mut writers, now) = (self.writers(), Instant::now());
-                let hear =
-                    |is_reason, path: &PathBuf| writers.hear(event.kind, path, now) || is_reason;
-                event.paths.iter().fold(false, hear)
+                let handle =
+                    |is_reason, path: &PathBuf| writers.handle(event.kind, path, now) || is_reason;
+                event.paths.iter().fold(false, handle)
             }
             // An error may hide a change, and a lost event may be a close.
             _ => {
@@ -131,12 +131,12 @@ impl Causes {
     /// # Errors
     /// The system does not deliver signals.
     pub(super) fn new(mode: WatchMode) -> io::Result<(Self, Watched)> {
-        let heard = Arc::new(Heard::default());
-        let watched = Watched::new(mode, Arc::clone(&heard));
+        let watch_state = Arc::new(WatchState::default());
+        let watched = Watched::new(mode, Arc::clone(&watch_state));
         let hangup = Hangup::new()?;
         let causes = Self {
             mode,
-            heard,
+            watch_state,
             hangup,
         };
         Ok((causes, watched))
@@ -150,54 +150,55 @@ impl Causes {
             _ => Some(POLL_EVERY),
         };
         let is_auto = self.mode == WatchMode::Auto;
-        let is_open = is_auto && self.heard.is_written();
+        let is_open = is_auto && self.watch_state.is_written();
         tokio::select! {
             biased;
             () = self.hangup.next() => Cause::Asked,
-            () = self.heard.changed.notified(), if is_auto => self.quiet(true).await,
+            () = self.watch_state.changed.notified(), if is_auto => self.quiet(true).await,
             () = std::future::ready(()), if is_open => self.quiet(false).await,
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => Cause::Time,
         }
     }
 
     /// Returns what the file system has reported.
-    pub(super) fn heard(&self) -> Arc<Heard> {
-        Arc::clone(&self.heard)
+    pub(super) fn watch_state(&self) -> Arc<WatchState> {
+        Arc::clone(&self.watch_state)
     }
 
     /// Waits until an edit seems to be over, or until SIGHUP. `is_new`: there was a change since the last cause.
     async fn quiet(&mut self, mut is_new: bool) -> Cause {
         let begun = Instant::now();
         loop {
-            let is_open = self.heard.is_written();
+            let is_open = self.watch_state.is_written();
             let limit = if is_open && !is_new { STEADY } else { QUIET };
             let is_quiet = tokio::select! {
                 () = self.hangup.next() => return Cause::Asked,
-                changed = timeout(limit, self.heard.changed.notified()) => changed.is_err(),
+                changed = timeout(limit, self.watch_state.changed.notified()) => changed.is_err(),
             };
             is_new |= !is_quiet;
             let is_over = is_quiet || begun.elapsed() >= LONGEST_EDIT;
-            if is_over && !self.heard.is_written() {
+            if is_over && !self.watch_state.is_written() {
                 return Cause::Reported;
             }
-            if is_over && is_new && !self.heard.is_guard_written() {
-                return Cause::Half;
+            if is_over && is_new && !self.watch_state.is_guard_written() {
+                return Cause::RightsOnly;
             }
             // The file that rights depend on reports its close.
             is_new &= !is_over;
         }
     }
 
-    /// Returns the content that `look` sees once it sees the same twice while no program writes a file, or on SIGHUP. The first look saw `seen`.
+    /// Calls `read` until it returns the same content twice while no program writes a file, or until SIGHUP, and returns the content. A read
+    /// before this call returned `seen`.
     pub(super) async fn steady<L: Future<Output = u64>>(
         &mut self,
         seen: u64,
-        look: impl Fn() -> L,
+        read: impl Fn() -> L,
     ) -> (u64, Cause) {
-        let heard = &self.heard;
+        let watch_state = &self.watch_state;
         tokio::select! {
-            () = self.hangup.next() => (look().await, Cause::Asked),
-            steady = steady(seen, &look, heard) => steady,
+            () = self.hangup.next() => (read().await, Cause::Asked),
+            steady = steady(seen, &read, watch_state) => steady,
         }
     }
 }
@@ -205,19 +206,19 @@ impl Causes {
 /// See [`Causes::steady`].
 async fn steady<L: Future<Output = u64>>(
     mut seen: u64,
-    look: impl Fn() -> L,
-    heard: &Heard,
+    read: impl Fn() -> L,
+    watch_state: &WatchState,
 ) -> (u64, Cause) {
     let begun = Instant::now();
     loop {
         tokio::time::sleep(STEADY).await;
-        let again = look().await;
+        let again = read().await;
         let is_over = again == seen || begun.elapsed() >= WRITING;
-        if is_over && !heard.is_written() {
+        if is_over && !watch_state.is_written() {
             return (again, Cause::Time);
         }
-        if is_over && !heard.is_guard_written() {
-            return (again, Cause::Half);
+        if is_over && !watch_state.is_guard_written() {
+            return (again, Cause::RightsOnly);
         }
         seen = again;
     }
@@ -261,21 +262,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_still_written_is_looked_at_again() {
-        let looks = Cell::new(1);
-        let look = || {
-            looks.set(looks.get() + 1);
-            ready(looks.get().min(4))
+        let reads = Cell::new(1);
+        let read = || {
+            reads.set(reads.get() + 1);
+            ready(reads.get().min(4))
         };
-        let heard = Heard::default();
-        assert_eq!(steady(1, look, &heard).await, (4, Cause::Time));
-        assert_eq!(looks.get(), 5);
+        let watch_state = WatchState::default();
+        assert_eq!(steady(1, read, &watch_state).await, (4, Cause::Time));
+        assert_eq!(reads.get(), 5);
         // A file that changes forever delays the reading only for a while.
-        let look = || {
-            looks.set(looks.get() + 1);
-            ready(looks.get())
+        let read = || {
+            reads.set(reads.get() + 1);
+            ready(reads.get())
         };
         let begun = Instant::now();
-        steady(0, look, &heard).await;
+        steady(0, read, &watch_state).await;
         assert_eq!(begun.elapsed(), WRITING);
     }
 
@@ -290,81 +291,84 @@ mod tests {
         const CLOSE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
         /// A configuration `/a/x.toml` and a prompt `/a/prompt.txt`.
-        fn heard() -> Arc<Heard> {
-            let heard = Arc::new(Heard::default());
+        fn watch_state() -> Arc<WatchState> {
+            let watch_state = Arc::new(WatchState::default());
             let files = [("/a/x.toml".into(), 0), ("/a/prompt.txt".into(), 1)];
-            heard.observe(files.into(), 1);
-            heard
+            watch_state.observe(files.into(), 1);
+            watch_state
         }
 
-        fn hear(heard: &Heard, kind: EventKind, path: &str) {
-            heard.hear(Ok(Event::new(kind).add_path(path.into())));
+        fn report(watch_state: &WatchState, kind: EventKind, path: &str) {
+            watch_state.handle(Ok(Event::new(kind).add_path(path.into())));
         }
 
         #[tokio::test(start_paused = true)]
         async fn a_file_that_a_program_writes_is_not_read_before_its_close() {
-            let heard = heard();
-            hear(&heard, CHANGE, "/a/x.toml");
-            let read = timeout(WRITING, steady(1, || ready(1), &heard)).await;
+            let watch_state = watch_state();
+            report(&watch_state, CHANGE, "/a/x.toml");
+            let read = timeout(WRITING, steady(1, || ready(1), &watch_state)).await;
             assert!(read.is_err());
-            hear(&heard, CLOSE, "/a/x.toml");
-            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Time));
+            report(&watch_state, CLOSE, "/a/x.toml");
+            assert_eq!(steady(1, || ready(1), &watch_state).await, (1, Cause::Time));
         }
 
         #[tokio::test(start_paused = true)]
         async fn a_file_whose_close_is_never_reported_is_read_after_a_while() {
-            let (heard, begun) = (heard(), Instant::now());
-            hear(&heard, CHANGE, "/a/x.toml");
-            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Time));
+            let (watch_state, begun) = (watch_state(), Instant::now());
+            report(&watch_state, CHANGE, "/a/x.toml");
+            assert_eq!(steady(1, || ready(1), &watch_state).await, (1, Cause::Time));
             assert_eq!(begun.elapsed(), ABANDONED);
-            let mut causes = causes(Arc::clone(&heard));
+            let mut causes = causes(Arc::clone(&watch_state));
             let begun = Instant::now();
-            hear(&heard, CHANGE, "/a/x.toml");
+            report(&watch_state, CHANGE, "/a/x.toml");
             assert_eq!(causes.next(true).await, Cause::Reported);
             assert!(begun.elapsed() >= ABANDONED && begun.elapsed() <= ABANDONED + STEADY);
         }
 
         #[tokio::test(start_paused = true)]
         async fn a_prompt_that_stays_open_does_not_hold_up_the_rights() {
-            let heard = heard();
-            let mut causes = causes(Arc::clone(&heard));
-            hear(&heard, CHANGE, "/a/prompt.txt");
-            hear(&heard, CLOSE, "/a/x.toml");
+            let watch_state = watch_state();
+            let mut causes = causes(Arc::clone(&watch_state));
+            report(&watch_state, CHANGE, "/a/prompt.txt");
+            report(&watch_state, CLOSE, "/a/x.toml");
             let begun = Instant::now();
-            assert_eq!(causes.next(true).await, Cause::Half);
+            assert_eq!(causes.next(true).await, Cause::RightsOnly);
             assert_eq!(begun.elapsed(), QUIET);
             // Once for each change.
             assert!(timeout(WRITING, causes.next(true)).await.is_err());
-            hear(&heard, CLOSE, "/a/x.toml");
-            assert_eq!(causes.next(true).await, Cause::Half);
-            hear(&heard, CLOSE, "/a/prompt.txt");
+            report(&watch_state, CLOSE, "/a/x.toml");
+            assert_eq!(causes.next(true).await, Cause::RightsOnly);
+            report(&watch_state, CLOSE, "/a/prompt.txt");
             assert_eq!(causes.next(true).await, Cause::Reported);
             // A poll sees the same.
-            hear(&heard, CHANGE, "/a/prompt.txt");
-            assert_eq!(steady(1, || ready(1), &heard).await, (1, Cause::Half));
+            report(&watch_state, CHANGE, "/a/prompt.txt");
+            assert_eq!(
+                steady(1, || ready(1), &watch_state).await,
+                (1, Cause::RightsOnly)
+            );
         }
 
         #[tokio::test(start_paused = true)]
         async fn a_configuration_that_stays_open_holds_up_the_rights() {
-            let heard = heard();
-            let mut causes = causes(Arc::clone(&heard));
-            hear(&heard, CHANGE, "/a/x.toml");
+            let watch_state = watch_state();
+            let mut causes = causes(Arc::clone(&watch_state));
+            report(&watch_state, CHANGE, "/a/x.toml");
             assert!(timeout(WRITING, causes.next(true)).await.is_err());
         }
 
         #[tokio::test(start_paused = true)]
         async fn a_writer_whose_close_may_be_lost_does_not_block_reloads() {
-            let heard = heard();
-            hear(&heard, CHANGE, "/a/x.toml");
-            assert!(heard.is_written());
-            heard.hear(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-            assert!(!heard.is_written());
+            let watch_state = watch_state();
+            report(&watch_state, CHANGE, "/a/x.toml");
+            assert!(watch_state.is_written());
+            watch_state.handle(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+            assert!(!watch_state.is_written());
         }
 
-        fn causes(heard: Arc<Heard>) -> Causes {
+        fn causes(watch_state: Arc<WatchState>) -> Causes {
             Causes {
                 mode: WatchMode::Auto,
-                heard,
+                watch_state,
                 hangup: Hangup::new().unwrap(),
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LoadSettings;
 use crate::config::units::{GpuLayers, Size};
 
-/// The configured settings of a worker's model, and what the registry grants the worker.
+/// The configured settings of a worker's model, and what the server grants the worker.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// Settings of the model. Two launches with equal settings and files can serve the same model.
@@ -17,7 +17,7 @@ pub(crate) struct Launch {
     pub grant: Grant,
 }
 
-/// Share of the machine that the registry grants one process of a model.
+/// Share of the machine that the server grants one process of a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Grant {
@@ -25,11 +25,11 @@ pub(crate) struct Grant {
     pub plan: Option<ContextPlan>,
     /// Most bytes that the model may take; `None` means all free memory.
     pub memory_limit: Option<u64>,
-    /// Locks of the CPUs that models take in turns; `None` if this process need not share them.
+    /// Locks of the CPUs that models take in turns; `None` if this process need not share them. The backend adds it.
     pub cpu_locks: Option<CpuLocks>,
     /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
     pub shared_prefix_bytes: u64,
-    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own. The backend adds it.
     pub driver_cache: Option<PathBuf>,
 }
 

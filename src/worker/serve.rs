@@ -266,6 +266,7 @@ impl Worker {
                 request,
             } => {
                 let Request::Generate(request) = *request;
+                let request = Arc::unwrap_or_clone(request);
                 calls.submit(QueuedCall::new(id, client, request, received));
             }
             Command::Cancel { id, reason } => calls.cancel(id, reason, received),

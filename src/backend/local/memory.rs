@@ -27,8 +27,8 @@ pub(crate) fn need_of(
         },
     };
     match load.n_gpu_layers {
-        GpuLayers::Auto => planner.with_fitting_layers().need(),
-        GpuLayers::Count(_) => planner.need(),
+        GpuLayers::Auto if source.is_on_gpu => planner.with_fitting_layers().need(),
+        GpuLayers::Auto | GpuLayers::Count(_) => planner.need(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::gguf::memory::{CELL_STEP, Estimate, Run, Split};
 const LEAST_CONTEXT: u32 = 4096;
 
 /// Returns the weights that a model with the settings `load` maps from the file of `header`. On a GPU there are none.
-pub(crate) fn mapped_by(load: &LoadSettings, header: &Header, is_on_gpu: bool) -> Option<Mapped> {
+fn mapped_by(load: &LoadSettings, header: &Header, is_on_gpu: bool) -> Option<Mapped> {
     let is_mapped = load.mmap && !is_on_gpu;
     let file = header.file.filter(|_| is_mapped)?;
     Some(Mapped {

@@ -14,9 +14,10 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
 use crate::process::activity::{Activity, activity_of};
@@ -44,6 +45,7 @@ pub(crate) struct Launcher {
     program: PathBuf,
     settings: Arc<Mutex<Settings>>,
     driver_caches: Arc<DriverCaches>,
+    cpu_turns: CpuTurns,
     /// Cancelled when the server starts to shut down.
     drain: CancellationToken,
     spawner: mpsc::Sender<Job>,
@@ -79,6 +81,7 @@ impl Launcher {
             program,
             settings: Arc::default(),
             driver_caches: Arc::default(),
+            cpu_turns: CpuTurns::default(),
             drain: CancellationToken::new(),
             spawner,
         })
@@ -116,12 +119,28 @@ impl Launcher {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns `launch` with the directory in which GPU drivers may cache.
-    pub(super) async fn with_driver_cache(&self, mut launch: Launch) -> Launch {
-        let caches = Arc::clone(&self.driver_caches);
+    /// Creates the lock files of CPU turns for models that compute with at most `n_threads` each. Blocks on the file system.
+    pub(crate) fn share_cpus(&self, n_threads: usize) {
+        self.cpu_turns.share(n_threads);
+    }
+
+    /// Removes the lock files of CPU turns. Called at the end of the server, since a clone of the launcher may outlive the runtime.
+    pub(crate) async fn close(&self) {
+        let turns = self.cpu_turns.clone();
+        drop(spawn_blocking(move || turns.remove()).await);
+    }
+
+    /// Returns `launch` with the locks of CPU turns if the model computes there, and with the directory in which GPU drivers may cache.
+    pub(super) async fn with_shared_files(&self, mut launch: Launch) -> Launch {
+        let (caches, turns) = (Arc::clone(&self.driver_caches), self.cpu_turns.clone());
         let settings = launch.planned_settings();
-        let found = tokio::task::spawn_blocking(move || caches.directory_for(&settings)).await;
-        launch.grant.driver_cache = found.ok().flatten();
+        let is_on_gpu = launch.grant.plan.is_some_and(|plan| plan.gpu_layers > 0);
+        let find = move || {
+            let locks = if is_on_gpu { None } else { turns.locks() };
+            (locks, caches.directory_for(&settings))
+        };
+        let found = spawn_blocking(find).await.unwrap_or_default();
+        (launch.grant.cpu_locks, launch.grant.driver_cache) = found;
         launch
     }
 

@@ -65,7 +65,7 @@ impl Task {
         inbox: Inbox,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        let launch = launcher.with_driver_cache(launch).await;
+        let launch = launcher.with_shared_files(launch).await;
         let path = launch.settings.path.clone();
         let (process, stdout) = match launcher.spawn(&name, &launch).await {
             Ok(started) => started,

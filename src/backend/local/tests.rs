@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A call of at most ten tokens.
 fn request() -> Request {
-    Request::Generate(GenerateRequest {
+    Request::Generate(Arc::new(GenerateRequest {
         conversation: Conversation {
             messages: vec![Message {
                 role: Role::User,
@@ -35,7 +35,7 @@ fn request() -> Request {
         max_tokens: 10,
         sampling: SamplingParams::default(),
         stop: Vec::new(),
-    })
+    }))
 }
 
 /// Calls a model whose process behaves as `name` says, and returns the error of the call.

@@ -26,8 +26,8 @@ pub(crate) struct GgufSource {
     /// State of the files just before they were read.
     #[serde(skip)]
     pub stamp: Stamp,
-    /// Whether GPUs compute layers of the model. [`crate::check`] decides it from the build, the machine and `n_gpu_layers`; until then it is
-    /// `false`.
+    /// Whether GPUs may compute layers of the model. [`crate::check`] decides it from the build, the machine and `n_gpu_layers`; until then
+    /// it is `false`. The memory need says how many layers fit.
     #[serde(skip)]
     pub is_on_gpu: bool,
 }
@@ -62,6 +62,12 @@ impl Source {
     pub(crate) fn stamp(&self) -> Stamp {
         let Self::Gguf(gguf) = self;
         gguf.stamp
+    }
+
+    /// Returns the most calls of one client that may wait for the model.
+    pub(crate) fn max_queue(&self) -> usize {
+        let Self::Gguf(gguf) = self;
+        gguf.settings.max_queue
     }
 
     /// Takes over the files that `former` has read, if they cannot be read now and a process of `former` can serve this source. A file that

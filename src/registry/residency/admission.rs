@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::slot::{Slot, State};
-use super::{Action, Refusal, Residency, Waiting};
+use super::{Action, FreeMemory, Refusal, Residency, Waiting};
 use crate::backend::footprint::Demand;
 use crate::config::Stamp;
 use crate::registry::budget::{Occupant, Room, room_for};
@@ -22,7 +22,12 @@ const LONG_PATIENCE: Duration = Duration::from_mins(1);
 
 impl Residency {
     /// Returns whether a new call to `model`, which is loaded, must queue because the first call in the queue has waited too long.
-    pub(super) fn is_overtaking(&self, model: Edition, free: Option<u64>, now: Instant) -> bool {
+    pub(super) fn is_overtaking(
+        &self,
+        model: Edition,
+        free: Option<FreeMemory>,
+        now: Instant,
+    ) -> bool {
         let Some(first) = self.waiting.front() else {
             return false;
         };
@@ -33,11 +38,11 @@ impl Residency {
         }
         let room = |stays: &dyn Fn(&Occupant) -> bool| {
             let occupants = self
-                .occupants()
+                .occupants(free)
                 .into_iter()
                 .filter(stays)
                 .collect::<Vec<_>>();
-            room_for(self.need(first.model), &occupants, self.shared, free)
+            room_for(self.need(first.model), &occupants, self.shared, bytes(free))
         };
         let would_help = room(&|other| other.model != model) != Room::Busy;
         // Whether evicting all other unpinned models makes enough room.
@@ -45,8 +50,9 @@ impl Residency {
         would_help || (waited >= LONG_PATIENCE && !may_stay)
     }
 
-    /// Starts models for waiting calls, in order, while there is room. Evicts idle models to make room.
-    pub(super) fn admit(&mut self, free: Option<u64>, now: Instant) {
+    /// Starts models for waiting calls, in order, while there is room. Evicts idle models to make room. `free` is the free memory of the
+    /// machine or container; `None` if it is unknown.
+    pub(crate) fn admit(&mut self, free: Option<FreeMemory>, now: Instant) {
         while let Some(first) = self.waiting.front() {
             let (call, model, stamp) = (first.call, first.model, first.stamp);
             let Some(slot) = self.slots.get(&model) else {
@@ -107,7 +113,7 @@ impl Residency {
                 memory: slot.terms.need.footprint.total,
                 leases: 0,
                 idle_since: now,
-                is_loaded: false,
+                loaded_at: None,
                 stamp,
             };
             self.actions.push(Action::Start(model, runner));
@@ -119,14 +125,16 @@ impl Residency {
         slot.map_or_else(Demand::default, |slot| slot.terms.need)
     }
 
-    pub(super) fn room(&self, model: Edition, free: Option<u64>) -> Room {
-        room_for(self.need(model), &self.occupants(), self.shared, free)
+    pub(super) fn room(&self, model: Edition, free: Option<FreeMemory>) -> Room {
+        let occupants = self.occupants(free);
+        room_for(self.need(model), &occupants, self.shared, bytes(free))
     }
 
-    pub(super) fn occupants(&self) -> Vec<Occupant> {
+    /// Returns the models that take memory. Those that `free` does not show yet count as loading.
+    pub(super) fn occupants(&self, free: Option<FreeMemory>) -> Vec<Occupant> {
         let slots = self.slots.iter();
         slots
-            .filter_map(|(model, slot)| slot.occupant(*model))
+            .filter_map(|(model, slot)| slot.occupant(*model, free))
             .collect()
     }
 
@@ -141,4 +149,8 @@ impl Residency {
             }
         }
     }
+}
+
+fn bytes(free: Option<FreeMemory>) -> Option<u64> {
+    free.map(|free| free.bytes)
 }

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::Instant;
-
 use super::slot::State;
 use super::{Action, Refusal, Residency, Waiting};
 use crate::registry::ids::Edition;
@@ -19,17 +17,11 @@ impl Residency {
 
     /// Retires `model`: it accepts no new calls, and calls that wait for it are refused. Calls with a lease are finished, unless the model is
     /// still loading.
-    pub(crate) fn retire(&mut self, model: Edition, free: Option<u64>, now: Instant) {
-        self.retire_for(UnloadReason::Edited, model, free, now);
+    pub(crate) fn retire(&mut self, model: Edition) {
+        self.retire_for(UnloadReason::Edited, model);
     }
 
-    fn retire_for(
-        &mut self,
-        reason: UnloadReason,
-        model: Edition,
-        free: Option<u64>,
-        now: Instant,
-    ) {
+    fn retire_for(&mut self, reason: UnloadReason, model: Edition) {
         let waiting = std::mem::take(&mut self.waiting);
         let (refused, rest): (VecDeque<_>, VecDeque<_>) = waiting
             .into_iter()
@@ -46,7 +38,7 @@ impl Residency {
             State::Unloaded => drop(self.slots.remove(&model)),
             State::Running {
                 runner,
-                is_loaded: false,
+                loaded_at: None,
                 ..
             } => {
                 slot.end();
@@ -61,15 +53,14 @@ impl Residency {
             }
             State::Running { .. } | State::Ending { .. } => {}
         }
-        self.admit(free, now);
     }
 
     /// Replaces `old` with `new`. The process of `old` finishes its calls, and new calls start a new process.
-    pub(crate) fn replace(&mut self, old: Edition, new: Edition, free: Option<u64>, now: Instant) {
+    pub(crate) fn replace(&mut self, old: Edition, new: Edition) {
         if let Some(slot) = self.slots.get(&old) {
             let terms = slot.terms.clone();
             self.set_terms(new, terms);
-            self.retire_for(UnloadReason::Requested, old, free, now);
+            self.retire_for(UnloadReason::Requested, old);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::FreeMemory;
 use super::ModelTerms;
 use super::breaker::{Breaker, DEATHS_TO_OPEN};
 use crate::backend::Ended;
@@ -102,8 +103,8 @@ pub(super) enum State {
         memory: u64,
         leases: usize,
         idle_since: Instant,
-        /// Whether the load has finished. Idle time is counted only from then on.
-        is_loaded: bool,
+        /// Time at which the load finished; `None` while the model loads. Idle time counts from then on.
+        loaded_at: Option<Instant>,
         stamp: Stamp,
     },
     Ending {
@@ -215,7 +216,8 @@ impl Slot {
         });
     }
 
-    pub(super) fn occupant(&self, model: Edition) -> Option<Occupant> {
+    /// Returns the memory that the model takes; `None` if it has no runner. `free` is the reading with which room is sought.
+    pub(super) fn occupant(&self, model: Edition, free: Option<FreeMemory>) -> Option<Occupant> {
         let footprint = |total| Footprint {
             total,
             ..self.terms.need.footprint
@@ -226,16 +228,17 @@ impl Slot {
                 memory,
                 leases,
                 idle_since,
-                is_loaded,
+                loaded_at,
                 ..
             } => Occupant {
                 model,
                 memory: footprint(memory),
                 // A model that is loading is not evicted.
-                idle_since: (leases == 0 && is_loaded && !self.terms.pin).then_some(idle_since),
+                idle_since: (leases == 0 && loaded_at.is_some() && !self.terms.pin)
+                    .then_some(idle_since),
                 is_pinned: self.terms.pin,
                 is_ending: false,
-                is_loading: !is_loaded,
+                is_loading: loaded_at.is_none_or(|at| free.is_some_and(|free| !free.shows(at))),
             },
             State::Ending { memory, .. } => Occupant {
                 model,

@@ -98,17 +98,17 @@ impl Residency {
                 memory,
                 leases,
                 idle_since,
-                is_loaded,
+                loaded_at,
                 ..
             } => SlotStatus {
-                state: match (is_loaded, slot.retired.is_some()) {
+                state: match (loaded_at.is_some(), slot.retired.is_some()) {
                     (false, _) => ModelState::Loading,
                     (true, false) => ModelState::Loaded,
                     (true, true) => ModelState::Replaced,
                 },
                 memory: Some(memory),
                 calls: leases,
-                idle_since: (is_loaded && leases == 0).then_some(idle_since),
+                idle_since: (loaded_at.is_some() && leases == 0).then_some(idle_since),
                 ..unloaded
             },
             State::Ending { memory, .. } => SlotStatus {

@@ -103,6 +103,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
         world
             .machine
             .call(CallId(999), "one", world.current[0], stamp, None, world.now);
+        world.machine.admit(None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
             [Action::Refuse(CallId(999), refusal)] => refusal.to_string(),
@@ -136,6 +137,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
         None,
         world.now,
     );
+    world.machine.admit(None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],
         [Action::Start(..), Action::Grant(CallId(1000), _)]
@@ -188,7 +190,39 @@ fn a_model_that_was_given_up_starts_again_after_a_restart_on_request() {
     let new = Edition(1000);
     let former = std::mem::replace(&mut world.current[0], new);
     world.needs.insert(new, MODELS[0]);
-    world.machine.replace(former, new, None, world.now);
+    world.machine.replace(former, new);
     world.apply(&Event::Call(0));
     assert_eq!((world.held.len(), world.processes.len()), (1, 1));
+}
+
+#[test]
+fn a_reading_that_is_older_than_a_load_does_not_count_its_memory_as_free() {
+    let mut world = World::new(None);
+    let old = FreeMemory {
+        bytes: 70,
+        read_at: world.now,
+    };
+    world.apply(&Event::Call(0));
+    world.apply(&Event::Time(1));
+    world.apply(&Event::Loaded(0));
+    world.apply(&Event::Time(1));
+    let (call, second) = (CallId(1000), world.current[1]);
+    world.waiting.insert(call);
+    let stamp = Stamp::default();
+    world
+        .machine
+        .call(call, "one", second, stamp, Some(old), world.now);
+    // The loaded model has taken 40 of the 70 bytes.
+    world.machine.admit(Some(old), world.now);
+    assert_eq!(world.machine.take_actions(), []);
+    let new = FreeMemory {
+        read_at: world.now,
+        ..old
+    };
+    world.machine.admit(Some(new), world.now);
+    let actions = world.machine.take_actions();
+    assert!(matches!(
+        actions[..],
+        [Action::Start(..), Action::Grant(..)]
+    ));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{Heard, POLL_EVERY};
+use super::{POLL_EVERY, WatchState};
 use crate::config::file::WatchMode;
 
 /// The watched paths. Folders are watched, since editors and Kubernetes put a new file in place of the old one, and the files, too: if a
@@ -17,13 +17,13 @@ pub(in crate::reload) struct Watched {
     paths: BTreeSet<PathBuf>,
     /// Whether the last attempt to watch the paths failed, for example since a folder was missing.
     has_failed: bool,
-    heard: Arc<Heard>,
+    watch_state: Arc<WatchState>,
 }
 
 impl Watched {
-    pub(super) fn new(mode: WatchMode, heard: Arc<Heard>) -> Self {
+    pub(super) fn new(mode: WatchMode, watch_state: Arc<WatchState>) -> Self {
         let watcher = match mode {
-            WatchMode::Auto | WatchMode::Poll => watcher(mode, Arc::clone(&heard)),
+            WatchMode::Auto | WatchMode::Poll => watcher(mode, Arc::clone(&watch_state)),
             WatchMode::Off => None,
         };
         Self {
@@ -31,7 +31,7 @@ impl Watched {
             watcher,
             paths: BTreeSet::new(),
             has_failed: false,
-            heard,
+            watch_state,
         }
     }
 
@@ -44,7 +44,7 @@ impl Watched {
     /// it did so: not while a program writes a file, since the report of its close would be lost between two watches. A change may be
     /// lost, so the files must be read again.
     pub(in crate::reload) fn observe(&mut self, files: &[PathBuf], guarding: usize) -> bool {
-        if self.watcher.is_none() || self.heard.is_written() {
+        if self.watcher.is_none() || self.watch_state.is_written() {
             return false;
         }
         let mut paths = BTreeMap::new();
@@ -61,7 +61,7 @@ impl Watched {
                 drop(watcher.unwatch(&path));
             }
         }
-        self.heard.observe(paths, guarding);
+        self.watch_state.observe(paths, guarding);
         let watched = self.watch(&folders, files);
         let had_failed = std::mem::replace(&mut self.has_failed, watched.is_err());
         if let Err(error) = watched {
@@ -69,7 +69,7 @@ impl Watched {
             if !had_failed {
                 warn_of_polling(self.mode, &error);
             }
-            self.heard.clear();
+            self.watch_state.clear();
         }
         true
     }
@@ -103,8 +103,8 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn watcher(mode: WatchMode, heard: Arc<Heard>) -> Option<RecommendedWatcher> {
-    notify::recommended_watcher(move |event| heard.hear(event))
+fn watcher(mode: WatchMode, watch_state: Arc<WatchState>) -> Option<RecommendedWatcher> {
+    notify::recommended_watcher(move |event| watch_state.handle(event))
         .inspect_err(|error| warn_of_polling(mode, error))
         .ok()
 }

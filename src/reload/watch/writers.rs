@@ -60,7 +60,7 @@ impl Writers {
     }
 
     /// Records that the file system has reported a change of `path` at the time `now`. Returns whether the files must be read again.
-    pub(super) fn hear(&mut self, kind: EventKind, path: &Path, now: Instant) -> bool {
+    pub(super) fn handle(&mut self, kind: EventKind, path: &Path, now: Instant) -> bool {
         let file = self.files.get(path).copied();
         // Elsewhere a folder may report a change of its files as its own.
         let is_ours = file.is_some() || cfg!(not(target_os = "linux"));
@@ -165,34 +165,34 @@ mod tests {
         let path = Path::new("/a/x.toml");
         for seconds in 0..65 {
             let now = begun + Duration::from_secs(seconds);
-            writers.hear(CHANGE, path, now);
+            writers.handle(CHANGE, path, now);
             writers.settle(now);
             assert_eq!(writers.is_guard_written(), seconds < 60, "{seconds}");
         }
-        writers.hear(CLOSE, path, begun);
-        writers.hear(CHANGE, path, begun);
+        writers.handle(CLOSE, path, begun);
+        writers.handle(CHANGE, path, begun);
         assert!(writers.is_guard_written());
     }
 
     #[test]
     fn a_file_is_being_written_from_its_first_change_to_its_close() {
         let (mut writers, now) = (writers(), Instant::now());
-        assert!(writers.hear(CHANGE, Path::new("/a/x.toml"), now));
+        assert!(writers.handle(CHANGE, Path::new("/a/x.toml"), now));
         assert!(writers.is_written());
         // A change of its permissions does not end that.
         let permissions = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
-        assert!(writers.hear(permissions, Path::new("/a/x.toml"), now));
+        assert!(writers.handle(permissions, Path::new("/a/x.toml"), now));
         assert!(writers.is_written());
-        assert!(writers.hear(CLOSE, Path::new("/a/x.toml"), now));
+        assert!(writers.handle(CLOSE, Path::new("/a/x.toml"), now));
         assert!(!writers.is_written());
     }
 
     #[test]
     fn the_close_of_any_path_of_a_file_counts() {
         let (mut writers, now) = (writers(), Instant::now());
-        writers.hear(CHANGE, Path::new("/a/x.toml"), now);
-        writers.hear(CHANGE, Path::new("/b/./x.toml"), now);
-        writers.hear(CLOSE, Path::new("/b/x.toml"), now);
+        writers.handle(CHANGE, Path::new("/a/x.toml"), now);
+        writers.handle(CHANGE, Path::new("/b/./x.toml"), now);
+        writers.handle(CLOSE, Path::new("/b/x.toml"), now);
         assert!(!writers.is_written());
     }
 
@@ -204,8 +204,8 @@ mod tests {
             EventKind::Modify(ModifyKind::Name(RenameMode::To)),
         ] {
             let (mut writers, now) = (writers(), Instant::now());
-            writers.hear(CHANGE, Path::new("/a/x.toml"), now);
-            assert!(writers.hear(kind, Path::new("/b/x.toml"), now));
+            writers.handle(CHANGE, Path::new("/a/x.toml"), now);
+            assert!(writers.handle(kind, Path::new("/b/x.toml"), now));
             assert!(!writers.is_written(), "{kind:?}");
         }
     }
@@ -214,24 +214,24 @@ mod tests {
     fn changes_of_other_files_are_no_reason_to_read_even_if_they_have_the_same_name() {
         let (mut writers, now) = (writers(), Instant::now());
         for path in ["/c/x.toml", "/a/notes.txt", "/a"] {
-            assert!(!writers.hear(CHANGE, Path::new(path), now), "{path}");
-            assert!(!writers.hear(CLOSE, Path::new(path), now), "{path}");
+            assert!(!writers.handle(CHANGE, Path::new(path), now), "{path}");
+            assert!(!writers.handle(CLOSE, Path::new(path), now), "{path}");
         }
         assert!(!writers.is_written());
         // A link that files are reached through may be replaced.
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        assert!(writers.hear(renamed, Path::new("/a/..data"), now));
+        assert!(writers.handle(renamed, Path::new("/a/..data"), now));
     }
 
     #[test]
     fn a_file_that_is_never_closed_counts_as_complete_some_time_after_its_last_change() {
         let (mut writers, now) = (writers(), Instant::now());
-        writers.hear(CHANGE, Path::new("/a/x.toml"), now);
+        writers.handle(CHANGE, Path::new("/a/x.toml"), now);
         assert_eq!(writers.settle(now), []);
         let later = now + WRITING;
         let open = Notice::Open("/a/x.toml".into());
         assert_eq!(writers.settle(later), [open]);
-        writers.hear(CHANGE, Path::new("/a/x.toml"), later);
+        writers.handle(CHANGE, Path::new("/a/x.toml"), later);
         assert_eq!(writers.settle(now + ABANDONED), []);
         assert!(writers.is_written());
         let abandoned = Notice::Abandoned("/a/x.toml".into());
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn rights_depend_on_the_first_files_only() {
         let (mut writers, now) = (writers(), Instant::now());
-        writers.hear(CHANGE, Path::new("/a/prompt.txt"), now);
+        writers.handle(CHANGE, Path::new("/a/prompt.txt"), now);
         assert!(writers.is_written() && !writers.is_guard_written());
-        writers.hear(CHANGE, Path::new("/a/x.toml"), now);
+        writers.handle(CHANGE, Path::new("/a/x.toml"), now);
         assert!(writers.is_guard_written());
         writers.clear();
         assert!(!writers.is_written());

@@ -11,7 +11,7 @@ use crate::backend::footprint::Demand;
 use crate::config::Stamp;
 use crate::registry::budget::SharedLimits;
 use crate::registry::ids::{CallId, Edition, RunnerId};
-use crate::registry::residency::{Action, ModelTerms, Residency};
+use crate::registry::residency::{Action, FreeMemory, ModelTerms, Residency};
 use crate::telemetry::metrics::UnloadReason;
 
 /// Bytes that each model needs.
@@ -144,14 +144,14 @@ impl World {
                 self.waiting.insert(call);
                 let (edition, stamp) = (self.current[model], Stamp::default());
                 self.machine
-                    .call(call, "one", edition, stamp, self.free, self.now);
+                    .call(call, "one", edition, stamp, self.reading(), self.now);
             }
             Event::Release(at) => {
                 let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
                 if let Some(call) = chosen(&calls, at) {
                     self.held.remove(&call);
                     self.waiting.remove(&call);
-                    self.machine.release(call, self.free, self.now);
+                    self.machine.release(call, self.now);
                 }
             }
             Event::Loaded(at) => {
@@ -159,7 +159,7 @@ impl World {
                     self.process(at, |process| !process.is_loaded && !process.is_ending)
                 {
                     self.processes.get_mut(&id).unwrap().is_loaded = true;
-                    self.machine.loaded(id, self.free, self.now);
+                    self.machine.loaded(id, self.now);
                 }
             }
             Event::Grows(at, memory) => {
@@ -177,7 +177,7 @@ impl World {
             Event::Edit(at) => {
                 let edition = self.add(at);
                 let former = std::mem::replace(&mut self.current[at], edition);
-                self.machine.retire(former, self.free, self.now);
+                self.machine.retire(former);
             }
             Event::LoadFails(at, died) => {
                 if let Some(id) =
@@ -209,13 +209,13 @@ impl World {
                     self.machine.finished(model);
                     self.deaths.remove(&model);
                     self.held.remove(&call);
-                    self.machine.release(call, self.free, self.now);
+                    self.machine.release(call, self.now);
                 }
             }
             Event::Gone(at) => {
                 if let Some(id) = self.process(at, |process| process.is_ending) {
                     self.processes.remove(&id);
-                    self.machine.gone(id, self.free, self.now);
+                    self.machine.gone(id);
                 }
             }
             Event::Time(seconds) => {
@@ -225,6 +225,8 @@ impl World {
             Event::Free(free) => self.free = free,
         }
         self.carry_out(matches!(event, Event::Time(_)));
+        self.machine.admit(self.reading(), self.now);
+        self.carry_out(false);
         let staying = self.processes.values().filter(|process| !process.is_ending);
         let taken: u64 = staying.map(|process| process.memory).sum();
         assert!(
@@ -233,6 +235,12 @@ impl World {
             self.processes
         );
         self.is_over &= taken > BUDGET;
+    }
+
+    /// Returns a reading of the free memory at this moment.
+    fn reading(&self) -> Option<FreeMemory> {
+        let read_at = self.now;
+        self.free.map(|bytes| FreeMemory { bytes, read_at })
     }
 
     pub(super) fn process(&self, at: usize, wanted: impl Fn(&Process) -> bool) -> Option<RunnerId> {
@@ -265,7 +273,7 @@ impl World {
         self.machine.ending(id, ended, self.now);
         for call in calls {
             self.held.remove(&call);
-            self.machine.release(call, self.free, self.now);
+            self.machine.release(call, self.now);
         }
     }
 

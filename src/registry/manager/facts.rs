@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
-use super::{Observed, Shelf};
+use super::{ModelManager, Observed, read_free_memory};
 use crate::config::Stamp;
 use crate::engine::Usage;
 use crate::registry::ids::Edition;
@@ -16,7 +16,7 @@ use crate::registry::residency::Refusal;
 /// process finds any fault.
 const FILE_LIMIT: Duration = Duration::from_secs(10);
 
-impl Shelf {
+impl ModelManager {
     /// Returns the status of each model, sorted by name.
     pub(in crate::registry) fn statuses(&self) -> Vec<Observed> {
         let state = self.lock();
@@ -28,7 +28,7 @@ impl Shelf {
         models
     }
 
-    /// Checks the files of `model` if it is not running, so that [`Self::lease`] and [`Self::statuses`] use the result. Waits at most
+    /// Checks the files of `model` if it is not running, and reads the free memory, for [`Self::lease`] and [`Self::statuses`]. Waits at most
     /// [`FILE_LIMIT`]. Later checks wait until the returned guard is dropped, so that calls are queued in the order of their arrival.
     pub(in crate::registry) async fn check_files(
         self: &Arc<Self>,
@@ -38,9 +38,9 @@ impl Shelf {
         self.unloaded(model)?;
         let check = async {
             let guard = Arc::clone(&self.checking).lock_owned().await;
-            let shelf = Arc::clone(self);
+            let manager = Arc::clone(self);
             let check = move || {
-                shelf.check_files_now(model);
+                manager.check_files_now(model);
                 guard
             };
             tokio::task::spawn_blocking(check).await.ok()
@@ -62,7 +62,9 @@ impl Shelf {
             return;
         };
         let check = known.check();
+        let free = read_free_memory();
         let mut state = self.lock();
+        state.free = free;
         // A model that was started in the meantime keeps the stamp with which it was started.
         if !state.residency.is_running(model) {
             state.apply_check(model, check);

@@ -49,16 +49,16 @@ impl Model {
         need.map(Need::demand).unwrap_or_default()
     }
 
-    /// Returns whether GPUs compute layers of the model. With `n_gpu_layers = "auto"`, their memory may be too small for any.
-    pub(super) fn is_on_gpu(&self) -> bool {
-        let has_layers = self.need.as_ref().is_ok_and(|need| need.gpu_layers > 0);
-        has_layers && backend::is_on_gpu(&self.config.source)
+    /// Returns the number of threads with which the model computes on the CPUs of this machine; `None` if it does not compute there.
+    pub(super) fn cpu_threads(&self) -> Option<usize> {
+        backend::cpu_threads(&self.config.source, self.need.as_ref().ok())
     }
 
     /// Returns whether the registry uses the measured memory of the process instead of the estimate. If a GPU shares the machine's memory,
     /// its part is not visible in the process, so the estimate is used.
     pub(super) fn is_measured(&self) -> bool {
-        !self.is_on_gpu() || self.allowance.gpu.is_some()
+        let is_on_gpu = self.need.as_ref().is_ok_and(Need::is_on_gpu);
+        !is_on_gpu || self.allowance.gpu.is_some()
     }
 
     /// Returns the terms for loading and unloading the model.
@@ -67,7 +67,7 @@ impl Model {
             need: self.demand(),
             pin: self.config.pin,
             idle_ttl: self.config.idle_ttl,
-            max_waiting: self.config.gguf().settings.max_queue.max(1),
+            max_waiting: self.config.source.max_queue().max(1),
         }
     }
 
@@ -91,11 +91,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::units::GpuLayers;
     use crate::config::{Config, Overrides, Surroundings};
     use crate::process::Cpus;
 
     #[test]
-    fn memory_is_measured_unless_a_gpu_shares_the_machines_memory() {
+    fn a_model_without_layers_on_a_gpu_computes_on_the_cpus_and_its_memory_is_measured() {
         let typed = Overrides {
             models: vec!["tests/models/tiny-crab-chat.Q8_0.gguf".into()],
             ..Overrides::default()
@@ -107,19 +108,21 @@ mod tests {
             folders: Vec::new(),
         };
         let (config, _) = Config::load(&typed, &around).unwrap();
-        let is_measured = |is_on_gpu, gpu| {
+        let model = |is_on_gpu, gpu| {
             let mut config = config.models[0].clone();
             config.gguf_mut().is_on_gpu = is_on_gpu;
+            config.gguf_mut().settings.n_gpu_layers = GpuLayers::Auto;
             let left = Allowance {
                 machine: 1 << 40,
                 gpu,
             };
             let need = backend::need_of(&config.source, &[], left);
-            Model::new(&config, need, left, Arc::from([])).is_measured()
+            let model = Model::new(&config, need, left, Arc::from([]));
+            (model.is_measured(), model.cpu_threads().is_some())
         };
-        assert!(is_measured(false, None));
-        assert!(is_measured(true, Some(1 << 40)));
-        assert!(is_measured(true, Some(0)), "no layer fits");
-        assert!(!is_measured(true, None));
+        assert_eq!(model(false, None), (true, true));
+        assert_eq!(model(true, Some(1 << 40)), (true, false));
+        assert_eq!(model(true, Some(0)), (true, true), "no layer fits");
+        assert_eq!(model(true, None), (false, false));
     }
 }

@@ -1,4 +1,4 @@
-//! State of the registry behind one lock. Carries out the decisions of [`super::residency`], and feeds it the events of runners.
+//! Owner of the models. Carries out the decisions of [`super::residency`], and feeds it the events of runners, behind one lock.
 
 mod facts;
 mod model;
@@ -7,8 +7,10 @@ mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use model::Model;
@@ -19,24 +21,25 @@ use super::budget::SharedLimits;
 use super::ids::{CallId, Edition, RunnerId};
 use super::lease::{Lease, LeaseResult};
 use super::memory::{gpu_left_for, needs_of};
-use super::residency::{Action, Refusal, Residency, SlotStatus};
+use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
 use super::status::{Offload, Speed};
 use crate::backend::footprint::{Footprint, sum};
-use crate::backend::{self, Allowance, Backend, FixedPrompts, Life, Need, Runner};
+use crate::backend::{self, Allowance, Backend, FixedPrompts, Grant, Life, Need, Runner};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::shared_prefix::longest;
 use crate::memory;
 use crate::telemetry::metrics;
-use crate::worker::Grant;
-use crate::worker::cpu_lock::TurnFiles;
 
-/// State of the registry, shared with leases and runners.
+/// Age up to which a reading of the free memory may admit a call. Other programs may have taken memory since.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Owner of the models, shared with leases and runners.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct ModelManager {
     backend: Backend,
     state: Mutex<State>,
-    /// Signals that the next idle timeout may have changed.
+    /// Signals [`maintain`] that the state has changed.
     changed: Arc<Notify>,
     /// Signals that a process has exited.
     gone: Notify,
@@ -55,8 +58,8 @@ pub(super) struct State {
     /// Current editions, and former ones that tools may still call.
     models: HashMap<Edition, Model>,
     budget: u64,
-    /// Lock files with which models take turns on the CPUs; `None` if no model computes there.
-    turns: Option<TurnFiles>,
+    /// Last reading of the free memory; `None` if it is unknown.
+    free: Option<FreeMemory>,
 }
 
 /// Status of a model, and its runner.
@@ -71,8 +74,8 @@ pub(super) struct Observed {
     pub(super) runner: Option<Runner>,
 }
 
-impl Shelf {
-    /// Creates a shelf without models, and starts the task that unloads idle models.
+impl ModelManager {
+    /// Creates a manager without models, and the task that maintains it.
     pub(super) fn open(backend: Backend) -> Arc<Self> {
         let no_limits = SharedLimits {
             budget: 0,
@@ -80,7 +83,7 @@ impl Shelf {
             max_loaded: None,
             gpu: None,
         };
-        let shelf = Arc::new(Self {
+        let manager = Arc::new(Self {
             backend,
             state: Mutex::new(State {
                 residency: Residency::new(no_limits),
@@ -91,18 +94,21 @@ impl Shelf {
                 successors: Successors::default(),
                 models: HashMap::new(),
                 budget: 0,
-                turns: None,
+                free: None,
             }),
             changed: Arc::default(),
             gone: Notify::new(),
             checking: Arc::default(),
         });
-        tokio::spawn(end_idle(Arc::downgrade(&shelf), Arc::clone(&shelf.changed)));
-        shelf
+        tokio::spawn(maintain(
+            Arc::downgrade(&manager),
+            Arc::clone(&manager.changed),
+        ));
+        manager
     }
 
     /// Adds `models`, and returns their editions in their order. A model whose load settings are unchanged keeps its edition, and so its
-    /// process. All other editions stay until [`Self::retire_all_but`].
+    /// process. All other editions stay until [`Self::retire_all_but`]. Blocks on the file system.
     pub(super) fn stage(
         self: &Arc<Self>,
         models: &[ModelConfig],
@@ -127,10 +133,13 @@ impl Shelf {
                 Model::new(config, need, left_for(config), fixed.unwrap_or_default())
             })
             .collect();
-        let (free, now) = (memory::free(), Instant::now());
+        if let Some(n_threads) = models.iter().filter_map(Model::cpu_threads).max() {
+            self.backend.share_cpus(n_threads);
+        }
+        let free = read_free_memory();
         self.change(|state| {
             state.budget = budget;
-            state.share_cpus(models.iter().map(|model| &*model.config));
+            state.free = free;
             let editions: Vec<Edition> = models
                 .into_iter()
                 .map(|model| {
@@ -153,14 +162,13 @@ impl Shelf {
                 max_loaded: shared.max_loaded,
                 gpu: shared.all_gpu_memory(),
             };
-            state.residency.set_shared(shared, free, now);
+            state.residency.set_shared(shared);
             editions
         })
     }
 
     /// Retires all editions except `kept`: they accept no new calls.
     pub(super) fn retire_all_but(self: &Arc<Self>, kept: &[Edition]) {
-        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             state.successors.retain(kept);
             let kept: Vec<Edition> = kept.iter().map(|edition| state.current(*edition)).collect();
@@ -172,40 +180,39 @@ impl Shelf {
                 .collect();
             for edition in former {
                 state.models.remove(&edition);
-                state.residency.retire(edition, free, now);
+                state.residency.retire(edition);
             }
         });
     }
 
-    /// Queues a call of `client` for `model`. Run [`Self::check_files`] first, unless the files were just read.
+    /// Queues a call of `client` for `model`. Run [`Self::check_files`] first, unless the files were just read. The call gets its runner at
+    /// once if there is room by a recent reading of the free memory. Otherwise [`maintain`] reads it again.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
         let call = self.change(|state| {
-            state.forget_ended(now);
+            state.forget_ended();
             let model = state.current(model);
             let call = state.next_call.allocate();
             state.waiting.insert(call, answer_to);
-            let free = if state.residency.is_running(model) {
-                state.free()
-            } else {
-                memory::free()
-            };
             let known = state.models.get(&model);
             let stamp = known.map(|known| known.stamp).unwrap_or_default();
-            match state.fault_of(model) {
-                Some(fault) => {
-                    if let Some(known) = state.models.get(&model) {
-                        metrics::load_failed(&known.config.name);
-                    }
-                    state.refuse(call, Refusal::NotLoadable(fault));
+            if let Some(fault) = state.fault_of(model) {
+                if let Some(known) = state.models.get(&model) {
+                    metrics::load_failed(&known.config.name);
                 }
-                None => state.residency.call(call, client, model, stamp, free, now),
+                state.refuse(call, Refusal::NotLoadable(fault));
+            } else {
+                let free = state.free;
+                state.residency.call(call, client, model, stamp, free, now);
+                if free.is_some_and(|free| now - free.read_at < RECENT) {
+                    state.residency.admit(free, now);
+                }
             }
             call
         });
         Lease {
-            shelf: Arc::clone(self),
+            manager: Arc::clone(self),
             call,
             result,
         }
@@ -271,24 +278,22 @@ impl Shelf {
         let model = &state.models[&model];
         let name = &model.config.name;
         let fixed = model.fixed.subscribe();
-        let cpus = state.turns.as_ref().filter(|_| !model.is_on_gpu());
         // If the files became unusable while the call waited, there is no plan, and the load reports the fault.
         let need = model.need.as_ref().ok();
         let grant = Grant {
             plan: need.map(Need::context_plan),
             memory_limit: Some(state.budget),
-            cpu_locks: cpus.map(TurnFiles::locks),
             shared_prefix_bytes: longest(&fixed.borrow()),
-            driver_cache: None,
+            ..Grant::default()
         };
         if let Some(need) = need {
             backend::log_offload(name, &model.config.source, need);
         }
         let is_measured = model.is_measured();
-        let shelf = Arc::downgrade(self);
+        let manager = Arc::downgrade(self);
         let life = move |life| {
-            if let Some(shelf) = shelf.upgrade() {
-                shelf.handle_life(id, life, is_measured);
+            if let Some(manager) = manager.upgrade() {
+                manager.handle_life(id, life, is_measured);
             }
         };
         self.backend
@@ -299,18 +304,15 @@ impl Shelf {
     fn handle_life(self: &Arc<Self>, id: RunnerId, life: Life, is_measured: bool) {
         let now = Instant::now();
         let is_gone = life == Life::Gone;
-        self.change(|state| {
-            let free = state.free();
-            match life {
-                Life::Loaded => state.residency.loaded(id, free, now),
-                Life::Measured(_) if !is_measured => {}
-                Life::Measured(memory) => state.residency.measured(id, memory),
-                Life::Ending(ended) => {
-                    state.residency.ending(id, ended, now);
-                    state.runners.remove(&id);
-                }
-                Life::Gone => state.residency.gone(id, free, now),
+        self.change(|state| match life {
+            Life::Loaded => state.residency.loaded(id, now),
+            Life::Measured(_) if !is_measured => {}
+            Life::Measured(memory) => state.residency.measured(id, memory),
+            Life::Ending(ended) => {
+                state.residency.ending(id, ended, now);
+                state.runners.remove(&id);
             }
+            Life::Gone => state.residency.gone(id),
         });
         if is_gone {
             self.gone.notify_waiters();
@@ -323,9 +325,8 @@ impl Shelf {
             let mut state = self.lock();
             state.residency.forget_waiting();
             state.runners.clear();
-            // Remove the lock files now: another owner of this shelf may outlive the runtime.
-            state.turns = None;
         }
+        self.backend.close().await;
         loop {
             let gone = self.gone.notified();
             if !self.lock().residency.has_runners() {
@@ -336,21 +337,43 @@ impl Shelf {
     }
 }
 
-impl Drop for Shelf {
+/// Returns the free memory. Blocks on files of the system.
+fn read_free_memory() -> Option<FreeMemory> {
+    let read_at = Instant::now();
+    memory::free().map(|bytes| FreeMemory { bytes, read_at })
+}
+
+impl Drop for ModelManager {
     fn drop(&mut self) {
-        // Wakes `end_idle`, which then ends.
+        // Wakes `maintain`, which then ends.
         self.changed.notify_one();
     }
 }
 
-/// Unloads idle models until the shelf is dropped.
-async fn end_idle(shelf: Weak<Shelf>, changed: Arc<Notify>) {
+/// Admits waiting calls and unloads idle models, until the manager is dropped.
+///
+/// A reading of the free memory reads files, so it is taken here and not where the state changes. It is newer than the change that may
+/// have made room.
+async fn maintain(manager: Weak<ModelManager>, changed: Arc<Notify>) {
     loop {
         let next = {
-            let Some(shelf) = shelf.upgrade() else { return };
-            let mut state = shelf.lock();
-            let next = state.residency.tick(Instant::now());
-            shelf.carry_out(&mut state);
+            let Some(manager) = manager.upgrade() else {
+                return;
+            };
+            let is_waited = manager.lock().residency.has_waiting();
+            let free = if is_waited {
+                spawn_blocking(read_free_memory).await.ok().flatten()
+            } else {
+                None
+            };
+            let mut state = manager.lock();
+            let now = Instant::now();
+            if is_waited {
+                state.free = free;
+                state.residency.admit(free, now);
+            }
+            let next = state.residency.tick(now);
+            manager.carry_out(&mut state);
             next
         };
         match next {

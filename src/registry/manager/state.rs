@@ -1,28 +1,23 @@
-//! Changes of the state that the shelf's lock guards.
-
-use tokio::time::Instant;
+//! Changes of the state that the manager's lock guards.
 
 use super::model::Model;
 use super::{Observed, State};
-use crate::backend::{self, Ended, Runner, SourceCheck};
+use crate::backend::{Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
-use crate::memory;
-use crate::process;
 use crate::registry::ids::{CallId, Edition};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
 use crate::registry::status::Offload;
-use crate::worker::cpu_lock::TurnFiles;
 
 impl State {
     /// Removes runners that accept no more calls. The reason follows with [`crate::backend::Life::Ending`].
-    pub(super) fn forget_ended(&mut self, now: Instant) {
+    pub(super) fn forget_ended(&mut self) {
         let runners = self.runners.iter();
         let ended = runners
             .filter(|(_, runner)| runner.has_ended())
             .map(|(id, _)| *id);
         for runner in ended.collect::<Vec<_>>() {
             self.runners.remove(&runner);
-            self.residency.ending(runner, Ended::Done, now);
+            self.residency.closed(runner);
         }
     }
 
@@ -90,27 +85,6 @@ impl State {
         })
     }
 
-    /// Creates the lock files of CPU turns for `models` that compute on the CPUs. Even a single model takes turns, since an edit may add
-    /// another one, and a running process keeps the files with which it was started.
-    pub(super) fn share_cpus<'a>(&mut self, models: impl Iterator<Item = &'a ModelConfig>) {
-        let threads = models.filter_map(|model| backend::cpu_threads(&model.source));
-        let Some(widest) = threads.max() else {
-            return;
-        };
-        let cpus = process::available_cpus().all;
-        let places = TurnFiles::places(widest, cpus);
-        if self
-            .turns
-            .as_ref()
-            .is_some_and(|turns| turns.locks().places.len() == places)
-        {
-            return;
-        }
-        self.turns = TurnFiles::create(widest, cpus)
-            .inspect_err(|error| tracing::warn!(%error, "could not create the lock files of CPU turns: busy models will slow each other down"))
-            .ok();
-    }
-
     /// Applies the result of checking the files of `model`.
     pub(super) fn apply_check(&mut self, model: Edition, check: SourceCheck) {
         let (Some(known), Some(need)) = (self.models.get_mut(&model), check.need) else {
@@ -126,10 +100,5 @@ impl State {
         known.stamp = check.stamp;
         known.need = need;
         self.residency.set_need(model, known.demand());
-    }
-
-    /// Returns the free memory of the machine; `None` if it is unknown, or if no call waits for memory.
-    pub(in crate::registry) fn free(&self) -> Option<u64> {
-        self.residency.has_waiting().then(memory::free).flatten()
     }
 }

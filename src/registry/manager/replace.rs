@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
-use super::{Shelf, State};
-use crate::memory;
+use super::{ModelManager, State};
 use crate::registry::ids::Edition;
 use crate::registry::residency::ModelState;
 
@@ -23,11 +20,10 @@ pub(in crate::registry) struct Replaced {
     pub(in crate::registry) running: usize,
 }
 
-impl Shelf {
+impl ModelManager {
     /// Replaces the edition of the model that has `name` as its name or as an alias. The former process finishes its calls, and new calls
     /// start a new process. Failed loads and deaths are forgotten. Returns `None` if there is no such model.
     pub(in crate::registry) fn replace(self: &Arc<Self>, name: &str) -> Option<Replaced> {
-        let (free, now) = (memory::free(), Instant::now());
         self.change(|state| {
             let old = state.edition_called(name)?;
             let status = state.residency.status(old)?;
@@ -35,7 +31,7 @@ impl Shelf {
             let model = state.models.remove(&old)?;
             let name = model.config.name.clone();
             state.models.insert(new, model);
-            state.residency.replace(old, new, free, now);
+            state.residency.replace(old, new);
             state.successors.replace(old, new);
             Some(Replaced {
                 name,
