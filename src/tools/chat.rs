@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
+use super::conversation::with_defaults;
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
@@ -133,7 +134,7 @@ impl ChatTool {
         let variables = template_variables(&mut arguments)?;
         let messages = conversation(text, messages)?;
         let given = messages.iter().map(|message| message.content.len()).sum();
-        let mut conversation = defaults.conversation(messages, suffix);
+        let mut conversation = with_defaults(messages, suffix, defaults);
         conversation.thinking_budget = budget.or(conversation.thinking_budget);
         conversation.template_arguments =
             template_arguments::merged(&conversation.template_arguments, &variables);
