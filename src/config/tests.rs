@@ -63,26 +63,7 @@ fn the_documented_defaults_hold() {
     let expected = Defaults {
         max_tokens: 2048,
         max_tokens_limit: None,
-        sampling: SamplingParams {
-            temperature: 0.7,
-            top_p: 0.9,
-            top_k: 40,
-            typical_p: 1.0,
-            min_p: 0.0,
-            xtc_probability: 0.0,
-            xtc_threshold: 0.1,
-            logit_bias: None,
-            repeat_penalty: None,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            repeat_last_n: 64,
-            dry_multiplier: 0.0,
-            dry_base: 1.75,
-            dry_allowed_length: 2,
-            dry_penalty_last_n: -1,
-            dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
-            seed: 42,
-        },
+        sampling: SamplingParams::default(),
         stop: Vec::new(),
         system: None,
         prompt_suffix: None,
@@ -94,6 +75,16 @@ fn the_documented_defaults_hold() {
         limits: Limits::default(),
     };
     assert_eq!(model.defaults, expected);
+    let sampling = &model.defaults.sampling;
+    assert_eq!(
+        (
+            sampling.temperature,
+            sampling.top_p,
+            sampling.top_k,
+            sampling.seed
+        ),
+        (0.7, 0.9, 40, 42)
+    );
     assert_eq!(config.transport, Transport::Stdio);
 }
 
