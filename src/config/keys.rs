@@ -130,7 +130,7 @@ impl Key {
 
     fn declared_effect(&self) -> Effect {
         // A test ensures that each key declares its effect.
-        effect_of(&Address::of([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
+        effect_of(&Address::new([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
     }
 }
 
@@ -144,9 +144,9 @@ pub(super) fn effect_of(address: &Address) -> Option<Effect> {
 /// Returns the effect of `key` in the settings of a resolved model. `[server]` and `[registry]` set some keys for all models.
 pub(super) fn effect_of_model_key(key: &str) -> Option<Effect> {
     let tables = [
-        Address::of(["models", "small"]),
-        Address::of(["server"]),
-        Address::of(["registry"]),
+        Address::new(["models", "small"]),
+        Address::new(["server"]),
+        Address::new(["registry"]),
     ];
     let mut addresses = tables.iter().map(|table| table.join(key));
     effect_of(&addresses.find(|address| SCHEMA.knows(address))?)

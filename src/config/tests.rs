@@ -142,7 +142,7 @@ fn no_value_of_any_key_panics() {
         ["registry", ""],
         ["models", "default"],
     ] {
-        let table = Address::of(table.into_iter().filter(|part| !part.is_empty()));
+        let table = Address::new(table.into_iter().filter(|part| !part.is_empty()));
         for key in schema.keys(&table) {
             for value in values {
                 let typed = Overrides {
@@ -166,7 +166,7 @@ fn a_required_sandbox_is_an_error_on_systems_without_one() {
         let mut layers = Layers::read(&typed, &around(&[]).variables, None);
         let mode = layers.merged().registry.sandbox;
         check_sandbox(mode, is_linux, &mut layers);
-        ConfigError::of(layers.problems).to_string()
+        ConfigError::from_problems(layers.problems).to_string()
     };
     assert!(problems(false).contains("supported on Linux only"));
     assert!(!problems(true).contains("supported on Linux only"));

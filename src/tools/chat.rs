@@ -64,7 +64,8 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let (mut question, schema) = match call.permits.last_on_tree(|| self.question(arguments)) {
+        let (mut question, schema) = match call.permits.run_and_release(|| self.question(arguments))
+        {
             Ok(question) => question,
             Err(error) => return Ok(ErrorCode::BadArguments.says(error.to_string()).into()),
         };

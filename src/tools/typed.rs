@@ -122,7 +122,7 @@ impl TypedTool {
         let (tool, permits) = (Arc::clone(self), call.permits.clone());
         let rendered = spawn_blocking(move || {
             let _permit = permit;
-            permits.last_on_tree(|| tool.render(arguments))
+            permits.run_and_release(|| tool.render(arguments))
         });
         rendered.await.unwrap_or_else(|failed| {
             tracing::error!(

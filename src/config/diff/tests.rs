@@ -194,7 +194,7 @@ fn edited(base: &Config, address: &Address) -> Option<Config> {
 fn each_key_has_the_effect_that_it_declares() {
     let (base, shape) = (base(), ConfigSchema::default());
     let tables: [&[&str]; 4] = [&["server"], &["log"], &["registry"], &["models", "default"]];
-    let tables = tables.map(|table| Address::of(table.iter().copied()));
+    let tables = tables.map(|table| Address::new(table.iter().copied()));
     let keys = tables.iter().flat_map(|table| {
         let keys = shape.keys(table).into_iter();
         keys.map(|key| table.join(key))
