@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 use tracing_appender::rolling::Rotation;
 
 use crate::backend::local::Launcher;
@@ -101,13 +102,7 @@ async fn serve(
     signals: Signals,
     output: Box<dyn ProtocolOutput>,
 ) -> anyhow::Result<()> {
-    for note in &checked.layers.notes {
-        tracing::info!("{note}");
-    }
-    for warning in &checked.layers.warnings {
-        tracing::warn!(kind = warning.code, "{}", warning.line());
-    }
-    checked.warn_of_doubts();
+    log_findings(&checked);
     let ending = Ending::default();
     let has_file = checked.layers.file.is_some();
     let signals = signals.listen(has_file);
@@ -143,18 +138,9 @@ async fn serve(
         rules.clone(),
         reloader.as_ref().map(Reloader::status),
     );
-    if let Some(reloader) = reloader {
-        let drain = ending.drain.clone();
-        tokio::spawn(async move {
-            // A shutdown begins no further reload.
-            let ran = drain.run_until_cancelled(reloader.run()).await;
-            if let Some(Err(error)) = ran {
-                tracing::warn!(%error, "the configuration cannot be reloaded; restart the server to apply edits");
-                supervisor::notify(ServiceState::Ready);
-            }
-        });
-    } else {
-        supervisor::notify(ServiceState::Ready);
+    match reloader {
+        Some(reloader) => drop(tokio::spawn(reload(reloader, ending.drain.clone()))),
+        None => supervisor::notify(ServiceState::Ready),
     }
     let served = if let Some(stdio) = stdio {
         let served = transport::stdio::serve(stdio, dispatcher).await;
@@ -172,6 +158,26 @@ async fn serve(
         tracing::warn!("a model's process has not ended yet; it ends with this process");
     }
     served
+}
+
+/// Logs the notes, warnings and doubts of the check.
+fn log_findings(checked: &Checked) {
+    for note in &checked.layers.notes {
+        tracing::info!("{note}");
+    }
+    for warning in &checked.layers.warnings {
+        tracing::warn!(kind = warning.code, "{}", warning.line());
+    }
+    checked.warn_of_doubts();
+}
+
+/// Applies edits of the configuration until `drain` is cancelled: a shutdown begins no further reload.
+async fn reload(reloader: Reloader, drain: CancellationToken) {
+    let ran = drain.run_until_cancelled(reloader.run()).await;
+    if let Some(Err(error)) = ran {
+        tracing::warn!(%error, "the configuration cannot be reloaded; restart the server to apply edits");
+        supervisor::notify(ServiceState::Ready);
+    }
 }
 
 /// Returns the launcher of models' processes, which are this program.

@@ -66,7 +66,7 @@ impl Checked {
         };
         if rejects_all {
             return Err(Rejected {
-                error: ConfigError::of(self.doubts),
+                error: ConfigError::from_problems(self.doubts),
                 warnings: self.layers.warnings,
             });
         }
@@ -132,7 +132,7 @@ fn examine_with(
 ) -> Result<Checked, Rejected> {
     let (mut config, mut layers) = Config::resolve(typed, around)?;
     // The default in place of a wrong value may need more memory than the right value.
-    let tables = ["models", "defaults", "registry"].map(|table| Address::of([table]));
+    let tables = ["models", "defaults", "registry"].map(|table| Address::new([table]));
     let are_settings_right = !tables.iter().any(|table| layers.has_problem_at(table));
     check_own_templates(&config, trials.as_mut(), &mut layers);
     check_tools(&config, &mut layers);
@@ -157,7 +157,7 @@ struct Memory {
 /// which depend on the memory of the machine.
 fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -> Memory {
     let machine = memory::total();
-    let budget = config.registry.memory_budget.of(machine);
+    let budget = config.registry.memory_budget.in_bytes(machine);
     if machine == u64::MAX {
         layers.notes.push(
             "the memory of this machine is unknown, so `memory_budget` limits the models only if it is a size; mount `/proc`, or set `memory_budget` to a size".into(),
@@ -194,7 +194,7 @@ fn into_result(
         let error = match error {
             ConfigError::Problems(mut problems) => {
                 problems.append(&mut doubts);
-                ConfigError::of(problems)
+                ConfigError::from_problems(problems)
             }
             other => other,
         };
@@ -218,10 +218,10 @@ fn into_result(
 /// Reports an error if there is nothing to call: every model is hidden, and there is no other tool.
 fn check_callable(config: &Config, layers: &mut Layers) {
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
-    let has_tools = layers.has_problem_at(&Address::of(["tools"])) || !config.tools.is_empty();
+    let has_tools = layers.has_problem_at(&Address::new(["tools"])) || !config.tools.is_empty();
     if !has_chat && !has_tools && !config.models.is_empty() {
         layers.problem_at(
-            &Address::of(["models"]),
+            &Address::new(["models"]),
             "all models are hidden, and there is no other tool: there is nothing to call".into(),
             Some("remove `tool = false` from one of them".into()),
         );
@@ -300,7 +300,7 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
     if log.max_size.0 < MIN_LOG.0 {
         let (least, found) = (human(MIN_LOG.0), human(log.max_size.0));
         let message = format!("must be at least {least}, found {found}");
-        layers.range_problem_at(&Address::of(["log", "max_size"]), message, None);
+        layers.range_problem_at(&Address::new(["log", "max_size"]), message, None);
     }
     let Some(file) = log.file.as_deref() else {
         return;
@@ -312,6 +312,6 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
             .map(|(folder, error)| format!("`{}` cannot be written: {error}", folder.display()))
     };
     if let Some(fault) = fault {
-        layers.doubt_at(&Address::of(["log", "file"]), fault, None);
+        layers.doubt_at(&Address::new(["log", "file"]), fault, None);
     }
 }

@@ -245,7 +245,7 @@ struct Flags {
     #[arg(long = "min_p", alias = "min-p", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     min_p: Option<String>,
 
-    /// Repeat penalty (1.0 = off) [default: 1.1; 1.0 with a schema]
+    /// Repeat penalty (1.0 = off)
     #[arg(long = "repeat_penalty", alias = "repeat-penalty", value_name = "F", help_heading = TOOL, allow_negative_numbers = true)]
     repeat_penalty: Option<String>,
 

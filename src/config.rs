@@ -28,7 +28,7 @@ pub(crate) mod rights;
 pub(crate) mod sampling;
 pub(crate) mod sampling_arguments;
 pub(crate) mod session_secret;
-pub(crate) mod source;
+pub(crate) mod source_text;
 pub(crate) mod template_arguments;
 pub(crate) mod token;
 pub(crate) mod tool;
@@ -287,11 +287,11 @@ impl Config {
             });
         }
         let settings = layers.merged();
-        let config = Self::of(&settings, around, &mut layers);
+        let config = Self::from_settings(&settings, around, &mut layers);
         Ok((config, layers))
     }
 
-    fn of(settings: &ConfigFile, around: &Surroundings, layers: &mut Layers) -> Self {
+    fn from_settings(settings: &ConfigFile, around: &Surroundings, layers: &mut Layers) -> Self {
         let server = &settings.server;
         let transport = match server.transport {
             TransportMode::Stdio => Some(Transport::Stdio),
@@ -329,7 +329,7 @@ fn check_sandbox(mode: SandboxMode, is_linux: bool, layers: &mut Layers) {
         let message = "`required` is supported on Linux only".into();
         let hint =
             "set `sandbox = \"auto\"`, or run the server on Linux, for example in a container";
-        let address = Address::of(["registry", "sandbox"]);
+        let address = Address::new(["registry", "sandbox"]);
         layers.problem_at(&address, message, Some(hint.into()));
     }
 }
@@ -339,7 +339,7 @@ fn check_stall_timeout(timeout: IdleTime, layers: &mut Layers) {
     let fault = |span| Time(span).fault(ranges::STALL_TIMEOUT);
     if let Some(message) = timeout.0.and_then(fault) {
         let hint = "`\"never\"` switches it off";
-        let address = Address::of(["registry", "stall_timeout"]);
+        let address = Address::new(["registry", "stall_timeout"]);
         layers.range_problem_at(&address, message, Some(hint.into()));
     }
 }

@@ -149,17 +149,17 @@ impl MessagePermits {
     }
 
     /// Does `work` on the tree. For a large message, the work is done outside of the runtime.
-    pub(crate) fn on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         match &self.0 {
             None => work(),
-            Some(_) => beside_runtime(work),
+            Some(_) => run_blocking(work),
         }
     }
 
     /// Does `work`, which turns the tree into something smaller, and releases the permits. For a large message, the work is done outside of
     /// the runtime.
-    pub(crate) fn last_on_tree<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let done = self.on_tree(work);
+    pub(crate) fn run_and_release<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let done = self.run(work);
         if let Some(permits) = &self.0 {
             drop(
                 permits
@@ -182,7 +182,7 @@ impl fmt::Debug for MessagePermits {
 
 /// Does `work` at low priority and waits for it. If this is a thread of the runtime, another thread takes over its tasks meanwhile. The
 /// caller's own task waits: it cannot be cancelled until `work` is done.
-pub(crate) fn beside_runtime<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn run_blocking<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| at_low_priority(work)),

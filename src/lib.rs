@@ -75,7 +75,7 @@
 //! # Configuration
 //!
 //! 1. [`cli`] parses the command line into overrides.
-//! 2. [`config::load`] reads the file ([`config::source`] keeps the position of every value), resolves `${…}` in strings, and merges
+//! 2. [`config::load`] reads the file ([`config::source_text`] keeps the position of every value), resolves `${…}` in strings, and merges
 //!    environment variables and flags over it. The structures in [`config::file`] generate the schema that every layer is checked against
 //!    ([`config::validate`]). [`config::foreign`] recognises the keys of other programs.
 //! 3. [`config`] checks what a schema cannot express and reads the headers of the models. [`check`] checks what involves higher

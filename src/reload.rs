@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::check::{self, Checked};
 use crate::config::diff::ConfigDiff;
 use crate::config::problem::Problem;
-use crate::config::source::Source;
+use crate::config::source_text::SourceText;
 use crate::config::units::human_time;
 use crate::config::{Config, ConfigError, Overrides, Surroundings, Transport};
 use crate::live::Live;
@@ -48,7 +48,7 @@ const REVOCATION_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
     /// The configuration is invalid.
-    #[error("{}", .0.told())]
+    #[error("{}", .0.to_text())]
     Invalid(ConfigError),
     /// The check takes longer than [`LOAD_LIMIT`].
     #[error(
@@ -83,7 +83,7 @@ pub(crate) struct Reloader {
     sources: Sources,
     config: Config,
     /// The file with the text of the active configuration.
-    active: Arc<Source>,
+    active: Arc<SourceText>,
     /// Names of the tokens that a rejected configuration may hide, which stay valid.
     hidden: Vec<String>,
     files: Files,

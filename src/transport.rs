@@ -6,5 +6,6 @@
 mod counts;
 pub(crate) mod guard;
 pub(crate) mod http;
+mod lines;
 pub(crate) mod refusal_log;
 pub(crate) mod stdio;

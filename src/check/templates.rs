@@ -61,12 +61,12 @@ pub(super) fn check_templates(
             .any(|key| layers.has_problem_at(&table.join(*key)))
     };
     let tools = config.tools.iter().filter(|tool| {
-        let table = Address::of(["tools", &tool.name]);
+        let table = Address::new(["tools", &tool.name]);
         !is_wrong(&table, layers)
     });
     let tools: Vec<ToolConfig> = tools.cloned().collect();
     for model in &config.models {
-        if is_wrong(&Address::of(["models", &model.name]), layers) {
+        if is_wrong(&Address::new(["models", &model.name]), layers) {
             continue;
         }
         let own = model.gguf().settings.chat_template.as_ref();

@@ -27,13 +27,13 @@ pub(super) fn find(config: &Config, machine: u64, layers: &mut Layers) {
 }
 
 fn budget(config: &Config, machine: u64, layers: &mut Layers) {
-    if config.registry.memory_budget.of(machine) > machine {
+    if config.registry.memory_budget.in_bytes(machine) > machine {
         let message = format!(
             "exceeds the {} of memory that this machine has",
             human(machine)
         );
         let hint = "lower it, or write a share of the memory such as `\"80%\"`";
-        let address = Address::of(["registry", "memory_budget"]);
+        let address = Address::new(["registry", "memory_budget"]);
         layers.warn_at(WarningKind::BudgetAboveMemory, &address, message, hint);
     }
 }
@@ -43,14 +43,14 @@ const NOT_ONLY_HTTP: [&str; 4] = ["transport", "result_meta", "watch", "max_queu
 
 /// Warns of settings for HTTP if `transport` is not set. A configuration that sets it may be meant for both transports.
 fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
-    let transport = Address::of(["server", "transport"]);
+    let transport = Address::new(["server", "transport"]);
     let is_stdio = settings.server.transport == TransportMode::Stdio;
     if !is_stdio || layers.is_set(&transport) || layers.is_refused(&transport) {
         return;
     }
-    let keys = layers.schema.keys(&Address::of(["server"])).into_iter();
+    let keys = layers.schema.keys(&Address::new(["server"])).into_iter();
     let keys = keys.filter(|key| !NOT_ONLY_HTTP.contains(key));
-    let keys = keys.map(|key| Address::of(["server", key]));
+    let keys = keys.map(|key| Address::new(["server", key]));
     let keys: Vec<Address> = keys.filter(|key| layers.is_set(key)).collect();
     for key in &keys {
         let hint = match layers.origin_of(key).0 {
@@ -64,11 +64,11 @@ fn http_keys(settings: &ConfigFile, layers: &mut Layers) {
 }
 
 fn log_keys(settings: &ConfigFile, layers: &mut Layers) {
-    let file = Address::of(["log", "file"]);
+    let file = Address::new(["log", "file"]);
     if settings.log.file.is_some() || layers.is_refused(&file) {
         return;
     }
-    let keys = ["rotation", "max_size", "keep"].map(|key| Address::of(["log", key]));
+    let keys = ["rotation", "max_size", "keep"].map(|key| Address::new(["log", key]));
     let keys: Vec<Address> = keys.into_iter().filter(|key| layers.is_set(key)).collect();
     for key in &keys {
         let message = "has no effect: the log goes to standard error".into();

@@ -71,7 +71,7 @@ fn hint(command: &Command, schema: &ConfigSchema, name: &str) -> Option<String> 
     let key = name.replace('-', "_");
     let own = || {
         let tables = ["defaults", "server", "registry", "log"];
-        let mut addresses = tables.iter().map(|table| Address::of([*table, &*key]));
+        let mut addresses = tables.iter().map(|table| Address::new([*table, &*key]));
         let address = addresses.find(|address| schema.knows(address))?;
         Some(match address.parts() {
             [_, key] if OF_ONE_MODEL.contains(&key.as_str()) => Address::of_model("NAME", key),

@@ -50,7 +50,7 @@ fn check(
     let (error, mut warnings, checked) = match check::examine(typed, around) {
         Ok(mut checked) => {
             let doubts = std::mem::take(&mut checked.doubts);
-            let error = (!doubts.is_empty()).then(|| ConfigError::of(doubts));
+            let error = (!doubts.is_empty()).then(|| ConfigError::from_problems(doubts));
             let warnings = std::mem::take(&mut checked.layers.warnings);
             (error, warnings, Some(checked))
         }

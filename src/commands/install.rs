@@ -179,7 +179,7 @@ fn launch(
     let checked = match check::load(&typed_over_stdio, around) {
         Ok(checked) if checked.doubts.is_empty() => checked,
         Ok(checked) => {
-            let error = ConfigError::of(checked.doubts);
+            let error = ConfigError::from_problems(checked.doubts);
             return Ok(Err(Invalid::Config(error)));
         }
         Err(error) => return Ok(Err(Invalid::Config(error))),

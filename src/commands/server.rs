@@ -82,7 +82,7 @@ impl RunningServer {
                 ..Self::at(url, token)
             })
         } else {
-            Err(ConfigError::of(layers.problems))
+            Err(ConfigError::from_problems(layers.problems))
         }
     }
 
@@ -98,7 +98,7 @@ impl RunningServer {
         if layers.problems.is_empty() {
             Ok(Self::at(format!("http://{authority}"), token))
         } else {
-            Err(ConfigError::of(layers.problems))
+            Err(ConfigError::from_problems(layers.problems))
         }
     }
 
@@ -225,7 +225,7 @@ fn concerns_request(problem: &Problem) -> bool {
     let is_typed = matches!(problem.origin, Origin::Flag(_) | Origin::Variable(_))
         && problem.address.as_ref().is_none_or(is_of_server);
     let is_file = problem.address.is_none() && problem.origin == Origin::BuiltIn;
-    let values = ["host", "port"].map(|key| Address::of(["server", key]));
+    let values = ["host", "port"].map(|key| Address::new(["server", key]));
     is_typed
         || is_file
         || problem

@@ -10,13 +10,13 @@ pub(crate) struct Address(Vec<String>);
 
 impl Address {
     /// Returns the address with these `parts`.
-    pub(crate) fn of<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn new<T: Into<String>>(parts: impl IntoIterator<Item = T>) -> Self {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
     /// Returns the address of `key` in `[models.NAME]`.
     pub(crate) fn of_model(model: &str, key: &str) -> Self {
-        Self::of(["models", model, key])
+        Self::new(["models", model, key])
     }
 
     /// Returns the address of `key` in the table at this address.
@@ -38,7 +38,7 @@ impl Address {
     /// Returns the address in `[defaults]` for a key of a model; `None` for other values.
     pub(crate) fn in_defaults(&self) -> Option<Self> {
         match &self.0[..] {
-            [table, _, key, ..] if table == "models" => Some(Self::of(["defaults", key])),
+            [table, _, key, ..] if table == "models" => Some(Self::new(["defaults", key])),
             _ => None,
         }
     }

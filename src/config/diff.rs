@@ -140,7 +140,7 @@ fn changes<'config, T>(
 fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
     let with_effect = |key: String| {
         // A test ensures that each key declares its effect.
-        let effect = keys::effect_of_model_key(&key).unwrap_or(Effect::RestartsModel);
+        let effect = keys::effect_of_model_key(&new.name, &key).unwrap_or(Effect::RestartsModel);
         (key, effect)
     };
     let mut keys: Keys = differing(old, new).map(with_effect).collect();
@@ -154,8 +154,12 @@ fn model_keys(old: &ModelConfig, new: &ModelConfig) -> Keys {
 }
 
 fn tool_keys(old: &ToolConfig, new: &ToolConfig) -> Keys {
-    let keys = differing(old, new);
-    keys.map(|key| (key, Effect::Live)).collect()
+    let with_effect = |key: String| {
+        // A test ensures that each key declares its effect.
+        let effect = keys::effect_of_tool_key(&new.name, &key).unwrap_or(Effect::RequiresRestart);
+        (key, effect)
+    };
+    differing(old, new).map(with_effect).collect()
 }
 
 /// Returns the keys in which two tables differ.

@@ -47,7 +47,7 @@ fn shown(problems: &[Problem]) -> String {
 
 impl ConfigError {
     /// Returns an error with `problems`, sorted by their place in the file, with warnings last.
-    pub(crate) fn of(mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn from_problems(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| {
             let place = problem.place.as_ref().map(|place| place.start);
             (problem.severity, place)
@@ -62,7 +62,7 @@ impl ConfigError {
         }
         let mut problems = std::mem::take(&mut layers.problems);
         problems.append(&mut layers.doubts);
-        Some(Self::of(problems))
+        Some(Self::from_problems(problems))
     }
 
     /// Moves `warnings` into `error` as errors. An `error` that is not a list of problems is returned unchanged.
@@ -80,7 +80,7 @@ impl ConfigError {
             severity: Severity::Error,
             ..warning
         }));
-        Some(Self::of(problems))
+        Some(Self::from_problems(problems))
     }
 
     /// Writes the error for people, with hints.
@@ -98,7 +98,7 @@ impl ConfigError {
     }
 
     /// Formats the error for people, like [`Self::report`].
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = Vec::new();
         self.report(&mut text).expect("a vector can be written");
         String::from_utf8_lossy(&text).trim_end().to_owned()

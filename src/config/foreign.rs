@@ -57,10 +57,10 @@ impl Meaning {
     pub(crate) fn address(&self) -> Option<Address> {
         let key = self.key?;
         Some(match key.split_once('.') {
-            Some(("tools", key)) => Address::of(["tools", "NAME", key]),
-            Some((table, key)) => Address::of([table, key]),
+            Some(("tools", key)) => Address::new(["tools", "NAME", key]),
+            Some((table, key)) => Address::new([table, key]),
             None if OF_ONE_MODEL.contains(&key) => Address::of_model("NAME", key),
-            None => Address::of(["defaults", key]),
+            None => Address::new(["defaults", key]),
         })
     }
 }

@@ -272,7 +272,7 @@ fn time(time: Time, key: &str, range: Range<f64>, layers: &mut Layers) -> Durati
 }
 
 fn at(key: &str) -> Address {
-    Address::of(["server", key])
+    Address::new(["server", key])
 }
 
 fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -8,6 +8,7 @@ use super::address::Address;
 use super::effect::Effect;
 use super::http::HttpConfig;
 use super::token::{AUTH, TokenConfig};
+use super::tool;
 use super::validate::ConfigSchema;
 use super::{Config, Transport};
 
@@ -130,7 +131,7 @@ impl Key {
 
     fn declared_effect(&self) -> Effect {
         // A test ensures that each key declares its effect.
-        effect_of(&Address::of([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
+        effect_of(&Address::new([self.table, self.name])).unwrap_or(Effect::RequiresRestart)
     }
 }
 
@@ -141,15 +142,22 @@ pub(super) fn effect_of(address: &Address) -> Option<Effect> {
     SCHEMA.effect(address)
 }
 
-/// Returns the effect of `key` in the settings of a resolved model. `[server]` and `[registry]` set some keys for all models.
-pub(super) fn effect_of_model_key(key: &str) -> Option<Effect> {
-    let tables = [
-        Address::of(["models", "small"]),
-        Address::of(["server"]),
-        Address::of(["registry"]),
-    ];
-    let mut addresses = tables.iter().map(|table| table.join(key));
-    effect_of(&addresses.find(|address| SCHEMA.knows(address))?)
+/// Keys outside of models that each resolved model has, since its process depends on them.
+const SHARED_KEYS: [(&str, &str); 2] = [("server", "max_queue"), ("registry", "sandbox")];
+
+/// Returns the effect of `key` in the settings of the resolved `model`.
+pub(super) fn effect_of_model_key(model: &str, key: &str) -> Option<Effect> {
+    let shared = SHARED_KEYS.iter().find(|(_, shared)| *shared == key);
+    let address = match shared {
+        Some((table, _)) => Address::new([table, key]),
+        None => Address::of_model(model, key),
+    };
+    SCHEMA.knows(&address).then(|| effect_of(&address))?
+}
+
+/// Returns the effect of `key` of `tool`.
+pub(super) fn effect_of_tool_key(tool: &str, key: &str) -> Option<Effect> {
+    effect_of(&tool::address(tool, key))
 }
 
 /// Returns the keys in which the configurations differ.

@@ -35,7 +35,7 @@ use super::address::Address;
 use super::interpolate::{Scope, read_text};
 use super::paths;
 use super::problem::{Origin, Problem};
-use super::source::Source;
+use super::source_text::SourceText;
 use super::validate::{ConfigSchema, Fault};
 use super::{DEFAULT_MODEL, Overrides};
 use crate::error_code::ErrorCode;
@@ -48,7 +48,7 @@ pub(crate) struct Layers {
     /// Schema of the file.
     pub schema: ConfigSchema,
     /// The configuration file; `None` if there is none.
-    pub file: Option<Arc<Source>>,
+    pub file: Option<Arc<SourceText>>,
     /// Other files whose content is part of the configuration.
     pub files: Vec<PathBuf>,
     /// Those of `files` that `[server]` names. Rights over HTTP depend on them.
@@ -199,7 +199,7 @@ impl Layers {
                 return self.add_error(Origin::BuiltIn, None, message, hint);
             }
         };
-        let source = Source::parse(path, text);
+        let source = SourceText::parse(path, text);
         let mut tree = source.tree.clone();
         for address in &source.broken {
             address.remove(&mut tree);

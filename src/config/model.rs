@@ -105,7 +105,7 @@ pub(crate) struct LoadSettings {
 impl Default for LoadSettings {
     /// Returns the built-in defaults, for a worker that a test drives by hand.
     fn default() -> Self {
-        Self::of(
+        Self::new(
             &ModelSettings::default(),
             PathBuf::new(),
             &ConfigFile::default(),
@@ -209,7 +209,7 @@ impl ModelConfig {
 
 impl LoadSettings {
     /// Returns the launch settings of `model` with the file at `path`. `settings` has the keys of the server, and `cpus` limits the threads.
-    pub(super) fn of(
+    pub(super) fn new(
         model: &ModelSettings,
         path: PathBuf,
         settings: &ConfigFile,
@@ -246,7 +246,7 @@ impl LoadSettings {
 
 impl Defaults {
     /// Returns the defaults that `model` sets.
-    pub(super) fn of(model: &ModelSettings) -> Self {
+    pub(super) fn from_settings(model: &ModelSettings) -> Self {
         Self {
             max_tokens: model
                 .max_tokens

@@ -64,7 +64,7 @@ pub(super) fn check(settings: &ConfigFile, layers: &mut Layers) {
         if let Some(other) = owners.get(name.as_str()) {
             let message = format!("the model `{other}` already has a tool of this name");
             let hint = "rename one of them, or set `tool = false` for the model";
-            layers.problem_at(&Address::of(["tools", name]), message, Some(hint.into()));
+            layers.problem_at(&Address::new(["tools", name]), message, Some(hint.into()));
         }
     }
     check_aliases(settings, &owners, layers);

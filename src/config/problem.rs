@@ -8,7 +8,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use super::address::Address;
-use super::source::Source;
+use super::source_text::SourceText;
 use super::warning::WarningKind;
 use crate::error_code::ErrorCode;
 
@@ -18,7 +18,7 @@ pub(crate) enum Origin {
     /// The built-in defaults.
     BuiltIn,
     /// The configuration file.
-    File(Arc<Source>),
+    File(Arc<SourceText>),
     /// An environment variable of this name.
     Variable(String),
     /// A flag, as typed.
@@ -151,7 +151,7 @@ impl Problem {
 
     /// Returns a syntax error at `place` in the file.
     pub(crate) fn of_syntax(
-        source: &Arc<Source>,
+        source: &Arc<SourceText>,
         message: &str,
         place: Option<Range<usize>>,
     ) -> Self {

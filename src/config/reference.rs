@@ -33,7 +33,7 @@ pub(crate) fn text() -> String {
     let schema = ConfigSchema::default();
     let mut text = String::from(HEAD);
     for table in ["server", "log", "registry", "defaults"] {
-        let address = Address::of([table]);
+        let address = Address::new([table]);
         section(&mut text, &schema, table, &address);
         if table == "defaults" {
             text.push_str("\n# All keys of a model, below, may stand here.\n");
@@ -50,16 +50,16 @@ pub(crate) fn text() -> String {
         }
     }
     for (table, name) in [("models", "small"), ("tools", "summarise")] {
-        let address = Address::of([table, name]);
+        let address = Address::new([table, name]);
         section(
             &mut text,
             &schema,
             &format!("{table}.{name}"),
-            &Address::of([table]),
+            &Address::new([table]),
         );
         keys(&mut text, &schema, &address);
     }
-    let arguments = Address::of(["tools", "summarise", "arguments"]);
+    let arguments = Address::new(["tools", "summarise", "arguments"]);
     section(
         &mut text,
         &schema,
@@ -135,10 +135,10 @@ pub(crate) fn effective(layers: &Layers, view: View) -> String {
     let merged = layers.effective();
     let mut text = String::new();
     for table in ["server", "log", "registry"] {
-        table_of_values(&mut text, layers, &Address::of([table]), &merged, view);
+        table_of_values(&mut text, layers, &Address::new([table]), &merged, view);
     }
     for tables in [["server", "tokens"].as_slice(), &["models"], &["tools"]] {
-        let tables = Address::of(tables.iter().copied());
+        let tables = Address::new(tables.iter().copied());
         let names = tables.get(&merged).and_then(Value::as_object);
         for (name, _) in names.into_iter().flatten() {
             table_of_values(&mut text, layers, &tables.join(name), &merged, view);
@@ -157,7 +157,7 @@ fn table_of_values(
     writeln!(text, "\n[{table}]").expect("a string takes all");
     for key in layers.schema.keys(table) {
         let address = table.join(key);
-        if address == Address::of(["server", "tokens"]) {
+        if address == Address::new(["server", "tokens"]) {
             continue;
         }
         let Some(value) = address.get(merged).filter(|value| !value.is_null()) else {

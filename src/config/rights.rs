@@ -17,7 +17,7 @@ use super::file::ConfigFile;
 use super::http::{Host, HttpConfig, HttpLimits, origin};
 use super::interpolate::read_lossy;
 use super::load::Layers;
-use super::source::Source;
+use super::source_text::SourceText;
 use super::token::{self, TokenConfig};
 use super::{Overrides, Surroundings, find_file};
 
@@ -26,7 +26,7 @@ use super::{Overrides, Surroundings, find_file};
 pub(crate) struct Rights {
     tokens: Vec<Arc<TokenConfig>>,
     /// Configuration file.
-    source: Arc<Source>,
+    source: Arc<SourceText>,
     /// Readable part of the configuration.
     settings: ConfigFile,
     /// Addresses of values that cannot be read.
@@ -73,13 +73,13 @@ impl Rights {
             .chain(source.broken.iter().cloned())
             .chain(mention::keys_at(&source.text, errors))
             .collect();
-        let tables = [Address::of(["server"]), Address::of(["server", "tokens"])];
+        let tables = [Address::new(["server"]), Address::new(["server", "tokens"])];
         if is_empty || tables.iter().any(|table| unreadable.contains(table)) {
             return None;
         }
         let is_known = |key| {
             source.syntax.is_empty()
-                || Address::of(["server", key]).get(&source.tree).is_some()
+                || Address::new(["server", key]).get(&source.tree).is_some()
                 || !mention::may_have_key(&source.text, key)
         };
         let settings = layers.merged();
@@ -98,7 +98,7 @@ impl Rights {
         };
         let allowed_hosts = is_known("allowed_hosts").then(|| hosts().collect());
         let allowed_origins = is_known("allowed_origins").then(|| origins().collect());
-        let is_readable = !unreadable.contains(&Address::of(["server", "max_calls"]));
+        let is_readable = !unreadable.contains(&Address::new(["server", "max_calls"]));
         let max_calls = (is_readable && is_known("max_calls")).then_some(server.max_calls);
         token::set_aside(&mut layers);
         let tokens = token::resolve(&layers.merged(), &mut layers);
@@ -189,7 +189,7 @@ impl Rights {
     /// Returns whether names of the model `model` cannot be read. Either they contain an error, or they are missing and an error may hide them.
     fn hides_names(&self, model: &str) -> bool {
         let is_unreadable = |at: &Address| self.unreadable.iter().any(|one| overlap(one, at));
-        let table = Address::of(["models", model]);
+        let table = Address::new(["models", model]);
         let may_hide = !self.source.syntax.is_empty() || is_unreadable(&table);
         let names = ["aliases", "tool_name"].map(|key| table.join(key));
         names
@@ -219,7 +219,7 @@ fn overlap(one: &Address, other: &Address) -> bool {
 /// Returns `token` with only the rights that the file certainly grants. If `tools` is one of the `unreadable` addresses, the token gets no tools.
 /// For an unreadable limit, it gets the number that `tree`, the values of the file, still has, or 0.
 fn without_unreadable(token: &TokenConfig, unreadable: &[Address], tree: &Value) -> TokenConfig {
-    let key = |key| Address::of(["server", "tokens", &token.name, key]);
+    let key = |key| Address::new(["server", "tokens", &token.name, key]);
     let is_unreadable = |key: &Address| {
         let mut addresses = unreadable.iter();
         addresses.any(|address| address.parts().starts_with(key.parts()))

@@ -31,7 +31,7 @@ impl SessionSecret {
             let message = format!("must have at least {MIN_SECRET} characters");
             let hint = "generate one with `openssl rand -hex 32`";
             layers.problem_at(
-                &Address::of(["server", "session_secret"]),
+                &Address::new(["server", "session_secret"]),
                 message,
                 Some(hint.into()),
             );

@@ -63,26 +63,7 @@ fn the_documented_defaults_hold() {
     let expected = Defaults {
         max_tokens: 2048,
         max_tokens_limit: None,
-        sampling: SamplingParams {
-            temperature: 0.7,
-            top_p: 0.9,
-            top_k: 40,
-            typical_p: 1.0,
-            min_p: 0.0,
-            xtc_probability: 0.0,
-            xtc_threshold: 0.1,
-            logit_bias: None,
-            repeat_penalty: None,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            repeat_last_n: 64,
-            dry_multiplier: 0.0,
-            dry_base: 1.75,
-            dry_allowed_length: 2,
-            dry_penalty_last_n: -1,
-            dry_sequence_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
-            seed: 42,
-        },
+        sampling: SamplingParams::default(),
         stop: Vec::new(),
         system: None,
         prompt_suffix: None,
@@ -94,6 +75,16 @@ fn the_documented_defaults_hold() {
         limits: Limits::default(),
     };
     assert_eq!(model.defaults, expected);
+    let sampling = &model.defaults.sampling;
+    assert_eq!(
+        (
+            sampling.temperature,
+            sampling.top_p,
+            sampling.top_k,
+            sampling.seed
+        ),
+        (0.7, 0.9, 40, 42)
+    );
     assert_eq!(config.transport, Transport::Stdio);
 }
 
@@ -151,7 +142,7 @@ fn no_value_of_any_key_panics() {
         ["registry", ""],
         ["models", "default"],
     ] {
-        let table = Address::of(table.into_iter().filter(|part| !part.is_empty()));
+        let table = Address::new(table.into_iter().filter(|part| !part.is_empty()));
         for key in schema.keys(&table) {
             for value in values {
                 let typed = Overrides {
@@ -175,7 +166,7 @@ fn a_required_sandbox_is_an_error_on_systems_without_one() {
         let mut layers = Layers::read(&typed, &around(&[]).variables, None);
         let mode = layers.merged().registry.sandbox;
         check_sandbox(mode, is_linux, &mut layers);
-        ConfigError::of(layers.problems).to_string()
+        ConfigError::from_problems(layers.problems).to_string()
     };
     assert!(problems(false).contains("supported on Linux only"));
     assert!(!problems(true).contains("supported on Linux only"));

@@ -90,7 +90,7 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
             calls_per_minute: None,
         }
     });
-    let refused: Vec<String> = [Address::of(["models"]), Address::of(["tools"])]
+    let refused: Vec<String> = [Address::new(["models"]), Address::new(["tools"])]
         .iter()
         .flat_map(|table| layers.refused_names(table))
         .map(str::to_owned)
@@ -224,7 +224,7 @@ fn resolve_named(
 }
 
 fn at(key: &str) -> Address {
-    Address::of(["server", key])
+    Address::new(["server", key])
 }
 
 /// The two keys that may set a token, each with its address: a string and a file.

@@ -87,7 +87,7 @@ impl ToolConfig {
 
 /// Returns the address of `key` in `[tools.NAME]`.
 pub(crate) fn address(tool: &str, key: &str) -> Address {
-    Address::of(["tools", tool, key])
+    Address::new(["tools", tool, key])
 }
 
 /// Resolves the tools of `settings` over `models`. Problems go to `layers`; a tool that has any is incomplete.
@@ -113,7 +113,7 @@ pub(super) fn resolve(
         let answering = models
             .iter()
             .find(|known| Some(&known.name) == model.as_ref());
-        let built_in = || Defaults::of(&ModelSettings::default());
+        let built_in = || Defaults::from_settings(&ModelSettings::default());
         let defaults = answering.map_or_else(built_in, |model| model.defaults.clone());
         let defaults = defaults.with(tool);
         ToolConfig {
@@ -192,7 +192,7 @@ fn model_of(
     if let Some(model) = named.and_then(|model| naming::model(settings, model)) {
         return Some(model.to_owned());
     }
-    let models = Address::of(["models"]);
+    let models = Address::new(["models"]);
     let mut names: Vec<&str> = settings.models.keys().map(String::as_str).collect();
     names.extend(layers.refused_names(&models));
     if layers.is_refused(&models) {

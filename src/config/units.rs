@@ -91,7 +91,7 @@ impl Size {
 
 impl Budget {
     /// Returns the budget in bytes, on a machine or in a container with `total` bytes of memory.
-    pub fn of(self, total: u64) -> u64 {
+    pub fn in_bytes(self, total: u64) -> u64 {
         match self {
             // Divides first, so that the product cannot overflow.
             Self::Percent(percent) => total / 100 * u64::from(percent),
@@ -330,7 +330,7 @@ mod tests {
             Budget::try_from(json!("24GiB")),
             Ok(Budget::Bytes(24 << 30))
         );
-        assert_eq!(Budget::Percent(90).of(1000), 900);
+        assert_eq!(Budget::Percent(90).in_bytes(1000), 900);
         for wrong in ["0%", "101%", "all", "-1GiB", ""] {
             assert!(Budget::try_from(json!(wrong)).is_err(), "{wrong}");
         }

@@ -316,7 +316,7 @@ impl ConfigSchema {
     fn faults_of(&self, error: &ValidationError<'_>, root: &Value) -> Vec<Fault> {
         let pointer = error.instance_path().to_string();
         let part = |part: &str| part.replace("~1", "/").replace("~0", "~");
-        let address = Address::of(pointer.split('/').skip(1).map(part));
+        let address = Address::new(pointer.split('/').skip(1).map(part));
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let written = error.instance();

@@ -237,7 +237,7 @@ impl Dispatcher {
             (Era::Modern, "subscriptions/listen") => {
                 let Request { id, params, .. } = request;
                 // A subscription may stay open for days, so only the filter is kept.
-                let filter = caller.permits.last_on_tree(|| Filter::parse(&params))?;
+                let filter = caller.permits.run_and_release(|| Filter::parse(&params))?;
                 drop(params);
                 let (changes, closing) = (self.changes(), self.closing.clone());
                 let subscription = subscription::listen(&id, filter, peer, changes, closing);
@@ -297,7 +297,7 @@ impl Dispatcher {
         received: Instant,
     ) -> Result<CallToolResult, ErrorObject> {
         let params = request.params;
-        let (name, arguments) = caller.permits.on_tree(|| name_and_arguments(params))?;
+        let (name, arguments) = caller.permits.run(|| name_and_arguments(params))?;
         let (progress, updates) = watch::channel(Progress::default());
         let call = ToolCall {
             client: caller.client,
@@ -324,7 +324,7 @@ impl Dispatcher {
         call: ToolCall,
     ) -> Result<ToolOutput, ErrorObject> {
         // Kept for a retry as text: a tree would take many times the memory for as long as the call is queued.
-        let text = call.permits.on_tree(|| serde_json::to_vec(&arguments));
+        let text = call.permits.run(|| serde_json::to_vec(&arguments));
         let text = text.expect("the keys of arguments are strings");
         let mut arguments = Some(arguments);
         for _ in 0..MAX_TRIES {
@@ -335,7 +335,7 @@ impl Dispatcher {
                 return unknown_tool(&catalog, access, name);
             };
             let given = arguments.take().unwrap_or_else(|| {
-                let read = call.permits.on_tree(|| serde_json::from_slice(&text));
+                let read = call.permits.run(|| serde_json::from_slice(&text));
                 read.expect("serde_json reads what it wrote")
             });
             if let Ok(output) = tool.call(given, call.clone()).await {

@@ -116,7 +116,7 @@ impl ModelManager {
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
         let machine = memory::total();
-        let budget = shared.memory_budget.of(machine);
+        let budget = shared.memory_budget.in_bytes(machine);
         let needs = needs_of(models, fixed, budget, shared);
         let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
         let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));

@@ -41,7 +41,7 @@ impl Faults {
         if caused.is_empty() {
             Ok(checked)
         } else {
-            Err(ConfigError::of(caused))
+            Err(ConfigError::from_problems(caused))
         }
     }
 }
@@ -69,7 +69,7 @@ fn is_same(one: &[String], other: &[String]) -> bool {
 /// Returns the settings on which it depends whether `part` works: its own, those of a tool's model, of `[registry]`, and of models that are
 /// pinned.
 fn inputs<'settings>(settings: &'settings Value, part: &[String]) -> Vec<&'settings Value> {
-    let own = Address::of(part).get(settings);
+    let own = Address::new(part).get(settings);
     let model = own.and_then(|own| settings["models"].get(own.get("model")?.as_str()?));
     let pinned = settings["models"].as_object().into_iter().flatten();
     let pinned = pinned.filter_map(|(_, model)| (model["pin"] == true).then_some(model));

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::conversation::with_system;
 use super::{Superseded, ToolCall, ToolOutput, structured};
 use crate::backend::CallError;
-use crate::config::{Defaults, ModelConfig, ToolConfig};
+use crate::config::{ModelConfig, ToolConfig};
 use crate::engine::limits::ContextSize;
 use crate::engine::{
-    Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation, Message, Phase,
+    Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation, Phase,
     SamplingParams, Usage,
 };
 use crate::registry::residency::Refusal;
@@ -266,23 +265,6 @@ pub(crate) struct GenerationMeta {
     /// Token counts and times.
     #[serde(flatten)]
     pub usage: Usage,
-}
-
-impl Defaults {
-    /// Returns a conversation of `messages` with the configured system prompt and `suffix`, for a free answer.
-    pub(super) fn conversation(
-        &self,
-        messages: Vec<Message>,
-        suffix: Option<String>,
-    ) -> Conversation {
-        Conversation {
-            messages: with_system(messages, self.system.as_deref(), suffix),
-            thinking: self.thinking,
-            json_schema: None,
-            thinking_budget: self.thinking_budget,
-            template_arguments: self.template_arguments.clone(),
-        }
-    }
 }
 
 /// Returns the most characters of an answer of `tokens`, within [`HOST_CHARS`].

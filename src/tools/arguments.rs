@@ -190,7 +190,7 @@ impl ArgumentReader {
         let mut given = Map::new();
         for parameter in PARAMETERS.iter() {
             let kind = parameter.schema["type"].as_str().unwrap_or_default();
-            let Some(value) = self.take(&parameter.name, kind) else {
+            let Some(value) = self.take(parameter.name, kind) else {
                 continue;
             };
             let value = match (kind, whole_value(&value)) {
@@ -198,8 +198,8 @@ impl ArgumentReader {
                 _ => value,
             };
             let checked = parameter.check.check(&value);
-            checked.map_err(|fault| ArgumentError::from_fault(&parameter.name, &fault))?;
-            given.insert(parameter.name.clone(), value);
+            checked.map_err(|fault| ArgumentError::from_fault(parameter.name, &fault))?;
+            given.insert(parameter.name.to_owned(), value);
         }
         Ok(serde_json::from_value(given.into()).expect("each value follows its schema"))
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, ArgumentReader, Missing, check_names};
+use super::conversation::with_defaults;
 use super::structured;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ranges::{self, MAX_STOP_CHARS, MAX_STOPS, Range};
@@ -18,30 +19,6 @@ use crate::error_code::{Coded, ErrorCode};
 use crate::fair::{HEAVY, at_low_priority};
 use crate::schema::{AnswerSchema, Limits, SchemaFaults, advertised};
 
-/// The arguments that are not sampling parameters.
-const ARGUMENTS: [&str; 9] = [
-    "text",
-    "messages",
-    "max_tokens",
-    "stop",
-    "prompt_suffix",
-    "deadline",
-    "json_schema",
-    "thinking_budget",
-    "template_arguments",
-];
-
-/// The sampling parameters in the input schema. Calls may set more of them, but each that is listed takes about 40 tokens of every
-/// conversation in which a client offers the tool.
-const LISTED: [&str; 6] = [
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "seed",
-];
-
 const NEITHER: &str =
     "give `text` (a string) or `messages` (an array of messages): neither was given";
 
@@ -51,6 +28,8 @@ pub(crate) struct ChatTool {
     title: String,
     description: Option<String>,
     defaults: Defaults,
+    /// JSON Schemas of the arguments that are not sampling parameters, by name.
+    arguments: Value,
     answering: Answering,
 }
 
@@ -61,6 +40,7 @@ impl ChatTool {
             title: tool.title.clone().unwrap_or_else(|| tool.name.clone()),
             description: tool.description.clone(),
             defaults: tool.defaults.clone(),
+            arguments: arguments(&tool.defaults),
             answering,
         }
     }
@@ -84,7 +64,8 @@ impl ChatTool {
         arguments: Arguments,
         call: ToolCall,
     ) -> Result<ToolOutput, Superseded> {
-        let (mut question, schema) = match call.permits.last_on_tree(|| self.question(arguments)) {
+        let (mut question, schema) = match call.permits.run_and_release(|| self.question(arguments))
+        {
             Ok(question) => question,
             Err(error) => return Ok(ErrorCode::BadArguments.says(error.to_string()).into()),
         };
@@ -107,8 +88,9 @@ impl ChatTool {
             message: NEITHER.into(),
         };
         let missing = (!is_given("text") && !is_given("messages")).then_some(missing);
-        let sampling = PARAMETERS.iter().map(|parameter| parameter.name.as_str());
-        let known: Vec<&str> = ARGUMENTS.into_iter().chain(sampling).collect();
+        let own = self.arguments.as_object().into_iter().flat_map(Map::keys);
+        let sampling = PARAMETERS.iter().map(|parameter| parameter.name);
+        let known: Vec<&str> = own.map(String::as_str).chain(sampling).collect();
         check_names(&arguments, &known, missing.as_ref())?;
         let mut arguments = ArgumentReader::new(arguments);
         arguments.leave_out_empty("text", "messages");
@@ -133,14 +115,14 @@ impl ChatTool {
         let variables = template_variables(&mut arguments)?;
         let messages = conversation(text, messages)?;
         let given = messages.iter().map(|message| message.content.len()).sum();
-        let mut conversation = defaults.conversation(messages, suffix);
+        let mut conversation = with_defaults(messages, suffix, defaults);
         conversation.thinking_budget = budget.or(conversation.thinking_budget);
         conversation.template_arguments =
             template_arguments::merged(&conversation.template_arguments, &variables);
         let question = Question {
             conversation,
             given,
-            max_tokens: narrow(arguments.integer("max_tokens", self.max_tokens())?)
+            max_tokens: narrow(arguments.integer("max_tokens", max_tokens(defaults))?)
                 .unwrap_or(defaults.max_tokens),
             sampling: (defaults.sampling.clone())
                 .with(arguments.sampling()?)
@@ -155,17 +137,6 @@ impl ChatTool {
             question,
             schema.map(|schema| Value::Object(schema).to_string()),
         ))
-    }
-
-    /// Returns the range of `max_tokens` for a call.
-    fn max_tokens(&self) -> Range<i64> {
-        Range {
-            max: self
-                .defaults
-                .max_tokens_limit
-                .map_or(ranges::MAX_TOKENS.max, i64::from),
-            ..ranges::MAX_TOKENS
-        }
     }
 
     /// Returns the purpose of the tool and its input, as text for the client's model.
@@ -185,27 +156,7 @@ impl ChatTool {
     /// Describes the tool to clients.
     pub(crate) fn description(&self) -> ToolDescription {
         let defaults = &self.defaults;
-        let message = json!({
-            "type": "object",
-            "properties": {
-                "role": {"type": "string", "enum": ["system", "user", "assistant"]},
-                "content": {"type": "string", "description": "The text. An array of {\"type\":\"text\",\"text\":…} parts is accepted, too."},
-            },
-            "required": ["role", "content"],
-        });
-        let number = |description: String, range: Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
-        let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
-        let mut properties = json!({
-            "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
-            "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
-            "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), self.max_tokens()),
-            "stop": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. A single string is accepted, too. Not together with `json_schema`."},
-            "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
-            "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
-            "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
-            "thinking_budget": integer("Most tokens of reasoning before the answer; 0 allows none. For thinking models.".into(), ranges::THINKING_BUDGET),
-            "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
-        });
+        let mut properties = self.arguments.clone();
         for (name, schema) in listed_parameters(&defaults.sampling) {
             properties[name] = schema;
         }
@@ -222,14 +173,47 @@ impl ChatTool {
     }
 }
 
-/// Returns the schemas of the [`LISTED`] sampling parameters, with their `defaults`.
-fn listed_parameters(defaults: &SamplingParams) -> impl Iterator<Item = (&str, Value)> {
+/// Returns the JSON Schemas of the arguments that are not sampling parameters, by name.
+fn arguments(defaults: &Defaults) -> Value {
+    let message = json!({
+        "type": "object",
+        "properties": {
+            "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+            "content": {"type": "string", "description": "The text. An array of {\"type\":\"text\",\"text\":…} parts is accepted, too."},
+        },
+        "required": ["role", "content"],
+    });
+    let number = |description: String, range: Range<f64>| json!({"type": "number", "description": description, "minimum": range.min, "maximum": range.max});
+    let integer = |description: String, range: Range<i64>| json!({"type": "integer", "description": description, "minimum": range.min, "maximum": range.max});
+    json!({
+        "text": {"type": "string", "description": "The question or instruction. Instead of `messages`."},
+        "messages": {"type": "array", "description": "The conversation so far, oldest first. Instead of `text`.", "items": message, "minItems": 1},
+        "max_tokens": integer(format!("Longest answer in tokens. Default {}.", defaults.max_tokens), max_tokens(defaults)),
+        "stop": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_STOPS, "description": "Texts that end the answer; they are not part of it. A single string is accepted, too. Not together with `json_schema`."},
+        "prompt_suffix": {"type": "string", "description": "Appended to the system message, for example \"/think\"."},
+        "deadline": number("Seconds after which the answer ends with what there is.".into(), ranges::DEADLINE),
+        "json_schema": {"type": "object", "description": "A JSON Schema with an object at its root, which the answer is forced to follow. Keywords that cannot be enforced are refused."},
+        "thinking_budget": integer("Most tokens of reasoning before the answer; 0 allows none. For thinking models.".into(), ranges::THINKING_BUDGET),
+        "template_arguments": {"type": "object", "description": "Variables of the model's chat template, for example {\"reasoning_effort\": \"low\"} or {\"enable_thinking\": true}."},
+    })
+}
+
+/// Returns the range of `max_tokens` for a call.
+fn max_tokens(defaults: &Defaults) -> Range<i64> {
+    let limit = defaults.max_tokens_limit;
+    Range {
+        max: limit.map_or(ranges::MAX_TOKENS.max, i64::from),
+        ..ranges::MAX_TOKENS
+    }
+}
+
+/// Returns the JSON Schemas of the listed sampling parameters, with their `defaults`.
+fn listed_parameters(defaults: &SamplingParams) -> impl Iterator<Item = (&'static str, Value)> {
     let values = |is_constrained| json!(defaults.clone().for_answer(is_constrained));
     let (free, constrained) = (values(false), values(true));
-    let listed = PARAMETERS.iter();
-    let listed = listed.filter(|parameter| LISTED.contains(&&*parameter.name));
+    let listed = PARAMETERS.iter().filter(|parameter| parameter.is_listed);
     listed.map(move |parameter| {
-        let name = &*parameter.name;
+        let name = parameter.name;
         let mut schema = parameter.schema.clone();
         let about = schema["description"].as_str().unwrap_or_default();
         let (about, _) = about

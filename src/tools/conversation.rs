@@ -1,10 +1,35 @@
 //! The configured parts of a conversation: its system prompt and its suffix.
 
-use crate::engine::{Message, Role};
+use crate::config::Defaults;
+use crate::engine::{Conversation, Message, Role};
+
+/// Returns a conversation of `messages` with the system prompt of `defaults` and `suffix`, for a free answer.
+pub(super) fn with_defaults(
+    messages: Vec<Message>,
+    suffix: Option<String>,
+    defaults: &Defaults,
+) -> Conversation {
+    Conversation {
+        messages: with_system(messages, defaults.system.as_deref(), suffix),
+        thinking: defaults.thinking,
+        json_schema: None,
+        thinking_budget: defaults.thinking_budget,
+        template_arguments: defaults.template_arguments.clone(),
+    }
+}
+
+/// Returns the conversation of a typed tool with the rendered `prompt`.
+pub(super) fn from_prompt(prompt: String, defaults: &Defaults) -> Conversation {
+    let message = Message {
+        role: Role::User,
+        content: prompt,
+    };
+    with_defaults(vec![message], defaults.prompt_suffix.clone(), defaults)
+}
 
 /// Adds the configured prompt `system` and `suffix` to `messages`. The prompt goes before the text of the first message if that is a system
 /// message, and into a new system message otherwise.
-pub(super) fn with_system(
+fn with_system(
     mut messages: Vec<Message>,
     system: Option<&str>,
     suffix: Option<String>,

@@ -4,13 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::conversation::from_prompt;
 use super::typed::prompt::{PromptError, PromptTemplate};
 use super::typed::sample::{SampleSize, values};
 use crate::backend::FixedPrompts;
 use crate::config::tool::{PreparedPrompt, ToolBody};
-use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
+use crate::config::{Config, ModelConfig, ToolConfig};
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::engine::{Conversation, Message, Role};
+use crate::engine::{Conversation, Message};
 
 /// Most fixed prompts of one model. Each takes memory of the cache; the longest ones save the most work.
 const MAX_PROMPTS: usize = 16;
@@ -73,7 +74,7 @@ fn prompt_of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
 
 /// Returns the fixed prompt of a chat tool, with the configured suffix, which most calls keep.
 fn prompt_of_chat(tool: &ToolConfig) -> FixedPrompt {
-    let sample = |text: &str| conversation(&tool.defaults, text.to_owned());
+    let sample = |text: &str| from_prompt(text.to_owned(), &tool.defaults);
     FixedPrompt {
         tool: tool.name.clone(),
         samples: [sample("a"), sample("bb")],
@@ -94,21 +95,13 @@ fn prompt_of_typed(
                 .answer
                 .as_ref()
                 .map(|answer| answer.enforced.clone()),
-            ..conversation(&tool.defaults, content)
+            ..from_prompt(content, &tool.defaults)
         })
     };
     Ok(FixedPrompt {
         tool: tool.name.clone(),
         samples: [sample(SampleSize::Small)?, sample(SampleSize::Large)?],
     })
-}
-
-fn conversation(defaults: &Defaults, content: String) -> Conversation {
-    let message = Message {
-        role: Role::User,
-        content,
-    };
-    defaults.conversation(vec![message], defaults.prompt_suffix.clone())
 }
 
 #[cfg(test)]

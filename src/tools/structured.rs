@@ -47,11 +47,11 @@ pub(crate) fn enforce(answer: &AnswerSchema) -> Result<(), SchemaFaults> {
 /// Limits the checks of finished answers that run at once. The check of a long answer may take a second of CPU time.
 static CHECKS: LazyLock<FairSemaphore> = LazyLock::new(|| FairSemaphore::new(2));
 
-/// Reads the answer of `generation` to `client` with [`AnswerSchema::read`], on a blocking thread and fairly among clients. If the future is
+/// Reads the answer of `generation` to `client` with [`parse`], on a blocking thread and fairly among clients. If the future is
 /// dropped, a running check finishes and its result is discarded.
 ///
 /// # Errors
-/// The errors of [`AnswerSchema::read`], and a panic of the check.
+/// The errors of [`parse`], and a panic of the check.
 pub(crate) async fn read(
     client: &str,
     answer: Arc<AnswerSchema>,
@@ -61,7 +61,7 @@ pub(crate) async fn read(
     let permit = CHECKS.acquire(client).await;
     let read = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        answer.read(&generation, limit)
+        parse(&answer, &generation, limit)
     });
     read.await.unwrap_or_else(|failed| {
         tracing::error!("an answer could not be checked: {failed}");
@@ -71,64 +71,62 @@ pub(crate) async fn read(
     })
 }
 
-impl AnswerSchema {
-    /// Reads the answer of `generation`. `limit` is the limit that truncated it, if one did.
-    ///
-    /// # Errors
-    /// The answer was truncated, or does not follow the schema.
-    pub(crate) fn read(
-        &self,
-        generation: &Generation,
-        limit: TokenLimit,
-    ) -> Result<Structured, Coded> {
-        let tokens = generation.usage.completion_tokens;
-        match generation.finish_reason {
-            FinishReason::Stop => {}
-            FinishReason::Length if self.is_choice && limit == TokenLimit::Call => {
-                return Err(ErrorCode::AnswerCut.says(format!(
-                    "no answer: truncated after {tokens} tokens, before the choice was complete; raise the tool's `max_tokens`, or shorten its `choices`"
-                )));
-            }
-            FinishReason::Length => {
-                let way_out = limit.way_out();
-                return Err(ErrorCode::AnswerCut.says(format!(
-                    "no answer: truncated after {tokens} tokens, before the JSON was complete; {way_out}, or bound the schema's strings and arrays"
-                )));
-            }
-            FinishReason::Deadline => {
-                return Err(ErrorCode::DeadlinePassed.says(format!(
-                    "no answer: the deadline passed after {tokens} tokens, before the JSON was complete; allow more time"
-                )));
-            }
-            FinishReason::Cancelled => {
-                return Err(ErrorCode::Cancelled.says("the call was cancelled"));
-            }
-        }
-        let wrong = |text| ErrorCode::AnswerWrong.says(text);
-        let value = parse_unique(&generation.text).map_err(|error| {
-            wrong(format!(
-                "no answer: the model wrote no valid JSON ({error})"
-            ))
-        })?;
-        if let Some(Truncation { pointer, limit }) = self.truncated_part(&value) {
+/// Reads the text of `generation` as an answer that follows `schema`. `limit` is the limit that truncated it, if one did.
+///
+/// # Errors
+/// The answer was truncated, or does not follow the schema.
+fn parse(
+    schema: &AnswerSchema,
+    generation: &Generation,
+    limit: TokenLimit,
+) -> Result<Structured, Coded> {
+    let tokens = generation.usage.completion_tokens;
+    match generation.finish_reason {
+        FinishReason::Stop => {}
+        FinishReason::Length if schema.is_choice && limit == TokenLimit::Call => {
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: truncated at `#{pointer}`, at the limit of {limit}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+                "no answer: truncated after {tokens} tokens, before the choice was complete; raise the tool's `max_tokens`, or shorten its `choices`"
             )));
         }
-        self.check(&value).map_err(|fault| {
-            wrong(format!(
-                "no answer: the model's JSON does not follow its schema ({fault})"
-            ))
-        })?;
-        let value = match value {
-            Value::String(choice) if self.is_choice => json!({"choice": choice}),
-            value => value,
-        };
-        let text = stringify(&value);
-        Ok(Structured {
-            // Parsed from the text, so that both have the same numbers and the same order of keys.
-            value: serde_json::from_str(&text).unwrap_or(value),
-            text,
-        })
+        FinishReason::Length => {
+            let way_out = limit.way_out();
+            return Err(ErrorCode::AnswerCut.says(format!(
+                "no answer: truncated after {tokens} tokens, before the JSON was complete; {way_out}, or bound the schema's strings and arrays"
+            )));
+        }
+        FinishReason::Deadline => {
+            return Err(ErrorCode::DeadlinePassed.says(format!(
+                "no answer: the deadline passed after {tokens} tokens, before the JSON was complete; allow more time"
+            )));
+        }
+        FinishReason::Cancelled => {
+            return Err(ErrorCode::Cancelled.says("the call was cancelled"));
+        }
     }
+    let wrong = |text| ErrorCode::AnswerWrong.says(text);
+    let value = parse_unique(&generation.text).map_err(|error| {
+        wrong(format!(
+            "no answer: the model wrote no valid JSON ({error})"
+        ))
+    })?;
+    if let Some(Truncation { pointer, limit }) = schema.truncated_part(&value) {
+        return Err(ErrorCode::AnswerCut.says(format!(
+            "no answer: truncated at `#{pointer}`, at the limit of {limit}; give the schema a `maxLength`, `maxItems` or `maxProperties`, or raise `json_max_string` or `json_max_items` in the configuration"
+        )));
+    }
+    schema.check(&value).map_err(|fault| {
+        wrong(format!(
+            "no answer: the model's JSON does not follow its schema ({fault})"
+        ))
+    })?;
+    let value = match value {
+        Value::String(choice) if schema.is_choice => json!({"choice": choice}),
+        value => value,
+    };
+    let text = stringify(&value);
+    Ok(Structured {
+        // Parsed from the text, so that both have the same numbers and the same order of keys.
+        value: serde_json::from_str(&text).unwrap_or(value),
+        text,
+    })
 }

@@ -11,11 +11,11 @@ use tokio::task::spawn_blocking;
 
 use super::answering::{Answering, Question, draw_seed};
 use super::arguments::{ArgumentError, Missing, check_names};
+use super::conversation::from_prompt;
 use super::{Arguments, Superseded, ToolCall, ToolDescription, ToolOutput};
 use crate::config::ToolConfig;
 use crate::config::tool::{Argument, PreparedPrompt};
 use crate::config::validate::ValueCheck;
-use crate::engine::{Message, Role};
 use crate::error_code::{Coded, ErrorCode};
 use crate::fair::FairSemaphore;
 use crate::json::from_text;
@@ -90,12 +90,8 @@ impl TypedTool {
             Err(error) => return Ok(error.into()),
         };
         let defaults = &self.config.defaults;
-        let message = Message {
-            role: Role::User,
-            content: prompt.text,
-        };
         let question = Question {
-            conversation: defaults.conversation(vec![message], defaults.prompt_suffix.clone()),
+            conversation: from_prompt(prompt.text, defaults),
             given: prompt.given,
             max_tokens: defaults.max_tokens,
             sampling: (defaults.sampling.clone())
@@ -126,7 +122,7 @@ impl TypedTool {
         let (tool, permits) = (Arc::clone(self), call.permits.clone());
         let rendered = spawn_blocking(move || {
             let _permit = permit;
-            permits.last_on_tree(|| tool.render(arguments))
+            permits.run_and_release(|| tool.render(arguments))
         });
         rendered.await.unwrap_or_else(|failed| {
             tracing::error!(

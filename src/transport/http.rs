@@ -172,25 +172,27 @@ pub(crate) async fn serve(
     }
     drop(listener);
     dispatcher.close();
-    requests.close();
+    let drain_time = live.borrow().drain_time;
+    drain(&requests, drain_time, &ending.stop).await;
+    connections.close();
+    drop(tokio::time::timeout(FLUSH_TIME, connections.wait()).await);
+    Ok(())
+}
+
+/// Waits for `requests` to end. Cancels them after `drain_time`, or when `stop` is cancelled.
+async fn drain(requests: &TaskTracker, drain_time: Duration, stop: &CancellationToken) {
     // Waits for requests, not for connections: an idle one or one with an unfinished head would delay the shutdown.
-    let drained = async {
-        let drain_time = live.borrow().drain_time;
-        let done = tokio::time::timeout(drain_time, requests.wait());
-        done.await.is_ok()
-    };
-    if ending.stop.run_until_cancelled(drained).await != Some(true) {
+    requests.close();
+    let drained = tokio::time::timeout(drain_time, requests.wait());
+    if !matches!(stop.run_until_cancelled(drained).await, Some(Ok(()))) {
         tracing::warn!(
             requests = requests.len(),
             "drain time is over: cancelling the remaining requests"
         );
-        ending.stop.cancel();
+        stop.cancel();
         // Bounded, so that a client that does not read cannot delay the shutdown.
         drop(tokio::time::timeout(CANCEL_TIME, requests.wait()).await);
     }
-    connections.close();
-    drop(tokio::time::timeout(FLUSH_TIME, connections.wait()).await);
-    Ok(())
 }
 
 /// Creates the service that handles the requests of all connections. Without a `board` it has no status and no models to unload.

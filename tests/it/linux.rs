@@ -12,7 +12,6 @@ mod memory; // memory limits, page cache, shared weights
 mod model_files; // model files that are missing, incomplete or replaced
 mod mutated; // a hundred thousand broken messages
 mod observe; // health checks and metrics
-mod refused; // how refused requests are reported
 mod registry; // several models: eviction, idle timeout, leases
 mod reload; // hot reload
 mod revocation; // revoked permissions, even if other settings are invalid

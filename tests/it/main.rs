@@ -49,6 +49,7 @@ mod prefixes; // prefix caching does not change answers
 mod profiles; // several chat tools of one loaded model
 mod protocol; // JSON-RPC and MCP over stdio
 mod real_templates; // chat templates of real models render as in jinja2
+mod refused; // how refused requests are reported
 mod result_meta; // `result_meta`
 mod sampling; // sampling parameters in the configuration and in calls
 mod shipping; // release archives and the Rust version

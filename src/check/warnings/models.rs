@@ -268,7 +268,7 @@ fn idle_time(model: &ModelConfig, settings: &ConfigFile, layers: &mut Layers) {
     let address = if is_own(settings) {
         model.address("idle_ttl")
     } else {
-        Address::of(["registry", "idle_ttl"])
+        Address::new(["registry", "idle_ttl"])
     };
     let message = "unloads a model after each call, and the next call loads it again".into();
     let hint = "write a time such as `\"15m\"`, or `\"never\"` to keep it loaded";
@@ -281,7 +281,7 @@ fn unused_model(model: &ModelConfig, config: &Config, layers: &mut Layers) {
     // If there is nothing to call at all, that is reported as an error.
     let has_chat = config.models.iter().any(|model| model.tool_name.is_some());
     let has_tools = has_chat || !config.tools.is_empty();
-    let is_known = !layers.has_problem_at(&Address::of(["tools"])) && has_tools;
+    let is_known = !layers.has_problem_at(&Address::new(["tools"])) && has_tools;
     if model.tool_name.is_none() && !is_used && is_known {
         let message = "hides the model, but no other tool uses it".into();
         let hint = "remove `tool = false` or the model, or name the model in a tool";

@@ -59,7 +59,7 @@ pub(super) fn inspect(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>
         }
     }
     if !checked.doubts.is_empty() {
-        findings.push(problem(&ConfigError::of(checked.doubts)));
+        findings.push(problem(&ConfigError::from_problems(checked.doubts)));
     }
     (findings, Some(checked.layers))
 }
@@ -67,7 +67,7 @@ pub(super) fn inspect(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>
 fn problem(error: &ConfigError) -> Finding {
     Finding {
         redacted: Some(error.redacted()),
-        ..Finding::new(Verdict::Problem, "configuration", error.told())
+        ..Finding::new(Verdict::Problem, "configuration", error.to_text())
     }
 }
 

@@ -32,11 +32,14 @@ fn around() -> Surroundings {
     }
 }
 
+/// Returns the configuration that `set` makes; `None` if it is rejected.
+fn load(set: &[String]) -> Option<Config> {
+    let (config, _) = Config::load(&typed(set), &around()).ok()?;
+    Some(config)
+}
+
 fn base() -> Config {
-    match Config::load(&typed(&[]), &around()) {
-        Ok((config, _)) => config,
-        Err(rejected) => panic!("{rejected:?}"),
-    }
+    load(&[]).unwrap()
 }
 
 /// A model with generated settings: two that its process depends on, and two that are live.
@@ -169,13 +172,15 @@ const OTHER_VALUES: [&str; 19] = [
     "=[\"<a>\", \"<b>\"]",
 ];
 
-/// Returns a configuration that differs from `base` in the key at `address`; `None` if no value makes a difference.
-fn edited(base: &Config, address: &Address) -> Option<Config> {
+/// Returns a configuration with `tool` that differs from `base` in the key at `address`; `None` if no value makes a difference.
+fn edited(base: &Config, tool: &str, address: &Address) -> Option<Config> {
     let of_key = match address.parts().last()?.as_str() {
         "transport" => "=stdio",
         "path" => "=tests/models/tiny-crab-chat.F16.gguf",
         "lora" => ".path=tests/models/tiny-crab-lora.gguf",
         "template_arguments" => ".a=b",
+        "arguments" => ".a.description=b",
+        "output" => "={\"type\": \"object\"}",
         "logit_bias" => ".a=1",
         "cache_type_k" | "cache_type_v" => "=f32",
         "tokens" => ".alice.token=secret",
@@ -184,17 +189,24 @@ fn edited(base: &Config, address: &Address) -> Option<Config> {
     };
     let values = [of_key].into_iter().chain(OTHER_VALUES);
     values.into_iter().find_map(|value| {
-        let typed = typed(&[format!("{address}{value}")]);
-        let (config, _) = Config::load(&typed, &around()).ok()?;
+        let config = load(&[tool.to_owned(), format!("{address}{value}")])?;
         (config != *base).then_some(config)
     })
 }
 
 #[test]
 fn each_key_has_the_effect_that_it_declares() {
-    let (base, shape) = (base(), ConfigSchema::default());
-    let tables: [&[&str]; 4] = [&["server"], &["log"], &["registry"], &["models", "default"]];
-    let tables = tables.map(|table| Address::of(table.iter().copied()));
+    let tool = "tools.shout.prompt=Shout.".to_owned();
+    let base = load(std::slice::from_ref(&tool)).unwrap();
+    let shape = ConfigSchema::default();
+    let tables: [&[&str]; 5] = [
+        &["server"],
+        &["log"],
+        &["registry"],
+        &["models", "default"],
+        &["tools", "shout"],
+    ];
+    let tables = tables.map(|table| Address::new(table.iter().copied()));
     let keys = tables.iter().flat_map(|table| {
         let keys = shape.keys(table).into_iter();
         keys.map(|key| table.join(key))
@@ -203,7 +215,7 @@ fn each_key_has_the_effect_that_it_declares() {
     for address in keys {
         let declared = keys::effect_of(&address);
         let declared = declared.unwrap_or_else(|| panic!("{address} declares no `x-reload`"));
-        let Some(edited) = edited(&base, &address) else {
+        let Some(edited) = edited(&base, &tool, &address) else {
             without_difference.push(address.to_string());
             continue;
         };

@@ -28,7 +28,7 @@ fn no_name_means_two_things() {
 #[test]
 fn no_row_hides_a_key_of_a_model_from_its_own_spelling() {
     let schema = ConfigSchema::default();
-    for key in schema.keys(&Address::of(["defaults"])) {
+    for key in schema.keys(&Address::new(["defaults"])) {
         let spellings = [key.to_owned(), key.replace('_', "-")];
         for name in spellings {
             let meaning = find(&name);

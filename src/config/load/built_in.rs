@@ -1,7 +1,8 @@
 //! The built-in defaults.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::config::SamplingParams;
 use crate::config::file::ConfigFile;
 use crate::config::validate::plain;
 
@@ -9,11 +10,22 @@ use crate::config::validate::plain;
 pub(crate) fn built_in_value(key: &str) -> Option<String> {
     let tree = defaults();
     let mut tables = ["server", "defaults"].iter();
-    match tables.find_map(|table| tree[table].get(key))? {
-        Value::String(text) => Some(text.clone()),
-        number @ Value::Number(_) => Some(plain(number)),
-        _ => None,
+    match tables.find_map(|table| tree[table].get(key)) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(number @ Value::Number(_)) => Some(plain(number)),
+        Some(_) => None,
+        None => sampling_default(key),
     }
+}
+
+/// Returns the default of the sampling parameter `key`, which depends on the answer; `None` if there is none.
+fn sampling_default(key: &str) -> Option<String> {
+    let value = |is_constrained| {
+        let params = json!(SamplingParams::default().for_answer(is_constrained));
+        let value = params.get(key).filter(|value| value.is_number());
+        value.map(plain)
+    };
+    Some(format!("{}; {} with a schema", value(false)?, value(true)?))
 }
 
 /// Returns the tree of the built-in defaults. Keys without a default are missing.

@@ -10,7 +10,7 @@ use crate::config::address::Address;
 use crate::config::interpolate::{Scope, interpolate};
 use crate::config::paths;
 use crate::config::problem::Origin;
-use crate::config::source::Source;
+use crate::config::source_text::SourceText;
 
 impl Layers {
     /// Resolves `${…}` in strings, and makes relative paths start from the folder of the file. Adds the addresses of strings that cannot be
@@ -19,7 +19,7 @@ impl Layers {
         &mut self,
         address: &Address,
         value: &mut Value,
-        source: &Arc<Source>,
+        source: &Arc<SourceText>,
         scope: &mut Scope<'_>,
         unresolved: &mut Vec<Address>,
     ) {
@@ -126,14 +126,14 @@ impl Layers {
 }
 
 /// Returns a hint if `text`, the prompt of a tool at `address`, has the name of an argument in `${…}`.
-fn argument_hint(address: &Address, text: &str, source: &Source) -> Option<String> {
+fn argument_hint(address: &Address, text: &str, source: &SourceText) -> Option<String> {
     let [tools, tool, key] = address.parts() else {
         return None;
     };
     if tools != "tools" || key != "prompt" {
         return None;
     }
-    let arguments = Address::of(["tools", tool, "arguments"]);
+    let arguments = Address::new(["tools", tool, "arguments"]);
     let arguments = arguments.get(&source.tree)?;
     let names = text
         .split("${")

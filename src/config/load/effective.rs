@@ -36,7 +36,7 @@ impl Layers {
         // figment sorts the keys of tables, but the order of properties in a schema is that of the answer.
         let tools = merged["tools"].as_object().cloned().unwrap_or_default();
         for name in tools.keys() {
-            let output = Address::of(["tools", name, "output"]);
+            let output = Address::new(["tools", name, "output"]);
             let mut layers = self.layers.iter().rev();
             if let Some(written) = layers.find_map(|layer| output.get(&layer.tree)) {
                 output.set(&mut merged, written.clone());

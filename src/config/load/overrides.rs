@@ -34,7 +34,7 @@ impl Target {
     pub(super) fn schema_address(&self) -> Address {
         match self {
             Self::Key(address) => address.clone(),
-            Self::EveryModel(key) => Address::of(["defaults", key]),
+            Self::EveryModel(key) => Address::new(["defaults", key]),
         }
     }
 }
@@ -62,12 +62,12 @@ impl Layers {
                 [table, name, rest @ ..]
                     if (table == "models" || table == "tools") && !rest.is_empty() =>
                 {
-                    let address = Address::of([table.clone(), self.spelling_of(table, name)]);
+                    let address = Address::new([table.clone(), self.spelling_of(table, name)]);
                     Some(Target::Key(
                         rest.iter().fold(address, |address, key| address.join(key)),
                     ))
                 }
-                _ => Some(Target::Key(Address::of(parts.clone()))),
+                _ => Some(Target::Key(Address::new(parts.clone()))),
             };
             let Some(target) = target.filter(|target| self.schema.knows(&target.schema_address()))
             else {
@@ -92,7 +92,7 @@ impl Layers {
     fn restricts_access(&self, parts: &[String]) -> bool {
         let address = match parts {
             [key] => self.target_of(key).map(|target| target.schema_address()),
-            _ => Some(Address::of(parts)),
+            _ => Some(Address::new(parts)),
         };
         address.is_some_and(|address| {
             let parts: Vec<&str> = address.parts().iter().map(String::as_str).collect();
@@ -126,11 +126,11 @@ impl Layers {
 
     /// Returns the target of a `key` without a table: a key of `[server]`, or one of every model. Returns `None` for other keys.
     fn target_of(&self, key: &str) -> Option<Target> {
-        if self.schema.knows(&Address::of(["server", key])) {
-            return Some(Target::Key(Address::of(["server", key])));
+        if self.schema.knows(&Address::new(["server", key])) {
+            return Some(Target::Key(Address::new(["server", key])));
         }
         let is_for_all =
-            self.schema.knows(&Address::of(["defaults", key])) && !OF_ONE_MODEL.contains(&key);
+            self.schema.knows(&Address::new(["defaults", key])) && !OF_ONE_MODEL.contains(&key);
         is_for_all.then(|| Target::EveryModel(key.to_owned()))
     }
 
@@ -192,7 +192,7 @@ impl Layers {
                 self.add_error(Origin::Flag("--set".into()), None, message, hint);
                 continue;
             };
-            let address = Address::of(name.trim().split('.'));
+            let address = Address::new(name.trim().split('.'));
             overrides.push(Override {
                 origin: Origin::Flag(format!("--set {}", name.trim())),
                 value: self.schema.typed(&address, text),

@@ -32,7 +32,7 @@ const MAX_WORDS: usize = 32;
 pub(super) fn own_variable(schema: &ConfigSchema, name: &str) -> Option<String> {
     let name = name.to_lowercase();
     let tables = ["log", "registry"];
-    let addresses = tables.map(|table| Address::of([table, &*name]));
+    let addresses = tables.map(|table| Address::new([table, &*name]));
     let address = addresses.iter().find(|address| schema.knows(address))?;
     Some(variable(address.parts()))
 }
@@ -67,7 +67,7 @@ fn separated(schema: &ConfigSchema, words: &[&str]) -> Option<String> {
     let (first, rest) = words.split_first()?;
     let alias = TABLES.iter().find(|(name, _)| name == first);
     let aliased =
-        alias.and_then(|(_, table)| key_of(schema, &Address::of(table.iter().copied()), rest));
+        alias.and_then(|(_, table)| key_of(schema, &Address::new(table.iter().copied()), rest));
     let address = aliased.or_else(|| key_of(schema, &Address::default(), words))?;
     Some(variable(address.parts()))
 }
@@ -90,7 +90,7 @@ fn key_of(schema: &ConfigSchema, table: &Address, words: &[&str]) -> Option<Addr
 
 /// Returns the known variable whose name is most similar to `name`.
 fn similar(schema: &ConfigSchema, name: &str) -> Option<String> {
-    let keys = |table: &str| schema.keys(&Address::of([table]));
+    let keys = |table: &str| schema.keys(&Address::new([table]));
     let is_for_all = |key: &&str| !OF_ONE_MODEL.contains(key);
     let for_all = keys("defaults").into_iter().filter(is_for_all);
     let mut known: Vec<String> = for_all.chain(keys("server")).map(str::to_owned).collect();

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::Layers;
 use crate::config::problem::Problem;
-use crate::config::source::Source;
+use crate::config::source_text::SourceText;
 
 impl Layers {
     /// Reports the syntax errors of `source`. A Windows path in double quotes has several errors, and is reported once, with a hint.
-    pub(super) fn report_syntax(&mut self, source: &Arc<Source>) {
+    pub(super) fn report_syntax(&mut self, source: &Arc<SourceText>) {
         let mut path_line = None;
         for (message, place) in &source.syntax {
             let line = place

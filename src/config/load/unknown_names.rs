@@ -38,7 +38,7 @@ impl Layers {
     /// Removes from `overrides` those for unknown models and tools, unless `overrides` or `others` define them. Reports each unknown name
     /// once.
     pub(super) fn remove_strays(&mut self, overrides: &mut Vec<Override>, others: &[Override]) {
-        let has_path = self.is_set(&Address::of(["defaults", "path"]));
+        let has_path = self.is_set(&Address::new(["defaults", "path"]));
         // Without a file, the check of the model reports the missing `path`.
         let is_checked = |kind: &&Kind| kind.table == "tools" || (self.file.is_some() && !has_path);
         let kinds: Vec<&Kind> = KINDS.iter().filter(is_checked).collect();
@@ -73,7 +73,7 @@ impl Layers {
     }
 
     fn report_stray(&mut self, origin: Origin, name: &str, kind: &Kind, known: &[&str]) {
-        let address = Address::of([kind.table, name]);
+        let address = Address::new([kind.table, name]);
         if self.is_refused(&address) {
             return;
         }

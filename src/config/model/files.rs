@@ -49,7 +49,7 @@ pub(crate) struct FileFault {
 }
 
 impl FileFault {
-    fn of(key: &'static [&'static str], error: &GgufError) -> Self {
+    fn new(key: &'static [&'static str], error: &GgufError) -> Self {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         Self {
             key,
@@ -64,7 +64,7 @@ impl FileFault {
 
     /// Returns the address of the key that the fault belongs to, for the model called `name`.
     pub(crate) fn address(&self, name: &str) -> Address {
-        let model = Address::of(["models", name]);
+        let model = Address::new(["models", name]);
         self.key
             .iter()
             .fold(model, |address, key| address.join(*key))
@@ -78,10 +78,10 @@ impl ModelFiles {
     /// A file is missing, truncated, unreadable or of the wrong kind, or the settings do not fit it.
     pub(crate) fn read(load: &LoadSettings) -> Result<Self, FileFault> {
         let header =
-            gguf::read_header(&load.path).map_err(|error| FileFault::of(&["path"], &error))?;
+            gguf::read_header(&load.path).map_err(|error| FileFault::new(&["path"], &error))?;
         let adapter_bytes = load.adapter().map_or(Ok(0), |adapter| {
             gguf::read_adapter(adapter, &header.architecture)
-                .map_err(|error| FileFault::of(&["lora", "path"], &error))
+                .map_err(|error| FileFault::new(&["lora", "path"], &error))
         })?;
         let files = Self {
             header,

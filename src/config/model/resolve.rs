@@ -26,7 +26,7 @@ pub(in crate::config) fn resolve(
         layers.problem_at(&at("path"), message, Some(hint));
         return None;
     };
-    let load = LoadSettings::of(model, path.clone(), settings, around.cpus);
+    let load = LoadSettings::new(model, path.clone(), settings, around.cpus);
     let is_set = layers.origin_of(&at("n_threads")).0 != Origin::BuiltIn;
     if model.n_threads > load.n_threads && is_set {
         let message = format!(
@@ -53,7 +53,7 @@ pub(in crate::config) fn resolve(
         aliases: model.aliases.clone(),
         description: model.description.clone(),
         source: Source::Gguf(source),
-        defaults: Defaults::of(model),
+        defaults: Defaults::from_settings(model),
         preload: model.preload,
         pin: model.pin,
         idle_ttl: model.idle_ttl.unwrap_or(settings.registry.idle_ttl).0,

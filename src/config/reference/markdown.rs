@@ -36,7 +36,7 @@ pub(crate) fn markdown() -> String {
     let schema = ConfigSchema::default();
     let mut text = String::from(HEAD);
     for (name, parts) in TABLES {
-        let table = Address::of(parts.iter().copied());
+        let table = Address::new(parts.iter().copied());
         write!(text, "\n## `[{name}]`\n").expect("a string takes all");
         if let Some(about) = about(&schema, &table) {
             write!(text, "\n{about}\n").expect("a string takes all");

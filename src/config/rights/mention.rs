@@ -41,7 +41,7 @@ pub(super) fn keys_at(text: &str, errors: impl Iterator<Item = usize>) -> Vec<Ad
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let key = |line: &Line<'_>| {
         let end = line.code.find(|c| !is_name(c)).unwrap_or(line.code.len());
-        (end > 0).then(|| Address::of(line.table.iter().copied()).join(&line.code[..end]))
+        (end > 0).then(|| Address::new(line.table.iter().copied()).join(&line.code[..end]))
     };
     let is_open =
         |line: &&Line<'_>| line.code.matches('[').count() > line.code.matches(']').count();
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn the_key_of_a_line_with_an_error_is_found() {
         let text = "[server.tokens.bob]\ntools = [small]\nmax_calls = 1\n";
-        let key = |key| Address::of(["server", "tokens", "bob", key]);
+        let key = |key| Address::new(["server", "tokens", "bob", key]);
         let (tools, calls) = (vec![key("tools")], vec![key("max_calls")]);
         assert_eq!(keys_at(text, text.find("small]").into_iter()), tools);
         assert_eq!(keys_at(text, text.find("= 1").into_iter()), calls);

@@ -5,16 +5,6 @@ use crate::config::file::{ToolKind, ToolSettings};
 use crate::config::template_arguments;
 use crate::schema::Limits;
 
-impl Limits {
-    /// Returns these limits, overridden by what `tool` sets.
-    pub(super) fn with(self, tool: &ToolSettings) -> Self {
-        Self {
-            string: tool.json_max_string.unwrap_or(self.string),
-            items: tool.json_max_items.unwrap_or(self.items),
-        }
-    }
-}
-
 impl Defaults {
     /// Returns these defaults, overridden by what `tool` sets.
     pub(super) fn with(&self, tool: &ToolSettings) -> Self {
@@ -24,7 +14,10 @@ impl Defaults {
             max_tokens: tool.max_tokens.unwrap_or(self.max_tokens).min(limit),
             max_tokens_limit,
             sampling: self.sampling.clone().with(tool.sampling.clone()),
-            limits: self.limits.with(tool),
+            limits: Limits {
+                string: tool.json_max_string.unwrap_or(self.limits.string),
+                items: tool.json_max_items.unwrap_or(self.limits.items),
+            },
             stop: tool.stop.clone().unwrap_or_else(|| self.stop.clone()),
             system: tool.system.clone().or_else(|| self.system.clone()),
             prompt_suffix: (tool.prompt_suffix.clone()).or_else(|| self.prompt_suffix.clone()),

@@ -105,7 +105,7 @@ fn of_file(schema: &ConfigSchema, key: &str, value: &Value) -> Option<Meant> {
     match plain.as_str() {
         "mcpservers" | "mcp" => {
             let hint = "an MCP client has such a table in its own file; here, write `[models.NAME]` with a `path` for each model, and `[tools.NAME]` for each tool";
-            let address = Some(Address::of(["models"]));
+            let address = Some(Address::new(["models"]));
             return Some(Meant {
                 hint: hint.into(),
                 address,
@@ -119,7 +119,7 @@ fn of_file(schema: &ConfigSchema, key: &str, value: &Value) -> Option<Meant> {
     }
     let table = table.filter(|_| !is_group(key))?;
     let has_key = |tables: &str, wanted: &[&str]| {
-        let keys = schema.keys(&Address::of([tables, "NAME"]));
+        let keys = schema.keys(&Address::new([tables, "NAME"]));
         let mut inner = table.keys();
         inner.any(|key| own_key(&keys, key).is_some_and(|key| wanted.contains(&key)))
     };
@@ -132,7 +132,7 @@ fn of_file(schema: &ConfigSchema, key: &str, value: &Value) -> Option<Meant> {
 
 /// Returns the suggestion to write `[tables.name]`.
 fn entry(tables: &str, name: &str) -> Meant {
-    let tables = Address::of([tables]);
+    let tables = Address::new([tables]);
     let name = if name.is_empty() { "NAME" } else { name };
     Meant {
         hint: format!("write `[{tables}.{name}]`"),

@@ -128,7 +128,7 @@ impl ConfigSchema {
     /// Returns a hint that names the tables of `homes`, other than `table`, that have `key`.
     fn elsewhere(&self, table: &Address, key: &str, homes: &[(&[&str], &str)]) -> Option<String> {
         let has_key = |(home, _): &&(&[&str], &str)| {
-            let home = Address::of(home.iter().copied());
+            let home = Address::new(home.iter().copied());
             home != *table && self.suggested_keys(&home).contains(&key)
         };
         let homes: Vec<String> = homes
@@ -158,9 +158,9 @@ mod tests {
     fn a_key_of_another_table_takes_precedence_over_names_of_other_programs() {
         let schema = ConfigSchema::default();
         for (home, spelled) in &HOMES[..CERTAIN] {
-            let home = Address::of(home.iter().copied());
+            let home = Address::new(home.iter().copied());
             for key in schema.suggested_keys(&home) {
-                for table in ["server", "log", "registry"].map(|table| Address::of([table])) {
+                for table in ["server", "log", "registry"].map(|table| Address::new([table])) {
                     if schema.keys(&table).contains(&key) {
                         continue;
                     }
@@ -175,7 +175,7 @@ mod tests {
     fn keys_of_a_single_model_are_not_suggested_for_the_defaults() {
         let schema = ConfigSchema::default();
         for key in ["model", "pth", "alias", "titel"] {
-            let meant = schema.meant_key(&Address::of(["defaults"]), key);
+            let meant = schema.meant_key(&Address::new(["defaults"]), key);
             let hint = meant.map(|meant| meant.hint).unwrap_or_default();
             assert!(!hint.contains("[defaults]"), "{key}: {hint}");
         }

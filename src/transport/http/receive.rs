@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 
 use super::permits::{CallPermit, Limiter, MemoryPermit};
 use crate::config::http::HttpLimits;
-use crate::fair::{HEAVY, MessagePermits, beside_runtime};
+use crate::fair::{HEAVY, MessagePermits, run_blocking};
 use crate::json;
 use crate::mcp::jsonrpc::{Invalid, Message};
 use crate::transport::guard::{Principal, Refusal};
@@ -68,7 +68,7 @@ pub(crate) async fn receive(
     let (message, tree) = if body.len() > LARGE_BODY {
         let turn = HEAVY.acquire(client).await;
         let held = memory.additional(json::tree_bytes(&body), limits.max_held)?;
-        let message = beside_runtime(|| Message::parse(&body));
+        let message = run_blocking(|| Message::parse(&body));
         (message, MessagePermits::new((turn, held)))
     } else {
         (Message::parse(&body), MessagePermits::default())

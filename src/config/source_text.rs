@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::address::Address;
 
-/// A parsed configuration file.
+/// The text of a configuration file, and its values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Source {
+pub(crate) struct SourceText {
     /// Path as given.
     pub path: PathBuf,
     /// Content of the file.
@@ -33,7 +33,7 @@ struct Place {
     value: Range<usize>,
 }
 
-impl Source {
+impl SourceText {
     /// Parses `text`, the content of `path`.
     pub(crate) fn parse(path: &Path, text: String) -> Self {
         let mut places = HashMap::new();

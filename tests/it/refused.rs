@@ -60,6 +60,7 @@ fn outside_the_endpoint_errors_have_the_form_of_oauth_and_a_hint() {
     assert!(status == 401 && body.contains("\"jsonrpc\""), "{body}");
 }
 
+#[cfg(target_os = "linux")] // The log is complete once a signal has ended the server.
 #[test]
 fn refusals_are_logged_once_for_each_cause_and_name_and_counted_by_status() {
     let mut server = HttpServer::tiny(&["--auth", "secret123"]);
@@ -113,15 +114,15 @@ fn refusals_are_logged_once_for_each_cause_and_name_and_counted_by_status() {
 
 #[test]
 fn an_invalid_host_is_logged_verbatim() {
-    let mut server = HttpServer::tiny(&[]);
+    let server = HttpServer::tiny(&[]);
     server.raw("GET /mcp HTTP/1.1\r\nHost: my server\r\nConnection: close\r\n\r\n");
     server.raw("GET /mcp HTTP/1.1\r\nHost: b\u{fc}ro\r\nConnection: close\r\n\r\n");
-    let log = server.end();
     for host in ["my server", "b\u{fc}ro"] {
-        assert!(log.contains(&format!("Host \"{host}\" is")), "{log}");
+        server.wait_for_log(&format!("Host \"{host}\" is"));
     }
 }
 
+#[cfg(target_os = "linux")] // The log is complete once a signal has ended the server.
 #[test]
 fn a_flood_of_host_names_adds_few_lines_to_the_log() {
     let mut server = HttpServer::tiny(&[]);
