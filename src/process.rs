@@ -32,7 +32,7 @@ pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
 /// # Errors
 /// Never fails on this system.
 #[cfg(not(unix))]
-pub fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(io::stdout()))
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn kill_group(id: u32) {
 
 /// Does nothing: this system has no process groups.
 #[cfg(not(unix))]
-pub fn kill_group(_: u32) {}
+pub(crate) fn kill_group(_: u32) {}
 
 #[cfg(unix)]
 fn pid(id: u32) -> Option<rustix::process::Pid> {
@@ -176,7 +176,7 @@ pub(crate) fn raise_file_limit() -> Option<u64> {
 
 /// Does nothing and returns `None`: this system has no limit of open files.
 #[cfg(not(unix))]
-pub fn raise_file_limit() -> Option<u64> {
+pub(crate) fn raise_file_limit() -> Option<u64> {
     None
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn name_worker() {
 
 /// Does nothing: this system names a process after its program.
 #[cfg(not(target_os = "linux"))]
-pub fn name_worker() {}
+pub(crate) fn name_worker() {}
 
 /// Returns the size of this process's address space, in bytes.
 #[cfg(target_os = "linux")]
@@ -222,11 +222,11 @@ pub(crate) fn lower_priority() {
 
 /// Does nothing: a priority applies to the whole process here.
 #[cfg(not(target_os = "linux"))]
-pub fn lower_priority() {}
+pub(crate) fn lower_priority() {}
 
 /// Does nothing and returns `true`: on this system the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]
-pub fn die_with_parent(_: u32) -> bool {
+pub(crate) fn die_with_parent(_: u32) -> bool {
     true
 }
 
