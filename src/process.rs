@@ -277,13 +277,16 @@ fn cores() -> Option<usize> {
 }
 
 /// Returns the free bytes of the file system of `folder` for this user; `None` if they are unknown.
+#[cfg(unix)]
 pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::fs::statvfs(folder)
-        .ok()
-        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    #[cfg(not(unix))]
-    return None;
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Free disk space is checked on Unix only.
+#[cfg(not(unix))]
+pub(crate) fn free_disk(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Returns the folder that keeps `file` from being written, with the reason; `None` if the file can be written. If the folder of the file
