@@ -237,7 +237,7 @@ impl Worker {
             None => return true,
         };
         let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
-            self.serve_model(&model, (load, &launch.grant), turns, queue, started)
+            self.serve_model(&model, load, &launch.grant, turns, queue, started)
         });
         match served {
             Ok(()) => true,
