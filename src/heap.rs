@@ -64,6 +64,10 @@ mod jemalloc {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[expect(
+    clippy::unused_self,
+    reason = "the interface is that of jemalloc's heap"
+)]
 mod other {
     /// Does nothing: other allocators return memory by themselves.
     pub(crate) fn start_purging() {}

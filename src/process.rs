@@ -32,6 +32,7 @@ pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
 /// # Errors
 /// Never fails on this system.
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
 pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(io::stdout()))
 }

@@ -144,6 +144,11 @@ mod unix {
 }
 
 #[cfg(not(unix))]
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the interface is that of Unix, where signals can fail"
+)]
 mod other {
     use std::io;
 
