@@ -15,8 +15,8 @@ use round_robin::RoundRobin;
 
 use super::prompt::Prompt;
 use super::{
-    CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
-    Usage,
+    CallId, CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation,
+    Phase, Usage,
 };
 use limits::may_wait;
 
@@ -24,7 +24,7 @@ use limits::may_wait;
 #[derive(Debug)]
 pub(crate) struct QueuedCall {
     /// Id of the call, chosen by the server.
-    pub id: u64,
+    pub id: CallId,
     /// Name of the client, for fairness.
     pub client: String,
     /// Request of the call. [`Queue::next_to_prepare`] moves the conversation out of it.
@@ -42,7 +42,7 @@ pub(crate) struct QueuedCall {
 impl QueuedCall {
     /// Creates a call of `client` without a prompt.
     pub(crate) fn new(
-        id: u64,
+        id: CallId,
         client: String,
         request: GenerateRequest,
         received: Instant,
@@ -140,7 +140,7 @@ impl Queue {
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
-    ) -> Option<(u64, Conversation)> {
+    ) -> Option<(CallId, Conversation)> {
         let is_waiting = |call: &QueuedCall| !call.request.conversation.messages.is_empty();
         let call = self
             .waiting
@@ -157,14 +157,14 @@ impl Queue {
     }
 
     /// Sets the prompt of a call. Does nothing if the call is no longer queued.
-    pub(crate) fn set_prompt(&mut self, id: u64, prompt: Prompt) {
+    pub(crate) fn set_prompt(&mut self, id: CallId, prompt: Prompt) {
         if let Some(call) = self.waiting.in_order().find(|call| call.id == id) {
             call.prompt = Some(prompt);
         }
     }
 
     /// Removes a call and returns it.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<QueuedCall> {
+    pub(crate) fn remove(&mut self, id: CallId) -> Option<QueuedCall> {
         self.waiting.remove(|call| call.id == id)
     }
 
@@ -180,7 +180,7 @@ impl Queue {
     }
 
     /// Returns the ids and positions of the calls whose position has changed since the last call of this function. The head is at 1.
-    pub(crate) fn changed_positions(&mut self) -> Vec<(u64, usize)> {
+    pub(crate) fn changed_positions(&mut self) -> Vec<(CallId, usize)> {
         let places = (1..).zip(self.waiting.in_order());
         places
             .filter(|(place, call)| call.reported_position != *place)

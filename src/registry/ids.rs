@@ -1,4 +1,4 @@
-//! Ids of models, runners and calls. They are distinct types, so that none can be passed for another.
+//! Ids of models, runners and leases. They are distinct types, so that none can be passed for another.
 
 /// Defines an id, a number that is never used twice.
 macro_rules! id {
@@ -29,6 +29,6 @@ id! {
 }
 
 id! {
-    /// Id of a call that asked for a model.
-    CallId
+    /// Id of the lease of a call, from its request for a model on.
+    LeaseId
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::ids::{CallId, RunnerId};
+use super::ids::{LeaseId, RunnerId};
 use super::residency::Refusal;
 use super::shelf::Shelf;
 use crate::backend::Runner;
@@ -17,7 +17,7 @@ pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) shelf: Arc<Shelf>,
-    pub(super) call: CallId,
+    pub(super) id: LeaseId,
     pub(super) result: oneshot::Receiver<LeaseResult>,
 }
 
@@ -49,11 +49,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (call, now) = (self.call, Instant::now());
+        let (id, now) = (self.id, Instant::now());
         self.shelf.change(|state| {
-            state.waiting.remove(&call);
+            state.waiting.remove(&id);
             let free = state.free();
-            state.residency.release(call, free, now);
+            state.residency.release(id, free, now);
         });
     }
 }

@@ -8,7 +8,7 @@ use crate::backend::{self, Ended, Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
 use crate::memory;
 use crate::process;
-use crate::registry::ids::{CallId, Edition};
+use crate::registry::ids::{Edition, LeaseId};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
 use crate::registry::status::Offload;
 use crate::worker::cpu_lock::TurnFiles;
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Answers `call`, which waits for a runner, with `refusal`.
-    pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, call: LeaseId, refusal: Refusal) {
         if let Some(answer_to) = self.waiting.remove(&call) {
             // A call that was dropped meanwhile needs no answer.
             drop(answer_to.send(Err(refusal)));

@@ -14,7 +14,7 @@ use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template;
 use crate::engine::timing::Timing;
-use crate::engine::{CancelReason, EngineError, Stats};
+use crate::engine::{CallId, CancelReason, EngineError, Stats};
 use crate::memory;
 use crate::process::memory_lock;
 use crate::telemetry;
@@ -174,7 +174,7 @@ impl<D: Decoder> CallSink for Scheduler<D> {
         self.submit(call);
     }
 
-    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+    fn cancel(&mut self, id: CallId, reason: CancelReason, now: Instant) {
         self.cancel(id, reason, now);
     }
 
