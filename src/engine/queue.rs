@@ -58,6 +58,17 @@ impl QueuedCall {
         }
     }
 
+    /// Returns the usage of a call that has waited until `now`: for its model, which was loaded at `ready_at`, and then in the queue.
+    pub(super) fn waiting_usage(&self, ready_at: Instant, now: Instant) -> Usage {
+        let load = ready_at.saturating_duration_since(self.received);
+        let queue = now.saturating_duration_since(self.received.max(ready_at));
+        Usage {
+            load_ms: milliseconds(load),
+            queue_ms: milliseconds(queue),
+            ..Usage::default()
+        }
+    }
+
     /// Returns the result of a call that was cancelled before it got a sequence.
     pub(crate) fn cancelled(
         &self,
@@ -66,27 +77,15 @@ impl QueuedCall {
         ready_at: Instant,
         now: Instant,
     ) -> Generation {
-        let (load_ms, queue_ms) = load_and_queue_ms(self.received, ready_at, now);
         Generation {
             text: String::new(),
             finish_reason: reason.into(),
             phase,
             still_thinking: false,
             seed: self.request.sampling.llama_seed(),
-            usage: Usage {
-                queue_ms,
-                load_ms,
-                ..Usage::default()
-            },
+            usage: self.waiting_usage(ready_at, now),
         }
     }
-}
-
-/// Returns how long a call waited for the model to load, and then in the queue until `now`, in milliseconds.
-pub(super) fn load_and_queue_ms(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
-    let load = ready_at.saturating_duration_since(received);
-    let queue = now.saturating_duration_since(received.max(ready_at));
-    (milliseconds(load), milliseconds(queue))
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {

@@ -28,7 +28,7 @@ use active::ActiveCall;
 use cache::PrefixCache;
 
 use super::chunk_size::{ChunkSizer, Work};
-use super::compaction;
+use super::compaction::{self, Move};
 use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::prompt::Prompt;
@@ -212,7 +212,7 @@ impl<D: Decoder> Scheduler<D> {
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
         let can_move = |at: usize| self.cache.can_move(at);
-        let Some((from, to)) = compaction::next_move(&streams, is_free, can_move) else {
+        let Some(Move { from, to }) = compaction::next_move(&streams, is_free, can_move) else {
             return;
         };
         if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {

@@ -16,7 +16,6 @@ use scripted::{Script, Scripted, endless, says};
 use super::*;
 use crate::engine::EngineErrorKind;
 use crate::engine::prompt::Prompt;
-use crate::engine::queue::load_and_queue_ms;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::families::markers_of;
 
@@ -326,14 +325,13 @@ fn a_prompt_that_cannot_be_made_fails_only_its_call() {
 #[test]
 fn load_time_and_queue_time_are_separate() {
     let start = Instant::now();
-    assert_eq!(
-        load_and_queue_ms(start, start + 30 * MS, start + 50 * MS),
-        (30, 20)
-    );
-    assert_eq!(
-        load_and_queue_ms(start + 40 * MS, start + 30 * MS, start + 50 * MS),
-        (0, 10)
-    );
+    let waited = |received| {
+        let call = QueuedCall::new(CallId(1), "one".into(), request(5, &[]), received);
+        let usage = call.waiting_usage(start + 30 * MS, start + 50 * MS);
+        (usage.load_ms, usage.queue_ms)
+    };
+    assert_eq!(waited(start), (30, 20));
+    assert_eq!(waited(start + 40 * MS), (0, 10));
 }
 
 #[test]
