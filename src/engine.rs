@@ -149,6 +149,11 @@ pub(crate) struct GenerateRequest {
     pub stop: Vec<String>,
 }
 
+/// Id of a call of a worker. The server chooses it, and never uses one twice for the same worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct CallId(pub u64);
+
 /// A request to a model. Embedding and reranking will be further kinds, each with a kind of [`Answer`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,7 +22,7 @@ use crate::config::http::{HttpConfig, HttpLimits};
 use crate::config::reference;
 use crate::config::token::{BearerToken, TokenConfig};
 use crate::config::{FILE_NAME, Overrides, Surroundings};
-use crate::engine::template;
+use crate::engine::{CallId, template};
 use crate::fair::MessagePermits;
 use crate::gguf::memory::Run;
 use crate::gguf::parse_header;
@@ -313,7 +313,7 @@ pub fn worker(bytes: &[u8]) {
         .map(|id| {
             let (progress, news) = watch::channel(Progress::default());
             let (done, result) = oneshot::channel();
-            calls.insert(id, Call::new(progress, done, 8));
+            calls.insert(CallId(id), Call::new(progress, done, 8));
             (news, result)
         })
         .collect();

@@ -78,10 +78,19 @@ pub(crate) struct Header {
     pub key_length: u64,
     /// Length of the value of a head, in numbers.
     pub value_length: u64,
-    /// Size of the sliding window, in tokens, and for each layer whether it has one.
-    pub sliding_window: Option<(u64, Vec<bool>)>,
+    /// Sliding window of attention, if the model has one.
+    pub sliding_window: Option<SlidingWindow>,
     /// Whether all layers attend to the whole context: no window slides and no state recurs.
     pub keeps_all: bool,
+}
+
+/// A sliding window of attention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SlidingWindow {
+    /// Size of the window, in tokens.
+    pub size: u64,
+    /// For each layer, whether it has the window. Others attend to the whole context.
+    pub layers: Vec<bool>,
 }
 
 /// Reads the header of the model at `path`. For a split model, `path` is the first part, and the other parts are read, too.
@@ -316,8 +325,11 @@ impl Header {
             keeps_all: architecture != "llama4"
                 && FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
             sliding_window: number("attention.sliding_window")
-                .filter(|window| *window > 0)
-                .map(|window| (window, sliding_layers())),
+                .filter(|size| *size > 0)
+                .map(|size| SlidingWindow {
+                    size,
+                    layers: sliding_layers(),
+                }),
             architecture,
         })
     }

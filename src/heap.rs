@@ -5,7 +5,7 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use jemalloc::{Heap, start_purging};
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub use other::{Heap, start_purging};
+pub(crate) use other::{Heap, start_purging};
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod jemalloc {
@@ -64,25 +64,29 @@ mod jemalloc {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[expect(
+    clippy::unused_self,
+    reason = "the interface is that of jemalloc's heap"
+)]
 mod other {
     /// Does nothing: other allocators return memory by themselves.
-    pub fn start_purging() {}
+    pub(crate) fn start_purging() {}
 
     /// The only heap of the process, whose size is unknown.
     #[derive(Debug)]
-    pub struct Heap;
+    pub(crate) struct Heap;
 
     impl Heap {
         /// Creates a heap.
-        pub fn create() -> Self {
+        pub(crate) fn create() -> Self {
             Self
         }
 
         /// Does nothing.
-        pub fn enter(&self) {}
+        pub(crate) fn enter(&self) {}
 
         /// Returns `None`.
-        pub fn bytes(&self) -> Option<usize> {
+        pub(crate) fn bytes(&self) -> Option<usize> {
             None
         }
     }

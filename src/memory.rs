@@ -24,6 +24,10 @@ pub(crate) enum CgroupLimit {
     /// The cgroup of this process is not visible to it: its files are not mounted. A limit may exist.
     Hidden,
     /// The smallest limit, and the smallest free amount.
+    #[cfg_attr(
+        not(any(target_os = "linux", test)),
+        expect(dead_code, reason = "only Linux has cgroups")
+    )]
     Bytes(Capacity),
 }
 

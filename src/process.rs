@@ -32,7 +32,8 @@ pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
 /// # Errors
 /// Never fails on this system.
 #[cfg(not(unix))]
-pub fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
+pub(crate) fn reserve_stdout() -> io::Result<Box<dyn ProtocolOutput>> {
     Ok(Box::new(io::stdout()))
 }
 
@@ -150,7 +151,7 @@ pub(crate) fn kill_group(id: u32) {
 
 /// Does nothing: this system has no process groups.
 #[cfg(not(unix))]
-pub fn kill_group(_: u32) {}
+pub(crate) fn kill_group(_: u32) {}
 
 #[cfg(unix)]
 fn pid(id: u32) -> Option<rustix::process::Pid> {
@@ -176,7 +177,7 @@ pub(crate) fn raise_file_limit() -> Option<u64> {
 
 /// Does nothing and returns `None`: this system has no limit of open files.
 #[cfg(not(unix))]
-pub fn raise_file_limit() -> Option<u64> {
+pub(crate) fn raise_file_limit() -> Option<u64> {
     None
 }
 
@@ -198,7 +199,7 @@ pub(crate) fn name_worker() {
 
 /// Does nothing: this system names a process after its program.
 #[cfg(not(target_os = "linux"))]
-pub fn name_worker() {}
+pub(crate) fn name_worker() {}
 
 /// Returns the size of this process's address space, in bytes.
 #[cfg(target_os = "linux")]
@@ -222,11 +223,11 @@ pub(crate) fn lower_priority() {
 
 /// Does nothing: a priority applies to the whole process here.
 #[cfg(not(target_os = "linux"))]
-pub fn lower_priority() {}
+pub(crate) fn lower_priority() {}
 
 /// Does nothing and returns `true`: on this system the end of stdin ends the worker.
 #[cfg(not(target_os = "linux"))]
-pub fn die_with_parent(_: u32) -> bool {
+pub(crate) fn die_with_parent(_: u32) -> bool {
     true
 }
 
@@ -277,13 +278,16 @@ fn cores() -> Option<usize> {
 }
 
 /// Returns the free bytes of the file system of `folder` for this user; `None` if they are unknown.
+#[cfg(unix)]
 pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::fs::statvfs(folder)
-        .ok()
-        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    #[cfg(not(unix))]
-    return None;
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Free disk space is checked on Unix only.
+#[cfg(not(unix))]
+pub(crate) fn free_disk(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Returns the folder that keeps `file` from being written, with the reason; `None` if the file can be written. If the folder of the file

@@ -6,7 +6,7 @@
 pub(crate) mod worker;
 
 #[cfg(not(unix))]
-pub use other::{EndSignals, Signals};
+pub(crate) use other::{EndSignals, Signals};
 #[cfg(unix)]
 pub(crate) use unix::{EndSignals, Signals};
 
@@ -144,19 +144,24 @@ mod unix {
 }
 
 #[cfg(not(unix))]
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "the interface is that of Unix, where signals can fail"
+)]
 mod other {
     use std::io;
 
     /// The signal settings with which this process started. This system has none.
     #[derive(Debug)]
-    pub struct Signals;
+    pub(crate) struct Signals;
 
     impl Signals {
         /// Does nothing.
         ///
         /// # Errors
         /// Never fails on this system.
-        pub fn prepare() -> io::Result<Self> {
+        pub(crate) fn prepare() -> io::Result<Self> {
             Ok(Self)
         }
 
@@ -164,18 +169,18 @@ mod other {
         ///
         /// # Errors
         /// Never fails on this system.
-        pub fn listen(self, _: bool) -> io::Result<EndSignals> {
+        pub(crate) fn listen(self, _: bool) -> io::Result<EndSignals> {
             Ok(EndSignals)
         }
     }
 
     /// Listener for Ctrl-C.
     #[derive(Debug)]
-    pub struct EndSignals;
+    pub(crate) struct EndSignals;
 
     impl EndSignals {
         /// Waits for the next Ctrl-C. Cancel safe.
-        pub async fn next(&mut self) {
+        pub(crate) async fn next(&mut self) {
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }

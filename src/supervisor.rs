@@ -30,4 +30,4 @@ pub(crate) fn notify(state: ServiceState) {
 
 /// Does nothing: this system has no systemd.
 #[cfg(not(target_os = "linux"))]
-pub fn notify(_: ServiceState) {}
+pub(crate) fn notify(_: ServiceState) {}

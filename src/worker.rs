@@ -16,7 +16,7 @@ pub(crate) mod trials;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::engine::{CancelReason, EngineError, Request, Stats, Update};
+use crate::engine::{CallId, CancelReason, EngineError, Request, Stats, Update};
 use crate::printable::printable;
 pub(crate) use launch::{ContextPlan, CpuLocks, Grant, Launch};
 
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Starts a call.
     Call {
         /// Id of the call.
-        id: u64,
+        id: CallId,
         /// Client that makes the call.
         client: String,
         /// Request of the client.
@@ -67,7 +67,7 @@ pub(crate) enum Command {
     /// Ends a call.
     Cancel {
         /// Id of the call.
-        id: u64,
+        id: CallId,
         /// Reason for the end.
         reason: CancelReason,
     },
@@ -119,7 +119,7 @@ pub(crate) enum Event {
     /// Update of a call.
     Call {
         /// Id of the call.
-        id: u64,
+        id: CallId,
         /// The update.
         update: Update,
     },

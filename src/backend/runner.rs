@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{CallError, Progress, Unanswered, Vitals};
-use crate::engine::{Answer, CancelReason, Request, Stats};
+use crate::engine::{Answer, CallId, CancelReason, Request, Stats};
 use crate::telemetry::metrics::UnloadReason;
 
 /// A running model. Clones share it; when the last one is dropped, the model is unloaded.
@@ -29,7 +29,7 @@ pub(crate) enum Mail {
     /// Ends a call.
     Cancel {
         /// Id of the call.
-        id: u64,
+        id: CallId,
         /// Reason for the end.
         reason: CancelReason,
     },
@@ -47,7 +47,7 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) struct NewCall {
     /// Id of the call, unique for the runner.
-    pub id: u64,
+    pub id: CallId,
     /// Client that makes the call.
     pub client: String,
     /// The client's request.
@@ -143,7 +143,7 @@ impl Runner {
         request: Request,
         progress: watch::Sender<Progress>,
     ) -> RunningCall {
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let id = CallId(self.ids.fetch_add(1, Ordering::Relaxed));
         let (answer_to, answer) = oneshot::channel();
         let call = NewCall {
             id,
@@ -165,7 +165,7 @@ impl Runner {
 /// A call that waits for its answer. Dropping it cancels the call.
 #[derive(Debug)]
 pub(crate) struct RunningCall {
-    id: u64,
+    id: CallId,
     mailbox: mpsc::UnboundedSender<Mail>,
     answer: oneshot::Receiver<Result<Answer, Unanswered>>,
 }

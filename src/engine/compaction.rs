@@ -6,20 +6,26 @@
 
 use std::ops::Range;
 
-/// Returns the sequence to move and the free sequence to move it to. Returns `None` if all generating sequences are neighbours, or if no
-/// sequence beside the largest group is free.
+/// A sequence to move, and the free sequence to move it to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub from: usize,
+    pub to: usize,
+}
+
+/// Returns the next move. Returns `None` if all generating sequences are neighbours, or if no sequence beside the largest group is free.
 ///
 /// The last sequence of the smallest group moves to the largest group, if `can_move` allows it.
 ///
 /// ```text
-/// generating   0 1 . 3 .        → Some((3, 2))
+/// generating   0 1 . 3 .        → from 3 to 2
 /// generating   . 1 2            → None
 /// ```
 pub(crate) fn next_move(
     streams: &[bool],
     is_free: impl Fn(usize) -> bool,
     can_move: impl Fn(usize) -> bool,
-) -> Option<(usize, usize)> {
+) -> Option<Move> {
     let groups = groups(streams);
     let (largest, home) = (0..groups.len())
         .map(|at| (at, &groups[at]))
@@ -32,7 +38,10 @@ pub(crate) fn next_move(
         .into_iter()
         .flatten()
         .find(|at| *at < streams.len() && is_free(*at))?;
-    Some((groups[smallest].end - 1, to))
+    Some(Move {
+        from: groups[smallest].end - 1,
+        to,
+    })
 }
 
 /// Returns the runs of consecutive generating sequences.
@@ -58,7 +67,7 @@ mod tests {
         let streams = [true, true, false, true, false];
         assert_eq!(
             next_move(&streams, |at| !streams[at], |_| true),
-            Some((3, 2))
+            Some(Move { from: 3, to: 2 })
         );
         assert_eq!(next_move(&streams, |at| at == 4, |_| true), None);
         assert_eq!(next_move(&[false, true, true], |_| true, |_| true), None);
@@ -66,7 +75,7 @@ mod tests {
         // Of two sequences apart, only the second one can move.
         let streams = [true, true, false, true, false, true];
         let moved = next_move(&streams, |at| !streams[at], |at| at != 3);
-        assert_eq!(moved, Some((5, 2)));
+        assert_eq!(moved, Some(Move { from: 5, to: 2 }));
     }
 
     proptest! {
@@ -74,7 +83,7 @@ mod tests {
         fn repeated_moves_leave_one_group(mut streams in prop::collection::vec(any::<bool>(), 0..20)) {
             let all = streams.iter().filter(|streams| **streams).count();
             for _ in 0..20 {
-                let Some((from, to)) = next_move(&streams, |at| !streams[at], |_| true) else { break };
+                let Some(Move { from, to }) = next_move(&streams, |at| !streams[at], |_| true) else { break };
                 prop_assert!(streams[from] && !streams[to]);
                 streams.swap(from, to);
             }

@@ -126,7 +126,16 @@ impl Model {
         load.n_gpu_layers.is_any() && self.backend.supports_gpu_offload()
     }
 
-    /// Returns the facts from which [`Limits`] are planned.
+    /// Returns the bytes of the weights in the machine's memory. On a GPU they take none of it.
+    pub(crate) fn weights_on_machine(&self, load: &LoadSettings) -> u64 {
+        if self.is_on_gpu(load) {
+            0
+        } else {
+            self.model.size()
+        }
+    }
+
+    /// Returns the facts from which [`Limits`] are planned. `available_memory` is what the weights leave.
     pub(crate) fn facts(
         &self,
         load: &LoadSettings,
@@ -144,12 +153,7 @@ impl Model {
             n_ctx_train: self.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
             bytes_per_cell: self.header.bytes_per_cell(run).machine,
-            // Without a GPU the weights are in the page cache, which counts as available.
-            available_memory: if self.backend.supports_gpu_offload() {
-                available_memory
-            } else {
-                available_memory.map(|bytes| bytes.saturating_sub(self.model.size()))
-            },
+            available_memory,
         }
     }
 

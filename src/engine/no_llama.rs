@@ -73,6 +73,11 @@ impl Model {
         match *self {}
     }
 
+    /// Returns the bytes of the weights in the machine's memory.
+    pub(crate) fn weights_on_machine(&self, _load: &LoadSettings) -> u64 {
+        match *self {}
+    }
+
     /// Returns the facts from which [`Limits`] are planned.
     pub(crate) fn facts(
         &self,

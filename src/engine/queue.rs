@@ -15,8 +15,8 @@ use round_robin::RoundRobin;
 
 use super::prompt::Prompt;
 use super::{
-    CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation, Phase,
-    Usage,
+    CallId, CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation,
+    Phase, Usage,
 };
 use limits::may_wait;
 
@@ -24,7 +24,7 @@ use limits::may_wait;
 #[derive(Debug)]
 pub(crate) struct QueuedCall {
     /// Id of the call, chosen by the server.
-    pub id: u64,
+    pub id: CallId,
     /// Name of the client, for fairness.
     pub client: String,
     /// Request of the call. [`Queue::next_to_prepare`] moves the conversation out of it.
@@ -42,7 +42,7 @@ pub(crate) struct QueuedCall {
 impl QueuedCall {
     /// Creates a call of `client` without a prompt.
     pub(crate) fn new(
-        id: u64,
+        id: CallId,
         client: String,
         request: GenerateRequest,
         received: Instant,
@@ -58,6 +58,17 @@ impl QueuedCall {
         }
     }
 
+    /// Returns the usage of a call that has waited until `now`: for its model, which was loaded at `ready_at`, and then in the queue.
+    pub(super) fn waiting_usage(&self, ready_at: Instant, now: Instant) -> Usage {
+        let load = ready_at.saturating_duration_since(self.received);
+        let queue = now.saturating_duration_since(self.received.max(ready_at));
+        Usage {
+            load_ms: milliseconds(load),
+            queue_ms: milliseconds(queue),
+            ..Usage::default()
+        }
+    }
+
     /// Returns the result of a call that was cancelled before it got a sequence.
     pub(crate) fn cancelled(
         &self,
@@ -66,27 +77,15 @@ impl QueuedCall {
         ready_at: Instant,
         now: Instant,
     ) -> Generation {
-        let (load_ms, queue_ms) = load_and_queue_ms(self.received, ready_at, now);
         Generation {
             text: String::new(),
             finish_reason: reason.into(),
             phase,
             still_thinking: false,
             seed: self.request.sampling.llama_seed(),
-            usage: Usage {
-                queue_ms,
-                load_ms,
-                ..Usage::default()
-            },
+            usage: self.waiting_usage(ready_at, now),
         }
     }
-}
-
-/// Returns how long a call waited for the model to load, and then in the queue until `now`, in milliseconds.
-pub(super) fn load_and_queue_ms(received: Instant, ready_at: Instant, now: Instant) -> (u64, u64) {
-    let load = ready_at.saturating_duration_since(received);
-    let queue = now.saturating_duration_since(received.max(ready_at));
-    (milliseconds(load), milliseconds(queue))
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {
@@ -140,7 +139,7 @@ impl Queue {
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
-    ) -> Option<(u64, Conversation)> {
+    ) -> Option<(CallId, Conversation)> {
         let is_waiting = |call: &QueuedCall| !call.request.conversation.messages.is_empty();
         let call = self
             .waiting
@@ -157,14 +156,14 @@ impl Queue {
     }
 
     /// Sets the prompt of a call. Does nothing if the call is no longer queued.
-    pub(crate) fn set_prompt(&mut self, id: u64, prompt: Prompt) {
+    pub(crate) fn set_prompt(&mut self, id: CallId, prompt: Prompt) {
         if let Some(call) = self.waiting.in_order().find(|call| call.id == id) {
             call.prompt = Some(prompt);
         }
     }
 
     /// Removes a call and returns it.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<QueuedCall> {
+    pub(crate) fn remove(&mut self, id: CallId) -> Option<QueuedCall> {
         self.waiting.remove(|call| call.id == id)
     }
 
@@ -180,7 +179,7 @@ impl Queue {
     }
 
     /// Returns the ids and positions of the calls whose position has changed since the last call of this function. The head is at 1.
-    pub(crate) fn changed_positions(&mut self) -> Vec<(u64, usize)> {
+    pub(crate) fn changed_positions(&mut self) -> Vec<(CallId, usize)> {
         let places = (1..).zip(self.waiting.in_order());
         places
             .filter(|(place, call)| call.reported_position != *place)

@@ -28,12 +28,14 @@ use active::ActiveCall;
 use cache::PrefixCache;
 
 use super::chunk_size::{ChunkSizer, Work};
-use super::compaction;
+use super::compaction::{self, Move};
 use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::limits::Limits;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
-use super::{Answer, CancelReason, Conversation, EngineError, FinishReason, Phase, Stats, Update};
+use super::{
+    Answer, CallId, CancelReason, Conversation, EngineError, FinishReason, Phase, Stats, Update,
+};
 
 /// Decodes up to `parallel` calls at once, and queues the others.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub(crate) struct Scheduler<D: Decoder> {
     has_copied: bool,
     chunk_sizer: ChunkSizer,
     ready_at: Instant,
-    updates: Vec<(u64, Update)>,
+    updates: Vec<(CallId, Update)>,
 }
 
 impl<D: Decoder> Scheduler<D> {
@@ -87,12 +89,12 @@ impl<D: Decoder> Scheduler<D> {
     pub(crate) fn next_to_prepare(
         &mut self,
         has_room: impl Fn(usize) -> bool,
-    ) -> Option<(u64, Conversation)> {
+    ) -> Option<(CallId, Conversation)> {
         self.queue.next_to_prepare(has_room)
     }
 
     /// Sets the prompt of a queued call. Fails the call if `prompt` is an error or does not fit the context.
-    pub(crate) fn set_prompt(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
+    pub(crate) fn set_prompt(&mut self, id: CallId, prompt: Result<Prompt, EngineError>) {
         match prompt.and_then(|prompt| self.check_length(prompt)) {
             Ok(prompt) => self.queue.set_prompt(id, prompt),
             Err(error) => {
@@ -113,7 +115,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Ends the call `id`, queued or active. Its sequence is free before the next decode. Unknown ids are ignored.
-    pub(crate) fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+    pub(crate) fn cancel(&mut self, id: CallId, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Queue, self.ready_at, now);
             self.updates
@@ -123,7 +125,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    fn find(&self, id: u64) -> Option<usize> {
+    fn find(&self, id: CallId) -> Option<usize> {
         self.sequences
             .iter()
             .position(|sequence| sequence.as_ref().is_some_and(|active| active.id == id))
@@ -144,7 +146,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 
     /// Takes the updates since the last call in order, and appends the changed queue positions.
-    pub(crate) fn take_updates(&mut self) -> Vec<(u64, Update)> {
+    pub(crate) fn take_updates(&mut self) -> Vec<(CallId, Update)> {
         let places = self.queue.changed_positions().into_iter();
         self.updates
             .extend(places.map(|(id, place)| (id, Update::Queued(place))));
@@ -210,7 +212,7 @@ impl<D: Decoder> Scheduler<D> {
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
         let can_move = |at: usize| self.cache.can_move(at);
-        let Some((from, to)) = compaction::next_move(&streams, is_free, can_move) else {
+        let Some(Move { from, to }) = compaction::next_move(&streams, is_free, can_move) else {
             return;
         };
         if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {

@@ -149,9 +149,10 @@ impl Header {
     fn layer_cache_bytes(&self, layer: usize, run: Run) -> u64 {
         let cells = match &self.sliding_window {
             // Each sequence keeps its window, and each stream needs cells for the current ubatch.
-            Some((window, sliding)) if sliding.get(layer) == Some(&true) => {
+            Some(window) if window.layers.get(layer) == Some(&true) => {
                 let (streams, cells) = run.streams();
                 let windows = window
+                    .size
                     .saturating_mul(run.parallel / streams)
                     .saturating_add(run.n_ubatch);
                 windows.min(cells).next_multiple_of(CELL_STEP.into()) * streams
@@ -196,6 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gguf::SlidingWindow;
 
     /// Gemma 3 270M: 18 layers, of which every sixth attends to the whole context.
     fn gemma() -> Header {
@@ -218,7 +220,10 @@ mod tests {
             key_length: 256,
             value_length: 256,
             keeps_all: false,
-            sliding_window: Some((512, (0..18).map(|layer| layer % 6 < 5).collect())),
+            sliding_window: Some(SlidingWindow {
+                size: 512,
+                layers: (0..18).map(|layer| layer % 6 < 5).collect(),
+            }),
         }
     }
 

@@ -54,7 +54,7 @@ fn bytes_read(id: u32) -> Option<u64> {
 
 /// Returns the work that process `id` has done so far; `None` if it is unknown. On Linux, threads with a name in `excluded` are ignored.
 #[cfg(not(target_os = "linux"))]
-pub fn activity_of(id: u32, _excluded: &[&str]) -> Option<Activity> {
+pub(crate) fn activity_of(id: u32, _excluded: &[&str]) -> Option<Activity> {
     let id = sysinfo::Pid::from_u32(id);
     let mut system = sysinfo::System::new().ok()?;
     let only_it = sysinfo::ProcessesToUpdate::Some(&[id]);

@@ -11,7 +11,7 @@ pub(crate) fn limit() -> Option<u64> {
 
 /// Returns `None`: the limit of this system is unknown.
 #[cfg(not(target_os = "linux"))]
-pub fn limit() -> Option<u64> {
+pub(crate) fn limit() -> Option<u64> {
     None
 }
 

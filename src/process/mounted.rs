@@ -36,7 +36,7 @@ impl Mounted {
 
     /// Returns that the file is not mounted individually: this system mounts no single files.
     #[cfg(not(target_os = "linux"))]
-    pub fn check(_: &Path) -> Self {
+    pub(crate) fn check(_: &Path) -> Self {
         Self::default()
     }
 }

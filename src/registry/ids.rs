@@ -1,4 +1,4 @@
-//! Ids of editions, runners and calls. They are distinct types, so that the compiler rejects a mix-up.
+//! Ids of editions, runners and leases. They are distinct types, so that the compiler rejects a mix-up.
 
 /// Defines the type of an id, which is a number that is never reused.
 macro_rules! id {
@@ -30,6 +30,6 @@ id! {
 }
 
 id! {
-    /// Id of a call that requests a lease on a model.
-    CallId
+    /// Id of the lease of a call, from its request for a model on.
+    LeaseId
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::ids::{CallId, RunnerId};
+use super::ids::{LeaseId, RunnerId};
 use super::manager::ModelManager;
 use super::residency::Refusal;
 use crate::backend::Runner;
@@ -17,7 +17,7 @@ pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) manager: Arc<ModelManager>,
-    pub(super) call: CallId,
+    pub(super) id: LeaseId,
     pub(super) result: oneshot::Receiver<LeaseResult>,
 }
 
@@ -49,10 +49,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (call, now) = (self.call, Instant::now());
+        let (id, now) = (self.id, Instant::now());
         self.manager.change(|state| {
-            state.waiting.remove(&call);
-            state.residency.release(call, now);
+            state.waiting.remove(&id);
+            state.residency.release(id, now);
         });
     }
 }

@@ -18,7 +18,7 @@ pub(super) use replace::Replaced;
 use replace::Successors;
 
 use super::budget::SharedLimits;
-use super::ids::{CallId, Edition, RunnerId};
+use super::ids::{Edition, LeaseId, RunnerId};
 use super::lease::{Lease, LeaseResult};
 use super::memory::{gpu_left_for, needs_of};
 use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
@@ -51,8 +51,8 @@ pub(super) struct ModelManager {
 pub(super) struct State {
     pub(super) residency: Residency,
     runners: HashMap<RunnerId, Runner>,
-    pub(super) waiting: HashMap<CallId, oneshot::Sender<LeaseResult>>,
-    next_call: CallId,
+    pub(super) waiting: HashMap<LeaseId, oneshot::Sender<LeaseResult>>,
+    next_lease: LeaseId,
     next_edition: Edition,
     successors: Successors,
     /// Current editions, and former ones that tools may still call.
@@ -89,7 +89,7 @@ impl ModelManager {
                 residency: Residency::new(no_limits),
                 runners: HashMap::new(),
                 waiting: HashMap::new(),
-                next_call: CallId(1),
+                next_lease: LeaseId(1),
                 next_edition: Edition(1),
                 successors: Successors::default(),
                 models: HashMap::new(),
@@ -190,30 +190,30 @@ impl ModelManager {
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
-        let call = self.change(|state| {
+        let id = self.change(|state| {
             state.forget_ended();
             let model = state.current(model);
-            let call = state.next_call.allocate();
-            state.waiting.insert(call, answer_to);
+            let id = state.next_lease.allocate();
+            state.waiting.insert(id, answer_to);
             let known = state.models.get(&model);
             let stamp = known.map(|known| known.stamp).unwrap_or_default();
             if let Some(fault) = state.fault_of(model) {
                 if let Some(known) = state.models.get(&model) {
                     metrics::load_failed(&known.config.name);
                 }
-                state.refuse(call, Refusal::NotLoadable(fault));
+                state.refuse(id, Refusal::NotLoadable(fault));
             } else {
                 let free = state.free;
-                state.residency.call(call, client, model, stamp, free, now);
+                state.residency.call(id, client, model, stamp, free, now);
                 if free.is_some_and(|free| now - free.read_at < RECENT) {
                     state.residency.admit(free, now);
                 }
             }
-            call
+            id
         });
         Lease {
             manager: Arc::clone(self),
-            call,
+            id,
             result,
         }
     }

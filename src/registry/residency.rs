@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::{Overrun, SharedLimits, overrun};
-use super::ids::{CallId, Edition, RunnerId};
+use super::ids::{Edition, LeaseId, RunnerId};
 use crate::backend::Ended;
 use crate::backend::footprint::Demand;
 use crate::config::Stamp;
@@ -57,9 +57,9 @@ pub(crate) enum Action {
     /// Stops the runner, which is still loading. Calls that wait for it get [`Refusal::Superseded`].
     Stop(RunnerId, UnloadReason),
     /// Grants the call a lease on the runner.
-    Grant(CallId, RunnerId),
+    Grant(LeaseId, RunnerId),
     /// Refuses the call.
-    Refuse(CallId, Refusal),
+    Refuse(LeaseId, Refusal),
     /// Warns that busy models take this many bytes, more than the budget.
     OverBudget(u64),
 }
@@ -67,7 +67,7 @@ pub(crate) enum Action {
 /// A call that waits until its model can be loaded.
 #[derive(Debug)]
 struct Waiting {
-    call: CallId,
+    call: LeaseId,
     client: String,
     model: Edition,
     stamp: Stamp,
@@ -81,7 +81,7 @@ pub(crate) struct Residency {
     slots: BTreeMap<Edition, Slot>,
     waiting: VecDeque<Waiting>,
     /// The models of the calls that have a lease.
-    leases: BTreeMap<CallId, Edition>,
+    leases: BTreeMap<LeaseId, Edition>,
     next_runner: RunnerId,
     actions: Vec<Action>,
 }
@@ -156,7 +156,7 @@ impl Residency {
     /// [`Self::release`] at its end.
     pub(crate) fn call(
         &mut self,
-        call: CallId,
+        call: LeaseId,
         client: &str,
         model: Edition,
         stamp: Stamp,
@@ -197,7 +197,7 @@ impl Residency {
     }
 
     /// Handles the end of a call, or of its wait in the queue.
-    pub(crate) fn release(&mut self, call: CallId, now: Instant) {
+    pub(crate) fn release(&mut self, call: LeaseId, now: Instant) {
         self.waiting.retain(|waiting| waiting.call != call);
         if let Some(model) = self.leases.remove(&call)
             && let Some(slot) = self.slots.get_mut(&model)

@@ -92,7 +92,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_call_starts_its_model_and_the_next_call_finds_it_loaded() {
+async fn a_call_starts_its_model_and_the_next_lease_finds_it_loaded() {
     let mut world = world();
     let first = world.call(A);
     let mut model = world.started().await;

@@ -23,7 +23,8 @@ pub(crate) fn leave_to_server() -> io::Result<Termination> {
 /// # Errors
 /// Never.
 #[cfg(not(unix))]
-pub fn leave_to_server() -> io::Result<Termination> {
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
+pub(crate) fn leave_to_server() -> io::Result<Termination> {
     Ok(Termination)
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Termination(io::PipeReader);
 /// Waits for nothing: this system has no signals.
 #[cfg(not(unix))]
 #[derive(Debug)]
-pub struct Termination;
+pub(crate) struct Termination;
 
 impl Termination {
     /// Blocks until this process receives SIGTERM. Returns `false` if that can no longer happen.
@@ -47,7 +48,8 @@ impl Termination {
 
     /// Returns `false`: this system has no signals.
     #[cfg(not(unix))]
-    pub fn wait(&mut self) -> bool {
+    #[expect(clippy::unused_self, reason = "on Unix it reads from a pipe")]
+    pub(crate) fn wait(&mut self) -> bool {
         false
     }
 }

@@ -36,7 +36,7 @@ use super::cpu_lock::Turns;
 use super::{COMMANDS, Command, CpuLocks, Event, Launch, SIGNALS, WIRE_VERSION, sandbox};
 use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, QueuedCall};
-use crate::engine::{CancelReason, EngineError, EngineErrorKind, Request, Stats, Update};
+use crate::engine::{CallId, CancelReason, EngineError, EngineErrorKind, Request, Stats, Update};
 use crate::process;
 use crate::threads::{self, SystemLimit};
 
@@ -63,11 +63,11 @@ impl EventSink {
         self.write(&to_line(event));
     }
 
-    fn send_update(&self, id: u64, update: Update) {
+    fn send_update(&self, id: CallId, update: Update) {
         self.send_updates([(id, update)]);
     }
 
-    fn send_updates(&self, updates: impl IntoIterator<Item = (u64, Update)>) {
+    fn send_updates(&self, updates: impl IntoIterator<Item = (CallId, Update)>) {
         let events = updates
             .into_iter()
             .map(|(id, update)| Event::Call { id, update });
@@ -194,7 +194,7 @@ fn read_commands(commands: Commands, inputs: &Sender<Input>) {
 /// Handles calls: the queue while the model loads, then the scheduler.
 trait CallSink {
     fn submit(&mut self, call: QueuedCall);
-    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant);
+    fn cancel(&mut self, id: CallId, reason: CancelReason, now: Instant);
     /// Returns the statistics, or `None` before the model is loaded.
     fn stats(&self) -> Option<Stats>;
 }
@@ -237,7 +237,7 @@ impl Worker {
             None => return true,
         };
         let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
-            self.serve_model(&model, (load, &launch.grant), turns, queue, started)
+            self.serve_model(&model, load, &launch.grant, turns, queue, started)
         });
         match served {
             Ok(()) => true,

@@ -21,6 +21,7 @@ use crate::engine::{EngineError, EngineErrorKind, Message};
 use crate::threads;
 
 /// Most CPU time of a trial, in seconds. The largest real templates take milliseconds.
+#[cfg(unix)]
 const CPU_LIMIT: u64 = 2;
 
 /// Longest time of a trial, even on a busy machine.

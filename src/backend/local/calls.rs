@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use tokio::sync::{oneshot, watch};
 
 use crate::backend::{CallError, Progress, Unanswered};
-use crate::engine::{Answer, EngineError, Stats, Update};
+use crate::engine::{Answer, CallId, EngineError, Stats, Update};
 use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
 /// Maximum number of bytes of an answer per token. The longest tokens of real vocabularies, which are runs of spaces or of another character,
@@ -50,7 +50,7 @@ impl Call {
 /// The calls of one worker, by id.
 #[derive(Debug)]
 pub(crate) struct Calls {
-    calls: HashMap<u64, Call>,
+    calls: HashMap<CallId, Call>,
     /// Last reported percentage of the load; `None` once the model is loaded.
     loading: Option<u8>,
     /// Whether any call has received a token.
@@ -104,7 +104,7 @@ impl Calls {
     }
 
     /// Adds a call that was sent to the worker.
-    pub(crate) fn insert(&mut self, id: u64, call: Call) {
+    pub(crate) fn insert(&mut self, id: CallId, call: Call) {
         if let Some(percent) = self.loading {
             call.progress.send_replace(Progress::Loading(percent));
         }
@@ -112,7 +112,7 @@ impl Calls {
     }
 
     /// Removes a call whose client is no longer waiting. Returns whether there was such a call.
-    pub(crate) fn forget(&mut self, id: u64) -> bool {
+    pub(crate) fn forget(&mut self, id: CallId) -> bool {
         self.calls.remove(&id).is_some()
     }
 
@@ -150,7 +150,7 @@ impl Calls {
         }
     }
 
-    fn update(&mut self, id: u64, update: Update) -> LineEffect {
+    fn update(&mut self, id: CallId, update: Update) -> LineEffect {
         self.has_decoded |= matches!(
             update,
             Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
@@ -176,13 +176,13 @@ impl Calls {
         }
     }
 
-    fn is_too_long(&self, id: u64, answer: &Answer) -> bool {
+    fn is_too_long(&self, id: CallId, answer: &Answer) -> bool {
         let Answer::Generated(generation) = answer;
         let call = self.calls.get(&id);
         call.is_some_and(|call| generation.text.len() > call.max_bytes)
     }
 
-    fn finish(&mut self, id: u64, result: Result<Answer, Unanswered>) -> LineEffect {
+    fn finish(&mut self, id: CallId, result: Result<Answer, Unanswered>) -> LineEffect {
         let Some(call) = self.calls.remove(&id) else {
             return LineEffect::None;
         };
@@ -234,7 +234,10 @@ mod tests {
             seed: 1,
             usage: Usage::default(),
         }));
-        event(&Event::Call { id: 1, update })
+        event(&Event::Call {
+            id: CallId(1),
+            update,
+        })
     }
 
     /// Returns the calls of a worker, among them one of at most two tokens with id 1, its result and its progress.
@@ -246,7 +249,7 @@ mod tests {
         let (progress, seen) = watch::channel(Progress::default());
         let (done, result) = oneshot::channel();
         let mut calls = Calls::default();
-        calls.insert(1, Call::new(progress, done, 2));
+        calls.insert(CallId(1), Call::new(progress, done, 2));
         (calls, result, seen)
     }
 
@@ -283,7 +286,10 @@ mod tests {
         };
         assert!(is_clean(&cleaned), "{cleaned:?}");
         let update = Update::Failed(error);
-        calls.apply_line(&event(&Event::Call { id: 1, update }));
+        calls.apply_line(&event(&Event::Call {
+            id: CallId(1),
+            update,
+        }));
         let Err(Unanswered::Failed(CallError::Engine(cleaned))) = result.try_recv().unwrap() else {
             panic!("the call did not fail")
         };

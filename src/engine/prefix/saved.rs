@@ -14,6 +14,15 @@ struct Entry<S> {
     last_used: u64,
 }
 
+/// A prefix of a prompt in a saved state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SavedPrefix {
+    /// Index of the state.
+    pub state: usize,
+    /// Length of the prefix, in tokens.
+    pub length: usize,
+}
+
 /// Saved states. The least recently used ones are evicted first, pinned ones never.
 #[derive(Debug)]
 pub(crate) struct SavedStates<S> {
@@ -101,14 +110,16 @@ impl<S> SavedStates<S> {
         }
     }
 
-    /// Returns the index of the state with the longest reusable prefix of `prompt`, and the length of that prefix.
-    pub(crate) fn longest_prefix(&self, prompt: &[Token]) -> Option<(usize, usize)> {
-        self.entries
-            .iter()
-            .enumerate()
-            .map(|(at, entry)| (at, reusable_len(&entry.tokens, entry.can_cut, prompt)))
-            .filter(|(_, length)| *length > 0)
-            .max_by_key(|(_, length)| *length)
+    /// Returns the longest reusable prefix of `prompt`.
+    pub(crate) fn longest_prefix(&self, prompt: &[Token]) -> Option<SavedPrefix> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .map(|(state, entry)| SavedPrefix {
+                state,
+                length: reusable_len(&entry.tokens, entry.can_cut, prompt),
+            })
+            .filter(|prefix| prefix.length > 0)
+            .max_by_key(|prefix| prefix.length)
     }
 
     /// Returns the length of the longest prefix of `tokens` in any state, whether or not it can be reused.
@@ -151,8 +162,8 @@ mod tests {
         saved: &mut SavedStates<&'static str>,
         prompt: [i32; N],
     ) -> Option<(&'static str, usize)> {
-        let (at, length) = saved.longest_prefix(&tokens(prompt))?;
-        Some((*saved.get(at, 0).0, length))
+        let SavedPrefix { state, length } = saved.longest_prefix(&tokens(prompt))?;
+        Some((*saved.get(state, 0).0, length))
     }
 
     #[test]
@@ -195,8 +206,8 @@ mod tests {
         assert!(saved.contains(&tokens([1]), true));
         saved.insert(tokens([2]), "two", 10, true, 2);
         saved.insert(tokens([3]), "three", 10, true, 3);
-        let (two, _) = saved.longest_prefix(&tokens([2, 9])).unwrap();
-        saved.get(two, 4);
+        let two = saved.longest_prefix(&tokens([2, 9])).unwrap();
+        saved.get(two.state, 4);
         saved.insert(tokens([4]), "four", 10, true, 5);
         assert_eq!(longest(&mut saved, [3, 9]), None);
         assert!(

@@ -16,7 +16,7 @@ fn call(client: &str) -> QueuedCall {
         sampling: SamplingParams::default(),
         stop: Vec::new(),
     };
-    QueuedCall::new(0, client.into(), request, Instant::now())
+    QueuedCall::new(CallId(0), client.into(), request, Instant::now())
 }
 
 /// Queues calls of `client` until one is rejected. Returns the number of queued ones, and the error.

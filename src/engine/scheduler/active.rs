@@ -10,7 +10,7 @@ use crate::engine::prefix::MIN_GAIN;
 use crate::engine::queue::milliseconds;
 use crate::engine::text::Output;
 use crate::engine::token::Token;
-use crate::engine::{FinishReason, Generation, Phase, Usage};
+use crate::engine::{CallId, FinishReason, Generation, Phase, Usage};
 pub(super) use reasoning::Reasoning;
 
 /// Minimum number of newly decoded tokens for which the state at the end of a prompt is saved. Below it, an older state is nearly as good.
@@ -28,7 +28,7 @@ pub(super) struct AwaitedPrefix {
 /// An admitted call, which has a sequence.
 #[derive(Debug)]
 pub(super) struct ActiveCall<S> {
-    pub(super) id: u64,
+    pub(super) id: CallId,
     pub(super) prompt: Vec<Token>,
     /// Number of the call in order of admission, from 1.
     pub(super) order: u64,

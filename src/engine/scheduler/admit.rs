@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::MIN_GAIN;
-use super::super::queue::{QueuedCall, load_and_queue_ms};
+use super::super::queue::QueuedCall;
 use super::super::text::Output;
 use super::super::token::Token;
 use super::super::{Update, Usage};
@@ -56,9 +56,9 @@ impl<D: Decoder> Scheduler<D> {
                 (active.reserved as usize).saturating_sub(held)
             })
             .sum();
-        let (available, _) = self.cache.reusable_prefix(&self.decoder, sequence, prompt);
-        let start = match self.leader(prompt, u64::MAX, available + MIN_GAIN) {
-            // The call would wait for another call, whose cells do not hold the prefix yet.
+        let cached = self.cache.best_prefix(&self.decoder, sequence, prompt);
+        let start = match self.leader(prompt, u64::MAX, cached.length + MIN_GAIN) {
+            // It would wait for another call, whose cells do not hold the prefix yet.
             Some(_) => &[],
             None => self.cache.reused_cells(&self.decoder, sequence, prompt),
         };
@@ -72,9 +72,9 @@ impl<D: Decoder> Scheduler<D> {
         max_tokens: u32,
         now: Instant,
     ) -> Option<ActiveCall<D::Sampler>> {
+        let waited = call.waiting_usage(self.ready_at, now);
         let prompt = call.prompt?;
         let length = count(prompt.tokens.len());
-        let (load_ms, queue_ms) = load_and_queue_ms(call.received, self.ready_at, now);
         self.admitted += 1;
         Some(ActiveCall {
             id: call.id,
@@ -97,9 +97,7 @@ impl<D: Decoder> Scheduler<D> {
             reasoning: Reasoning::new(prompt.blocks, max_tokens),
             usage: Usage {
                 prompt_tokens: length,
-                queue_ms,
-                load_ms,
-                ..Usage::default()
+                ..waited
             },
             prompt: prompt.tokens,
             admitted_at: now,

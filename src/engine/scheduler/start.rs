@@ -8,17 +8,20 @@ use super::super::token::Token;
 use super::active::AwaitedPrefix;
 use super::{Scheduler, count, has_begun};
 
+/// A call that is decoding a prefix of another call's prompt.
+#[derive(Debug)]
+pub(super) struct Leader {
+    sequence: usize,
+    /// Length of the common prefix, in tokens.
+    length: usize,
+}
+
 impl<D: Decoder> Scheduler<D> {
-    /// Returns the sequence of the call that `prompt` should wait for, and the length of their common prefix.
+    /// Returns the call that `prompt` should wait for.
     ///
     /// That call was admitted before `order`, is decoding a prefix of `prompt` of at least `least` tokens, and can share it. The call with the
     /// longest prefix is preferred, then the earliest call.
-    pub(super) fn leader(
-        &self,
-        prompt: &[Token],
-        order: u64,
-        least: usize,
-    ) -> Option<(usize, usize)> {
+    pub(super) fn leader(&self, prompt: &[Token], order: u64, least: usize) -> Option<Leader> {
         let most = prompt.len().saturating_sub(1);
         let calls = self.sequences.iter().enumerate();
         calls
@@ -34,7 +37,7 @@ impl<D: Decoder> Scheduler<D> {
             .filter(|(_, active, length)| active.will_decode(*length) && *length >= least)
             .filter(|(_, _, length)| self.cache.can_hand_over(*length))
             .max_by_key(|(_, active, length)| (*length, Reverse(active.order)))
-            .map(|(at, _, length)| (at, length))
+            .map(|(sequence, _, length)| Leader { sequence, length })
     }
 
     /// Starts the prefill of admitted calls, earliest first. A call waits if another one is decoding more of its prompt than is cached.
@@ -60,23 +63,23 @@ impl<D: Decoder> Scheduler<D> {
             return;
         }
         let prompt = &active.prompt;
-        let (available, is_copied) = self.cache.reusable_prefix(&self.decoder, sequence, prompt);
+        let cached = self.cache.best_prefix(&self.decoder, sequence, prompt);
         // A call that has waited keeps waiting for the rest of the prefix, however short.
         let gain = if waited_for.is_some() { 1 } else { MIN_GAIN };
-        if let Some((leader, length)) = self.leader(prompt, active.order, available + gain) {
-            self.wait_for_leader(sequence, leader, length);
+        if let Some(leader) = self.leader(prompt, active.order, cached.length + gain) {
+            self.wait_for(sequence, &leader);
             return;
         }
         let streams = self.sequences.iter().flatten();
         let is_streaming = streams
             .into_iter()
             .any(|active| active.next_token.is_some());
-        if is_copied && is_streaming && self.has_copied {
-            // A copy pauses all generating sequences, so a step has at most one.
+        if cached.is_copied && is_streaming && self.has_copied {
+            // Every stream waits for a copy, so there is at most one in a step.
             self.set_wait(sequence, None);
             return;
         }
-        self.has_copied |= is_copied;
+        self.has_copied |= cached.is_copied;
         self.begin(sequence);
     }
 
@@ -86,15 +89,16 @@ impl<D: Decoder> Scheduler<D> {
         calls.any(|active| active.order == awaited.order && active.will_decode(awaited.length))
     }
 
-    fn wait_for_leader(&mut self, sequence: usize, leader: usize, length: usize) {
+    fn wait_for(&mut self, sequence: usize, leader: &Leader) {
         let copies = self.cache.copies_prefixes();
-        let Some(leader) = &mut self.sequences[leader] else {
+        let length = leader.length;
+        let Some(active) = &mut self.sequences[leader.sequence] else {
             return;
         };
         if copies {
-            leader.save_at(length);
+            active.save_at(length);
         }
-        let order = leader.order;
+        let order = active.order;
         self.set_wait(sequence, Some(AwaitedPrefix { order, length }));
     }
 

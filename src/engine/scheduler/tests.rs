@@ -9,14 +9,13 @@ mod scripted;
 
 use std::rc::Rc;
 
-use bench::{Bench, LIMITS, MS};
+use bench::{Bench, LIMITS, MS, numbered};
 pub(super) use bench::{prompt_of, request};
 use scripted::{Script, Scripted, endless, says};
 
 use super::*;
 use crate::engine::EngineErrorKind;
 use crate::engine::prompt::Prompt;
-use crate::engine::queue::load_and_queue_ms;
 use crate::engine::thinking::Thinking;
 use crate::engine::thinking::families::markers_of;
 
@@ -157,7 +156,7 @@ fn calls_are_admitted_in_order_and_get_queue_positions() {
     for id in 1..=4 {
         bench.submit(id, 5, 5);
     }
-    bench.updates.extend(bench.scheduler.take_updates());
+    bench.collect_updates();
     bench.step();
     let positions: Vec<_> = bench
         .updates
@@ -211,7 +210,7 @@ fn a_call_whose_prompt_is_not_ready_keeps_its_position() {
     bench.step();
     assert_eq!(bench.batches(), 0);
     assert!(bench.scheduler.is_idle() && !bench.scheduler.is_empty());
-    bench.scheduler.set_prompt(1, Ok(prompt_of(5)));
+    bench.prepare(1, Ok(prompt_of(5)));
     bench.step();
     assert_eq!(bench.scheduler.stats().active, 2);
 }
@@ -244,14 +243,12 @@ fn a_cancelled_call_ends_before_the_next_decode_in_every_phase() {
     assert!(bench.enter(4, 5, &[]));
     bench.step();
     for id in 1..=5 {
-        bench
-            .scheduler
-            .cancel(id, CancelReason::Cancelled, bench.start);
+        bench.cancel(id, CancelReason::Cancelled);
     }
     assert_eq!(bench.scheduler.stats().reserved_cells, 0);
     assert!(bench.scheduler.is_empty());
     let batches = bench.batches();
-    bench.scheduler.set_prompt(4, Ok(prompt_of(5)));
+    bench.prepare(4, Ok(prompt_of(5)));
     bench.step();
     assert_eq!(bench.batches(), batches);
     assert!(
@@ -281,9 +278,7 @@ fn a_deadline_ends_a_call_with_its_text_so_far() {
     for _ in 0..4 {
         bench.step();
     }
-    bench
-        .scheduler
-        .cancel(1, CancelReason::Deadline, bench.start);
+    bench.cancel(1, CancelReason::Deadline);
     bench.step();
     assert_eq!(bench.ends(), [(1, FinishReason::Deadline, "la l".into())]);
 }
@@ -292,7 +287,7 @@ fn a_deadline_ends_a_call_with_its_text_so_far() {
 fn a_stop_string_ends_a_call_and_is_not_in_its_text() {
     let mut bench = Bench::new(LIMITS, 8, says("one two three"));
     assert!(bench.enter(1, 50, &["two"]));
-    bench.scheduler.set_prompt(1, Ok(prompt_of(3)));
+    bench.prepare(1, Ok(prompt_of(3)));
     bench.run_until_empty();
     assert_eq!(bench.ends(), [(1, FinishReason::Stop, "one ".into())]);
 }
@@ -320,9 +315,7 @@ fn a_failed_decode_fails_only_the_calls_of_its_batch() {
 fn a_prompt_that_cannot_be_made_fails_only_its_call() {
     let mut bench = Bench::new(LIMITS, 8, says("x"));
     assert!(bench.enter(1, 5, &[]));
-    bench
-        .scheduler
-        .set_prompt(1, Err(EngineError::new(EngineErrorKind::Template, "no")));
+    bench.prepare(1, Err(EngineError::new(EngineErrorKind::Template, "no")));
     bench.submit(2, 5, 5);
     bench.run_until_empty();
     assert_eq!(bench.failures(), [(1, EngineErrorKind::Template)]);
@@ -332,27 +325,26 @@ fn a_prompt_that_cannot_be_made_fails_only_its_call() {
 #[test]
 fn load_time_and_queue_time_are_separate() {
     let start = Instant::now();
-    assert_eq!(
-        load_and_queue_ms(start, start + 30 * MS, start + 50 * MS),
-        (30, 20)
-    );
-    assert_eq!(
-        load_and_queue_ms(start + 40 * MS, start + 30 * MS, start + 50 * MS),
-        (0, 10)
-    );
+    let waited = |received| {
+        let call = QueuedCall::new(CallId(1), "one".into(), request(5, &[]), received);
+        let usage = call.waiting_usage(start + 30 * MS, start + 50 * MS);
+        (usage.load_ms, usage.queue_ms)
+    };
+    assert_eq!(waited(start), (30, 20));
+    assert_eq!(waited(start + 40 * MS), (0, 10));
 }
 
 #[test]
 fn calls_that_waited_for_the_load_get_queue_positions() {
     let mut queue = Queue::new(8);
     for id in [3, 4] {
-        let call = QueuedCall::new(id, "one".into(), request(5, &[]), Instant::now());
+        let call = QueuedCall::new(CallId(id), "one".into(), request(5, &[]), Instant::now());
         queue.push(call, 0).unwrap();
     }
     let decoder = Scripted::new(endless(), LIMITS, Rc::default());
     let mut scheduler = Scheduler::new(decoder, LIMITS, queue, Instant::now());
     assert_eq!(
-        scheduler.take_updates(),
+        numbered(scheduler.take_updates()),
         [(3, Update::Queued(1)), (4, Update::Queued(2))]
     );
 }
@@ -366,7 +358,7 @@ fn a_stop_string_in_text_that_was_held_back_ends_the_answer() {
         thinking: Thinking::new(markers_of("<think>", &[], None).into()),
         ..prompt_of(3)
     };
-    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.prepare(1, Ok(prompt));
     bench.run_until_empty();
     assert_eq!(bench.ends(), [(1, FinishReason::Stop, "a <think> ".into())]);
 }

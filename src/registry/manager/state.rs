@@ -4,7 +4,7 @@ use super::model::Model;
 use super::{Observed, State};
 use crate::backend::{Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
-use crate::registry::ids::{CallId, Edition};
+use crate::registry::ids::{Edition, LeaseId};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
 use crate::registry::status::Offload;
 
@@ -58,7 +58,7 @@ impl State {
     }
 
     /// Answers `call`, which waits for a runner, with `refusal`.
-    pub(super) fn refuse(&mut self, call: CallId, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, call: LeaseId, refusal: Refusal) {
         if let Some(answer_to) = self.waiting.remove(&call) {
             // A call that was dropped in the meantime needs no answer.
             drop(answer_to.send(Err(refusal)));

@@ -69,7 +69,7 @@ fn a_waiting_call_is_overtaken_only_for_a_few_seconds() {
     world.apply(&Event::Gone(0));
     assert_eq!(
         world.held.keys().copied().collect::<Vec<_>>(),
-        [CallId(2)],
+        [LeaseId(2)],
         "the first call in the queue is granted first"
     );
 }
@@ -80,7 +80,7 @@ fn the_waiting_calls_of_one_client_do_not_block_those_of_another() {
     world.apply(&Event::Call(0));
     let (busy, now) = (world.current[1], world.now);
     let mut refusals = |client: &str, calls: std::ops::Range<u64>| {
-        for call in calls.map(CallId) {
+        for call in calls.map(LeaseId) {
             let stamp = Stamp::default();
             world.machine.call(call, client, busy, stamp, None, now);
         }
@@ -100,13 +100,18 @@ fn the_waiting_calls_of_one_client_do_not_block_those_of_another() {
 fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the_file_changes() {
     let mut world = World::new(None);
     let refusal = |world: &mut World, stamp: Stamp| {
-        world
-            .machine
-            .call(CallId(999), "one", world.current[0], stamp, None, world.now);
+        world.machine.call(
+            LeaseId(999),
+            "one",
+            world.current[0],
+            stamp,
+            None,
+            world.now,
+        );
         world.machine.admit(None, world.now);
         let actions = world.machine.take_actions();
         match &actions[..] {
-            [Action::Refuse(CallId(999), refusal)] => refusal.to_string(),
+            [Action::Refuse(LeaseId(999), refusal)] => refusal.to_string(),
             other => panic!("not refused: {other:?}"),
         }
     };
@@ -130,7 +135,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
     );
     let changed = Stamp::numbered(1);
     world.machine.call(
-        CallId(1000),
+        LeaseId(1000),
         "one",
         world.current[0],
         changed,
@@ -140,7 +145,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
     world.machine.admit(None, world.now);
     assert!(matches!(
         world.machine.take_actions()[..],
-        [Action::Start(..), Action::Grant(CallId(1000), _)]
+        [Action::Start(..), Action::Grant(LeaseId(1000), _)]
     ));
 }
 
@@ -206,7 +211,7 @@ fn a_reading_that_is_older_than_a_load_does_not_count_its_memory_as_free() {
     world.apply(&Event::Time(1));
     world.apply(&Event::Loaded(0));
     world.apply(&Event::Time(1));
-    let (call, second) = (CallId(1000), world.current[1]);
+    let (call, second) = (LeaseId(1000), world.current[1]);
     world.waiting.insert(call);
     let stamp = Stamp::default();
     world

@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::warming::PrefixSet;
-use crate::engine::Conversation;
 use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::{CallId, Conversation};
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
 /// Most bytes of a short prompt, which takes milliseconds.
@@ -32,7 +32,7 @@ const LONG_TIMEOUT: Duration = Duration::from_mins(5);
 /// A prompt to prepare.
 pub(super) enum Job {
     /// The id of a call, and its conversation.
-    Call(u64, Conversation),
+    Call(CallId, Conversation),
     /// A set of shared prefixes, and one of its prompts.
     Fixed(PrefixSet, Box<FixedPrompt>),
 }
@@ -234,7 +234,7 @@ mod tests {
             thinking_budget: None,
             template_arguments: serde_json::Map::new(),
         };
-        Job::Call(1, conversation)
+        Job::Call(CallId(1), conversation)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template;
 use crate::engine::timing::Timing;
-use crate::engine::{CancelReason, EngineError, Stats};
+use crate::engine::{CallId, CancelReason, EngineError, Stats};
 use crate::memory;
 use crate::process::memory_lock;
 use crate::telemetry;
@@ -25,15 +25,15 @@ impl Worker {
     pub(super) fn serve_model(
         &mut self,
         model: &Model,
-        (load, grant): (&LoadSettings, &Grant),
+        load: &LoadSettings,
+        grant: &Grant,
         turns: Option<&Turns>,
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        let free = memory::free();
         // The server has planned the cells on a GPU, from the memory of the GPU.
         let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
-        let memory = [free, grant.memory_limit].into_iter().flatten().min();
+        let memory = memory_left(load, grant, model.weights_on_machine(load));
         let memory = memory.filter(|_| !is_planned);
         let limits = Limits::plan(load, model.facts(load, memory, grant.shared_prefix_bytes));
         log_limits(load, &limits);
@@ -174,13 +174,23 @@ impl<D: Decoder> CallSink for Scheduler<D> {
         self.submit(call);
     }
 
-    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+    fn cancel(&mut self, id: CallId, reason: CancelReason, now: Instant) {
         self.cancel(id, reason, now);
     }
 
     fn stats(&self) -> Option<Stats> {
         Some(self.stats())
     }
+}
+
+/// Returns the bytes that a model leaves of its memory, with `weights` bytes loaded into it; `None` if they are unknown.
+fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> {
+    // Mapped weights are in the page cache, which counts as free. Others are not free any more.
+    let counted_as_free = if load.mmap { weights } else { 0 };
+    let free = memory::free().map(|bytes| bytes.saturating_sub(counted_as_free));
+    let granted = grant.memory_limit;
+    let granted = granted.map(|bytes| bytes.saturating_sub(weights));
+    [free, granted].into_iter().flatten().min()
 }
 
 /// Warns that the weights are not locked into memory, with the way out.

@@ -6,7 +6,9 @@ use super::{CallSink, Event, EventSink, Input, LoopEvent, Worker, catch_panic};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, QueuedCall};
-use crate::engine::{Answer, CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update};
+use crate::engine::{
+    Answer, CallId, CancelReason, EngineError, EngineErrorKind, Phase, Stats, Update,
+};
 use crate::threads::{self, SystemLimit};
 
 /// Threads in addition to those that compute: two prepare prompts, one tokenises, and one waits for the CPUs.
@@ -72,7 +74,7 @@ impl CallSink for LoadingCalls<'_> {
         }
     }
 
-    fn cancel(&mut self, id: u64, reason: CancelReason, now: Instant) {
+    fn cancel(&mut self, id: CallId, reason: CancelReason, now: Instant) {
         if let Some(call) = self.queue.remove(id) {
             let generation = call.cancelled(reason, Phase::Load, now, now);
             self.events

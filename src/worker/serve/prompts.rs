@@ -14,7 +14,7 @@ use crate::engine::prompt::{Prompt, PromptBuilder};
 use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::token::Token;
-use crate::engine::{Conversation, EngineError, EngineErrorKind, Update};
+use crate::engine::{CallId, Conversation, EngineError, EngineErrorKind, Update};
 use crate::process;
 use crate::threads::SystemLimit;
 
@@ -25,7 +25,7 @@ use crate::threads::SystemLimit;
 )]
 pub(super) enum Prepared {
     /// The id of a call, and its prompt.
-    Call(u64, Result<Prompt, EngineError>),
+    Call(CallId, Result<Prompt, EngineError>),
     /// A set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
     Fixed(PrefixSet, Option<Vec<Token>>),
 }

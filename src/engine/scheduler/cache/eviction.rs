@@ -22,13 +22,16 @@ impl<S> PrefixCache<S> {
         sequence: usize,
         prompt: &[Token],
     ) -> &[Cell] {
-        let (source, length) = self.best_source(decoder, sequence, prompt);
-        let at = match source {
+        let prefix = self.best_prefix(decoder, sequence, prompt);
+        let at = match prefix.source {
             PrefixSource::Own => sequence,
             PrefixSource::Sequence(from) if self.reuse == Reuse::Cells => from,
             _ => return &[],
         };
-        self.sequences[at].cells.get(..length).unwrap_or_default()
+        self.sequences[at]
+            .cells
+            .get(..prefix.length)
+            .unwrap_or_default()
     }
 
     /// Returns whether a call of `total` tokens that reuses the cells `start` can be admitted. `promised` cells are reserved for active

@@ -20,6 +20,16 @@ pub(super) enum PrefixSource {
     Saved,
 }
 
+/// A cached prefix that a prompt can start from.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::scheduler) struct CachedPrefix {
+    pub(super) source: PrefixSource,
+    /// Length of the prefix, in tokens.
+    pub(in crate::engine::scheduler) length: usize,
+    /// Whether its reuse requires a copy.
+    pub(in crate::engine::scheduler) is_copied: bool,
+}
+
 impl<S> PrefixCache<S> {
     /// Returns the best free sequence for `prompt`, or `None` if no sequence is free.
     pub(in crate::engine::scheduler) fn choose_sequence<D: Decoder<State = S>>(
@@ -70,31 +80,19 @@ impl<S> PrefixCache<S> {
         self.cached_elsewhere(usize::MAX, prompt)
     }
 
-    /// Returns the length of the prefix that `prompt` can reuse in `sequence`, and whether that requires a copy.
-    pub(in crate::engine::scheduler) fn reusable_prefix<D: Decoder<State = S>>(
+    /// Returns the best cached prefix for `prompt` in `sequence`.
+    pub(in crate::engine::scheduler) fn best_prefix<D: Decoder<State = S>>(
         &self,
         decoder: &D,
         sequence: usize,
         prompt: &[Token],
-    ) -> (usize, bool) {
-        let (source, length) = self.best_source(decoder, sequence, prompt);
-        let is_copied = match source {
-            PrefixSource::Own => false,
-            PrefixSource::Sequence(_) => self.copies_prefixes(),
-            PrefixSource::Saved => true,
-        };
-        (length, is_copied)
-    }
-
-    /// Returns the best source of a prefix for `prompt` in `sequence`, and the length of that prefix.
-    pub(super) fn best_source<D: Decoder<State = S>>(
-        &self,
-        decoder: &D,
-        sequence: usize,
-        prompt: &[Token],
-    ) -> (PrefixSource, usize) {
+    ) -> CachedPrefix {
         if self.reuse == Reuse::Nothing {
-            return (PrefixSource::Own, 0);
+            return CachedPrefix {
+                source: PrefixSource::Own,
+                length: 0,
+                is_copied: false,
+            };
         }
         let own = reusable_len(
             &self.sequences[sequence].tokens,
@@ -111,7 +109,7 @@ impl<S> PrefixCache<S> {
         let saved = self
             .saved
             .longest_prefix(prompt)
-            .map_or(0, |(_, length)| length);
+            .map_or(0, |prefix| prefix.length);
         let in_pool = self.reuse == Reuse::Cells;
         let of_other = other.map_or(0, |(_, length)| length);
         let (start, length) = choose_source(own, of_other, saved, in_pool);
@@ -120,7 +118,16 @@ impl<S> PrefixCache<S> {
             (SourceKind::Saved, _) => PrefixSource::Saved,
             (SourceKind::Own | SourceKind::Other, _) => PrefixSource::Own,
         };
-        (source, length)
+        let is_copied = match source {
+            PrefixSource::Own => false,
+            PrefixSource::Sequence(_) => self.copies_prefixes(),
+            PrefixSource::Saved => true,
+        };
+        CachedPrefix {
+            source,
+            length,
+            is_copied,
+        }
     }
 
     fn reusable_len_of<D: Decoder<State = S>>(

@@ -14,12 +14,13 @@ use crate::engine::thinking::Thinking;
 use crate::engine::thinking::blocks::Blocks;
 use crate::engine::token::Token;
 use crate::engine::{
-    Answer, Conversation, EngineErrorKind, FinishReason, GenerateRequest, Generation,
-    SamplingParams, ThinkingOutput, Update,
+    Answer, CallId, CancelReason, Conversation, EngineError, EngineErrorKind, FinishReason,
+    GenerateRequest, Generation, SamplingParams, ThinkingOutput, Update,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 
+/// Names calls by plain numbers.
 pub(super) struct Bench {
     pub(super) scheduler: Scheduler<Scripted>,
     pub(super) seen: Rc<RefCell<Seen>>,
@@ -59,7 +60,7 @@ impl Bench {
     /// Submits a call of `client` with a prepared prompt.
     pub(super) fn submit_of(&mut self, client: &str, id: u64, prompt: usize, max_tokens: u32) {
         if self.enter_of(client, id, request(max_tokens, &[])) {
-            self.scheduler.set_prompt(id, Ok(prompt_of(prompt)));
+            self.prepare(id, Ok(prompt_of(prompt)));
         }
     }
 
@@ -70,14 +71,27 @@ impl Bench {
     /// Submits a call of `client` without a prompt. Returns whether it was queued.
     pub(super) fn enter_of(&mut self, client: &str, id: u64, request: GenerateRequest) -> bool {
         let waiting = self.scheduler.stats().waiting;
-        let call = QueuedCall::new(id, client.into(), request, self.start);
+        let call = QueuedCall::new(CallId(id), client.into(), request, self.start);
         self.scheduler.submit(call);
         self.scheduler.stats().waiting > waiting
     }
 
+    pub(super) fn prepare(&mut self, id: u64, prompt: Result<Prompt, EngineError>) {
+        self.scheduler.set_prompt(CallId(id), prompt);
+    }
+
+    pub(super) fn cancel(&mut self, id: u64, reason: CancelReason) {
+        self.scheduler.cancel(CallId(id), reason, self.start);
+    }
+
+    /// Moves the updates of the scheduler to [`Self::updates`].
+    pub(super) fn collect_updates(&mut self) {
+        self.updates.extend(numbered(self.scheduler.take_updates()));
+    }
+
     pub(super) fn step(&mut self) {
         self.scheduler.step(self.start);
-        self.updates.extend(self.scheduler.take_updates());
+        self.collect_updates();
     }
 
     pub(super) fn run_until_empty(&mut self) {
@@ -133,6 +147,12 @@ impl Bench {
     pub(super) fn batches(&self) -> usize {
         self.seen.borrow().batches.len()
     }
+}
+
+/// Returns the updates with plain numbers for their calls.
+pub(super) fn numbered(updates: Vec<(CallId, Update)>) -> Vec<(u64, Update)> {
+    let updates = updates.into_iter();
+    updates.map(|(id, update)| (id.0, update)).collect()
 }
 
 pub(in crate::engine::scheduler) fn request(max_tokens: u32, stop: &[&str]) -> GenerateRequest {

@@ -1,6 +1,6 @@
 //! Tests of fairness among the queued calls of several clients.
 
-use super::bench::{Bench, LIMITS, request};
+use super::bench::{Bench, LIMITS, numbered, request};
 use super::scripted::{endless, says};
 use super::*;
 use crate::engine::{GenerateRequest, Message, Role};
@@ -28,7 +28,7 @@ fn clients_take_turns_and_get_correct_queue_positions() {
     bench.step();
     bench.submit_of("few", 11, 5, 5);
     bench.submit_of("few", 12, 5, 5);
-    let updates = bench.scheduler.take_updates();
+    let updates = numbered(bench.scheduler.take_updates());
     assert_eq!(
         updates
             .iter()
@@ -76,8 +76,12 @@ fn prompts_are_prepared_in_the_order_of_admission() {
     for (client, id) in [("many", 1), ("many", 2), ("many", 3), ("few", 4)] {
         assert!(bench.enter_of(client, id, question(id)));
     }
-    let prepared =
-        std::iter::from_fn(|| bench.scheduler.next_to_prepare(|_| true).map(|(id, _)| id));
+    let prepared = std::iter::from_fn(|| {
+        bench
+            .scheduler
+            .next_to_prepare(|_| true)
+            .map(|(id, _)| id.0)
+    });
     assert_eq!(prepared.collect::<Vec<_>>(), [1, 4, 2, 3]);
 }
 
@@ -89,14 +93,15 @@ fn prompts_of_cancelled_calls_are_not_prepared() {
     }
     let (first, conversation) = bench.scheduler.next_to_prepare(|_| true).unwrap();
     assert_eq!(
-        (first, conversation.messages[0].content.as_str()),
+        (first.0, conversation.messages[0].content.as_str()),
         (1, "question 1")
     );
-    bench
-        .scheduler
-        .cancel(2, CancelReason::Cancelled, bench.start);
+    bench.cancel(2, CancelReason::Cancelled);
     assert_eq!(
-        bench.scheduler.next_to_prepare(|_| true).map(|(id, _)| id),
+        bench
+            .scheduler
+            .next_to_prepare(|_| true)
+            .map(|(id, _)| id.0),
         Some(3)
     );
     assert_eq!(bench.scheduler.next_to_prepare(|_| true), None);

@@ -38,7 +38,7 @@ fn of_tool(question: i32) -> Vec<i32> {
 impl Bench {
     fn ask(&mut self, id: u64, tokens: Vec<i32>) {
         assert!(self.enter(id, 5, &[]));
-        self.scheduler.set_prompt(id, Ok(prompt_with(tokens)));
+        self.prepare(id, Ok(prompt_with(tokens)));
     }
 
     /// Returns the ids of the calls and their cached prompt tokens, in the order in which the calls ended.
@@ -283,8 +283,7 @@ fn a_call_that_waits_for_a_cancelled_one_continues_from_its_prefix() {
         bench.step();
         bench.step();
         let decoded = bench.decoded();
-        let start = bench.start;
-        bench.scheduler.cancel(1, CancelReason::Cancelled, start);
+        bench.cancel(1, CancelReason::Cancelled);
         bench.run_until_empty();
         assert_eq!(decoded, 2 * 64);
         assert_eq!(sorted(bench.cached()), [0, 2 * 64], "{limits:?}");
@@ -335,7 +334,7 @@ fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() 
         assert!(bench.enter(id, max_tokens, &[]));
         let first = 1000 * i32::try_from(id).unwrap();
         let prompt = prompt_with(first..first + 100);
-        bench.scheduler.set_prompt(id, Ok(prompt));
+        bench.prepare(id, Ok(prompt));
     }
     while bench.ends().is_empty() {
         bench.step();

@@ -96,18 +96,18 @@ proptest! {
                     ids += 1;
                     let request = request(max_tokens, &[]);
                     if bench.enter_of(&client.to_string(), ids, request) && is_prepared {
-                        bench.scheduler.set_prompt(ids, Ok(of_family(family, prompt)));
+                        bench.prepare(ids, Ok(of_family(family, prompt)));
                     }
                 }
-                Operation::Prepare(id) => bench.scheduler.set_prompt(id, Ok(prompt_of(7))),
-                Operation::Cancel(id) => bench.scheduler.cancel(id, CancelReason::Cancelled, bench.start),
+                Operation::Prepare(id) => bench.prepare(id, Ok(prompt_of(7))),
+                Operation::Cancel(id) => bench.cancel(id, CancelReason::Cancelled),
                 Operation::Step => bench.step(),
             }
             let stats = bench.scheduler.stats();
             prop_assert!(stats.active <= LIMITS.parallel);
         }
         for id in 1..=ids {
-            bench.scheduler.set_prompt(id, Ok(prompt_of(7)));
+            bench.prepare(id, Ok(prompt_of(7)));
         }
         bench.run_until_empty();
         prop_assert_eq!(bench.scheduler.stats().reserved_cells, 0);

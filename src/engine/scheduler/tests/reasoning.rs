@@ -71,7 +71,7 @@ fn prompt(end: &str, budget: Option<u32>, is_forced: bool) -> Prompt {
 fn answer(script: Script, prompt: Prompt, max_tokens: u32) -> (String, FinishReason, u32) {
     let mut bench = Bench::new(LIMITS, 8, script);
     assert!(bench.enter(1, max_tokens, &[]));
-    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.prepare(1, Ok(prompt));
     bench.run_until_empty();
     let (_, reason, text) = bench.ends().remove(0);
     let usage = bench.generations().remove(0).usage;
@@ -139,7 +139,7 @@ fn a_call_that_is_truncated_while_its_block_closes_is_still_thinking() {
     let mut bench = Bench::new(LIMITS, 8, endless());
     assert!(bench.enter(1, 9, &[]));
     let prompt = prompt("<think>", Some(6), false);
-    bench.scheduler.set_prompt(1, Ok(prompt));
+    bench.prepare(1, Ok(prompt));
     bench.run_until_empty();
     let generation = bench.generations().remove(0);
     assert!(generation.still_thinking && generation.text.is_empty());

@@ -10,7 +10,7 @@ use crate::backend::Ended;
 use crate::backend::footprint::Demand;
 use crate::config::Stamp;
 use crate::registry::budget::SharedLimits;
-use crate::registry::ids::{CallId, Edition, RunnerId};
+use crate::registry::ids::{Edition, LeaseId, RunnerId};
 use crate::registry::residency::{Action, FreeMemory, ModelTerms, Residency};
 use crate::telemetry::metrics::UnloadReason;
 
@@ -71,11 +71,11 @@ pub(super) struct Process {
 pub(super) struct World {
     pub(super) machine: Residency,
     pub(super) now: Instant,
-    pub(super) next_call: CallId,
+    pub(super) next_lease: LeaseId,
     pub(super) processes: BTreeMap<RunnerId, Process>,
     /// Calls that have a lease.
-    pub(super) held: BTreeMap<CallId, RunnerId>,
-    pub(super) waiting: BTreeSet<CallId>,
+    pub(super) held: BTreeMap<LeaseId, RunnerId>,
+    pub(super) waiting: BTreeSet<LeaseId>,
     pub(super) free: Option<u64>,
     /// Current edition of each model.
     pub(super) current: Vec<Edition>,
@@ -104,7 +104,7 @@ impl World {
         let mut world = Self {
             machine: Residency::new(shared),
             now: Instant::now(),
-            next_call: CallId(1),
+            next_lease: LeaseId(1),
             processes: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -140,14 +140,14 @@ impl World {
     pub(super) fn apply(&mut self, event: &Event) {
         match *event {
             Event::Call(model) => {
-                let call = self.next_call.allocate();
+                let call = self.next_lease.allocate();
                 self.waiting.insert(call);
                 let (edition, stamp) = (self.current[model], Stamp::default());
                 self.machine
                     .call(call, "one", edition, stamp, self.reading(), self.now);
             }
             Event::Release(at) => {
-                let calls: Vec<CallId> = self.held.keys().chain(&self.waiting).copied().collect();
+                let calls: Vec<LeaseId> = self.held.keys().chain(&self.waiting).copied().collect();
                 if let Some(call) = chosen(&calls, at) {
                     self.held.remove(&call);
                     self.waiting.remove(&call);
@@ -200,7 +200,7 @@ impl World {
                 }
             }
             Event::Finish(at) => {
-                let calls: Vec<CallId> = self.held.keys().copied().collect();
+                let calls: Vec<LeaseId> = self.held.keys().copied().collect();
                 if let Some(call) = chosen(&calls, at)
                     && let process = &self.processes[&self.held[&call]]
                     && process.is_loaded
@@ -264,7 +264,7 @@ impl World {
             Ended::LoadFailed(_) => drop(self.deaths.remove(&process.model)),
             Ended::Done | Ended::Terminated => {}
         }
-        let calls: Vec<CallId> = self
+        let calls: Vec<LeaseId> = self
             .held
             .iter()
             .filter(|(_, runner)| **runner == id)

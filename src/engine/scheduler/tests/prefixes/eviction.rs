@@ -64,7 +64,7 @@ fn a_prefix_too_short_to_reuse_takes_cells_of_its_own() {
     let mut bench = Bench::new(limits, 8, endless());
     for (id, length) in [(1, 47), (2, 20)] {
         assert!(bench.enter(id, 43, &[]));
-        bench.scheduler.set_prompt(id, Ok(prompt_with(0..length)));
+        bench.prepare(id, Ok(prompt_with(0..length)));
         bench.step();
     }
     // 90 and 63 cells: the common prefix of 19 tokens is too short to be reused.
