@@ -1,4 +1,4 @@
-//! MCP with one client over lines, each of which is a JSON message, of any reader and writer.
+//! MCP with one client over any reader and writer, with one JSON message per line.
 //!
 //! [`read`] and [`write`] block, so each requires a thread of its own. [`Client`] runs every request as a task, and sends responses in the
 //! order in which they are ready.

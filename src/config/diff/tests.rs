@@ -179,6 +179,7 @@ fn edited(base: &Config, tool: &str, address: &Address) -> Option<Config> {
         "path" => "=tests/models/tiny-crab-chat.F16.gguf",
         "lora" => ".path=tests/models/tiny-crab-lora.gguf",
         "template_arguments" => ".a=b",
+        "kind" => "=chat",
         "arguments" => ".a.description=b",
         "output" => "={\"type\": \"object\"}",
         "logit_bias" => ".a=1",
