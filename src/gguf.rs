@@ -337,7 +337,7 @@ impl Header {
     }
 }
 
-/// Keys of the sizes of sliding windows and chunks (`gguf-py/gguf/constants.py`), after the architecture. A size of 0 says that there is none.
+/// Keys of the sizes of sliding windows and chunks, after the architecture (`gguf-py/gguf/constants.py`). No window slides if all are 0.
 pub(crate) const WINDOW_SIZES: [&str; 2] = ["attention.sliding_window", "attention.chunk_size"];
 
 /// Keys of recurrent states, after the architecture.
