@@ -248,7 +248,7 @@ const SLIDING_PATTERNS: [(&str, usize); 8] = [
     ("gemma3n", 5),
     ("gemma2", 2),
     ("gpt-oss", 2),
-    ("llama4", 4),
+    (CHUNKED, 4),
     ("cohere2", 4),
     ("exaone4", 4),
     ("olmo2", 4),
@@ -321,9 +321,11 @@ impl Header {
             n_head_kv: per_layer("attention.head_count_kv").unwrap_or(heads),
             key_length: number("attention.key_length").unwrap_or(head_length),
             value_length: number("attention.value_length").unwrap_or(head_length),
-            // Llama 4 attends in chunks even if the file does not give their size.
-            keeps_all: architecture != "llama4"
-                && FORGETTING.iter().all(|name| number(name).unwrap_or(0) == 0),
+            keeps_all: architecture != CHUNKED
+                && WINDOW_SIZES
+                    .iter()
+                    .chain(&RECURRENT_STATES)
+                    .all(|name| number(name).unwrap_or(0) == 0),
             sliding_window: number("attention.sliding_window")
                 .filter(|size| *size > 0)
                 .map(|size| SlidingWindow {
@@ -335,14 +337,14 @@ impl Header {
     }
 }
 
-/// Keys of sliding windows and of recurrent states (`gguf-py/gguf/constants.py`). A model without any attends to the whole context.
-const FORGETTING: [&str; 5] = [
-    "attention.sliding_window",
-    "attention.chunk_size",
-    "ssm.conv_kernel",
-    "shortconv.l_cache",
-    "wkv.head_size",
-];
+/// Keys of the sizes of sliding windows and chunks, after the architecture (`gguf-py/gguf/constants.py`). No window slides if all are 0.
+pub(crate) const WINDOW_SIZES: [&str; 2] = ["attention.sliding_window", "attention.chunk_size"];
+
+/// Keys of recurrent states, after the architecture.
+const RECURRENT_STATES: [&str; 3] = ["ssm.conv_kernel", "shortconv.l_cache", "wkv.head_size"];
+
+/// The architecture that attends in chunks even if the file does not give their size.
+pub(crate) const CHUNKED: &str = "llama4";
 
 /// The range of sizes: llama.cpp's API has them as `int32_t`.
 const SIZES: RangeInclusive<u64> = 0..=i32::MAX as u64;

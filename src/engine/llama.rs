@@ -39,7 +39,7 @@ use super::{EngineError, EngineErrorKind};
 use crate::config::file::{CacheType, FlashAttention, SplitMode};
 use crate::config::{LoadSettings, ranges};
 use crate::gguf::memory::Run;
-use crate::gguf::{self, Header};
+use crate::gguf::{self, CHUNKED, Header, WINDOW_SIZES};
 
 /// Flash attention if llama.cpp supports it here (`llama.h: llama_flash_attn_type`).
 const FLASH_AUTO: i32 = -1;
@@ -176,11 +176,7 @@ impl Model {
     /// A sliding window drops cells, in all or some layers (`*.sliding_window`, and chunks of Llama 4 in llama.cpp's `llama-model.cpp`). A
     /// recurrent state keeps none.
     fn window(&self) -> Option<usize> {
-        let is_window = |key: &str| {
-            ["sliding_window", "attention.chunk_size"]
-                .iter()
-                .any(|name| key.ends_with(name))
-        };
+        let is_window = |key: &str| WINDOW_SIZES.iter().any(|name| key.ends_with(name));
         let keys = (0..self.model.meta_count()).filter_map(|at| {
             let key = self.model.meta_key_by_index(at).ok()?;
             is_window(&key).then_some(at)
@@ -190,10 +186,7 @@ impl Model {
         let windows = windows.filter(|window| *window != Some(0));
         let keeps_nothing = self.model.is_recurrent()
             || self.model.is_hybrid()
-            || !self
-                .model
-                .meta_val_str("general.architecture")
-                .is_ok_and(|name| name != "llama4");
+            || self.header.architecture == CHUNKED;
         let all = windows.chain(keeps_nothing.then_some(None));
         all.map(Option::unwrap_or_default).min()
     }

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::worker::{Answer, Worker};
+use crate::support::worker::{Answer, OTHER_CACHE, Worker};
 use crate::support::{Server, program, spawn_piped, tiny};
 
 fn run(commands: &[Value]) -> Output {
@@ -62,7 +62,9 @@ fn the_worker_finishes_its_calls_and_writes_nothing_but_events() {
     assert_eq!(answer(1), "The capital of France is Paris.");
     assert_eq!(answer(2), "The capital of Cuba is Havana.");
     // llama.cpp has logged, and all of its log went to stderr.
-    assert!(String::from_utf8_lossy(&output.stderr).contains("llama-cpp-2"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("llama-cpp-2"));
+    assert!(!log.contains(OTHER_CACHE), "{log}");
 }
 
 #[test]

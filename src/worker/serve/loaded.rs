@@ -185,7 +185,7 @@ impl<D: Decoder> CallSink for Scheduler<D> {
 
 /// Returns the bytes that a model leaves of its memory, with `weights` bytes loaded into it; `None` if they are unknown.
 fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> {
-    // Mapped weights are in the page cache, which counts as free. Others are not free any more.
+    // Mapped weights are in the page cache, which counts as free. Other weights are no longer free.
     let counted_as_free = if load.mmap { weights } else { 0 };
     let free = memory::free().map(|bytes| bytes.saturating_sub(counted_as_free));
     let granted = grant.memory_limit;

@@ -37,6 +37,9 @@ pub(crate) fn generate(id: u64, messages: &Value, max_tokens: u32) -> Value {
     json!({"call": {"id": id, "client": "test", "request": {"generate": request}}})
 }
 
+/// Text of the warning of a worker whose model has another KV cache than its header says.
+pub(crate) const OTHER_CACHE: &str = "the planned KV cache differs from that of llama.cpp";
+
 impl Worker {
     /// Starts a worker with the model settings `settings`.
     pub(crate) fn load(settings: &Value) -> Self {
@@ -123,11 +126,13 @@ impl Worker {
         answers.collect()
     }
 
-    /// Shuts the worker down and returns its log.
+    /// Shuts the worker down and returns its log. Asserts that server and llama.cpp agree on the model's KV cache.
     pub(crate) fn end(&mut self) -> String {
         self.stdin = None;
         self.child.wait().unwrap();
-        self.log.all()
+        let log = self.log.all();
+        assert!(!log.contains(OTHER_CACHE), "{log}");
+        log
     }
 }
 
