@@ -179,7 +179,6 @@ fn edited(base: &Config, tool: &str, address: &Address) -> Option<Config> {
         "path" => "=tests/models/tiny-crab-chat.F16.gguf",
         "lora" => ".path=tests/models/tiny-crab-lora.gguf",
         "template_arguments" => ".a=b",
-        "kind" => "=chat",
         "arguments" => ".a.description=b",
         "output" => "={\"type\": \"object\"}",
         "logit_bias" => ".a=1",
@@ -240,8 +239,13 @@ fn each_key_has_the_effect_that_it_declares() {
         let expected = if waits { &base } else { &edited };
         assert!(base.with_live_keys_of(&edited) == *expected, "{address}");
     }
-    // It only matters while a configuration is checked.
-    assert_eq!(without_difference, ["server.allow_unauthenticated"]);
+    // The first only matters while a configuration is checked. The others have no other valid value here.
+    let expected = [
+        "server.allow_unauthenticated",
+        "tools.shout.model",
+        "tools.shout.kind",
+    ];
+    assert_eq!(without_difference, expected);
 }
 
 #[test]
