@@ -1,6 +1,6 @@
 //! MCP with one client over any reader and writer, with one JSON message per line.
 //!
-//! [`read`] and [`write`] block, so each requires a thread of its own. [`Client`] runs every request as a task, and sends responses in the
+//! [`read()`] and [`write()`] block, so each requires a thread of its own. [`Client`] runs every request as a task, and sends responses in the
 //! order in which they are ready.
 
 use std::future::poll_fn;

@@ -21,45 +21,20 @@ const STALLED: usize = 4;
 /// Id of each call over HTTP, in a session of its own.
 const CALL: u64 = 1000;
 
-/// Tools whose templates take minutes with long arguments: each step costs the same fuel, however long it takes.
+/// A tool whose template takes a large part of the steps that a prompt may take.
 const SLOW: &str = r#"
 [models.chat]
 path = "crab.gguf"
 n_threads = 1
 [tools.title]
 prompt = """
-{% if text | length > 1000 %}{% for i in range(10000) %}{% for j in range(10000) %}{% set _ = text | title %}{% endfor %}{% endfor %}{% endif %}
+{% for i in range(10000) %}{% for j in range(10000) %}{% set _ = text | title %}{% endfor %}{% endfor %}
 """
 [tools.title.arguments.text]
-[tools.join]
-prompt = """
-{% if tags | length > 1000 %}{% for i in tags %}{% for j in tags %}{% set _ = tags | join %}{% endfor %}{% endfor %}{% endif %}
-"""
-[tools.join.arguments.tags]
-type = "array"
 "#;
 
 fn long_text() -> Value {
     json!({"text": "a".repeat(60_000)})
-}
-
-fn many_tags() -> Value {
-    json!({"tags": vec!["aaaaaaaa"; 10_000]})
-}
-
-/// Starts a server with the tools of [`SLOW`].
-fn slow_over_http(name: &str) -> (Folder, HttpServer) {
-    let folder = Folder::new(name, SLOW);
-    let server = HttpServer::with_config(&folder.0.join("llama-mcp-server.toml"));
-    (folder, server)
-}
-
-fn slow_over_stdio(name: &str) -> (Folder, Server) {
-    let folder = Folder::new(name, SLOW);
-    let mut command = program();
-    command.current_dir(&folder.0);
-    let server = Server::spawn(command);
-    (folder, server)
 }
 
 /// Sends a call of a client of its own.
@@ -121,31 +96,19 @@ fn assert_served_over_stdio(server: &mut Server, tool: &str, arguments: &Value) 
 }
 
 #[test]
-fn slow_templates_hold_up_no_other_client() {
-    let (_folder, server) = slow_over_http("stalls-template");
-    let calls = stall(&server, "title", &long_text());
-    assert_served_over_http(&server, calls);
-}
-
-#[test]
-fn slow_templates_hold_up_no_other_request_over_stdio() {
-    let (_folder, mut server) = slow_over_stdio("stalls-template-stdio");
-    assert_served_over_stdio(&mut server, "title", &long_text());
-}
-
-#[test]
-fn a_long_array_holds_up_no_other_client() {
-    let (_folder, server) = slow_over_http("stalls-array");
-    // Other large messages are not even parsed until this one is done, so one client calls.
-    let (client, mut events) = send(&server, "join", &many_tags());
-    assert_eq!(events.next().unwrap()["method"], "notifications/progress");
-    assert_served_over_http(&server, vec![(client, events)]);
-}
-
-#[test]
-fn a_long_array_holds_up_no_other_request_over_stdio() {
-    let (_folder, mut server) = slow_over_stdio("stalls-array-stdio");
-    assert_served_over_stdio(&mut server, "join", &many_tags());
+fn slow_templates_hold_up_no_other_request() {
+    let folder = Folder::new("stalls-template", SLOW);
+    let mut command = program();
+    command.current_dir(&folder.0);
+    let mut server = Server::spawn(command);
+    // The prompts of one client are rendered one after the other, so the last call is not answered for a while.
+    let call = |_| server.call_tool("title", long_text());
+    let calls: Vec<u64> = (0..2 * STALLED).map(call).collect();
+    for method in ["ping", "tools/list"] {
+        let id = server.request(method, json!({}));
+        assert!(server.response(id)["result"].is_object());
+    }
+    assert!(!server.has_answered(calls[calls.len() - 1]));
 }
 
 #[test]
