@@ -9,7 +9,7 @@ use crate::config::{Config, Surroundings};
 use crate::gpu::{self, GpuBackend};
 use crate::worker::machine::{self, DetectError, Machine};
 
-/// What is known about the GPUs that models can use.
+/// Known GPUs that models can use.
 #[derive(Debug, Clone, Copy)]
 struct Gpus<'machine> {
     /// GPU backend of the build.
