@@ -1,26 +1,28 @@
 //! The interface between the registry and whatever runs a model.
 //!
-//! The registry decides which models are loaded. It starts no process, opens no file and speaks no wire protocol, but uses this module: what
-//! a model [needs](need_of), whether its [source has changed](check_source), and how to [start](Backend::start) it. A started model is a
-//! [`Runner`], which takes [requests](crate::engine::Request) and tells the registry about its [life](Life).
+//! The registry decides which models are loaded. It starts no process, opens no file and speaks no wire protocol. Instead, it uses this
+//! module to compute what a model [needs](need_of), to check whether its [source has changed](check_source), and to [start](Backend::start)
+//! it. A started model is a [`Runner`], which takes [requests](crate::engine::Request) and reports each event of its [life](Life) to the
+//! registry.
 //!
 //! | backend | models | module |
 //! | --- | --- | --- |
 //! | [`Backend::Local`] | GGUF files, each in a process of this program | `backend/local.rs` |
 //! | `Backend::Scripted` | answers that a test scripts, without processes | `backend/scripted.rs` |
 //!
-//! # A remote server
+//! # Adding a remote server
 //!
-//! A remote server is a new variant of [`Source`] with its settings, and a module `backend/remote.rs`, whose task owns a connection pool
+//! A remote server would be a variant of [`Source`] with its settings, and a module `backend/remote.rs`, whose task owns a connection pool
 //! instead of a process. It needs no memory, and its stamp never changes. The compiler finds each place that takes a GGUF file for granted:
 //!
 //! - here: [`Backend::start`], which starts its runners in an arm of its own, and each function that destructures a source
 //! - `config/model/source.rs`; `gpu_memory_for` and `all_gpu_memory` in `config.rs`
 //! - `gguf` and `gguf_mut` in `config/model.rs`, and their callers in `config/model.rs`, `config/diff.rs`, `check`, `commands` and `tools`
 //!
-//! # Another kind of work
+//! # Adding a kind of work
 //!
-//! Embedding, for example, is a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. These places know only one kind:
+//! Embedding, for example, would be a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. These places support only
+//! generation:
 //!
 //! - `worker/serve.rs`, which does the work
 //! - `backend/local/task.rs` and `backend/local/calls.rs`, which bound the length of an answer
@@ -91,7 +93,7 @@ impl Backend {
 }
 
 impl Backend {
-    /// Prepares for models that compute on the CPUs of this machine with at most `n_threads` each. Even a single model takes turns at the
+    /// Prepares CPU turns for models that compute with at most `n_threads` each on this machine. Even a single model takes turns at the
     /// CPUs, since an edit may add another one. Blocks on the file system.
     pub(crate) fn share_cpus(&self, n_threads: usize) {
         match self {
@@ -101,7 +103,7 @@ impl Backend {
         }
     }
 
-    /// Removes what started models shared. Called at the end of the server.
+    /// Removes the files that started models share. Called when the server ends.
     pub(crate) async fn close(&self) {
         match self {
             Self::Local(launcher) => launcher.close().await,

@@ -8,9 +8,9 @@
 //!                                                                  over pipes    engine → llama.cpp
 //! ```
 //!
-//! The server itself never calls llama.cpp, which aborts its process on a failed assertion, a corrupt file, or if a GPU is out of memory. Each
-//! loaded model runs in a worker process: the same binary with the hidden subcommand `worker`. If a worker dies, only calls of its model fail,
-//! and the next call starts a new worker. To unload a model, the server ends its worker, which frees all memory of the model.
+//! The server itself never calls llama.cpp, which aborts its process if an assertion fails, a file is corrupt, or a GPU is out of memory.
+//! Each loaded model runs in a worker process: the same binary with the hidden subcommand `worker`. If a worker dies, only calls of its
+//! model fail, and the next call starts a new worker. To unload a model, the server ends its worker, which frees all memory of the model.
 //!
 //! A GGUF file is untrusted input, so a worker enters a sandbox before llama.cpp reads the file (`worker/sandbox.rs`). The only files that it
 //! may then write are shader caches of GPU drivers (`worker/driver_cache.rs`). Two other kinds of processes isolate untrusted work: one detects
@@ -138,9 +138,9 @@
 //! - By default, each sequence has its own cells, and attention reads only these. A prefix is copied as a saved state, which is far cheaper
 //!   than decoding it. llama.cpp decodes several sequences in one pass only if their numbers are consecutive, so [`engine::compaction`] keeps
 //!   generating sequences together.
-//! - If a tool has a long fixed prompt, or memory is short, all sequences share one pool of cells (`kv_unified`), in which a prefix is stored
-//!   once for all calls. On a CPU, calls that share a long prompt then run without flash attention, as all of them read the shared cells in
-//!   one matrix product ([`engine::limits::Limits::has_flash_attention`]).
+//! - If a tool has a long fixed prompt, or memory is scarce, all sequences share one pool of cells (`kv_unified`), in which a prefix is
+//!   stored once for all calls. On a CPU, calls that share a long prompt then run without flash attention, as all of them read the shared
+//!   cells in one matrix product ([`engine::limits::Limits::has_flash_attention`]).
 //! - With sliding windows or recurrent states, a sequence cannot be truncated: a prefix is reused as a whole or not at all. So states are saved
 //!   at checkpoints (`ActiveCall::checkpoints`): at the end of a tool's prompt, where concurrent calls diverge, and at the end of long prompts.
 //!
@@ -175,11 +175,10 @@
 //! # Metrics and status
 //!
 //! [`telemetry::metrics`] has the metrics of the process; other modules update them with plain function calls, as if they wrote to a log. A
-//! reload registers the names of models, tools and tokens, whose series start at 0. [`telemetry::call`] counts and logs the end of each call,
-//! under the same `request_id` as in the result.
-//! Every kind of failure has an [`error_code`]. `/metrics` and `/status` ask the workers for their state only when they are read. `/status`
-//! ([`status`]) also has the state of the models and the result of the last edit. [`engine::timing`] logs where the time of a worker went,
-//! at debug level, whenever the worker runs out of work.
+//! reload registers the names of models, tools and tokens, whose series start at 0. [`telemetry::call`] counts and logs the end of each
+//! call, under the same `request_id` as in the result. Every kind of failure has an [`error_code`]. `/metrics` and `/status` ask the
+//! workers for their state only when they are read. `/status` ([`status`]) also has the state of the models and the result of the last
+//! edit. [`engine::timing`] logs where the time of a worker went, at debug level, each time the worker becomes idle.
 
 #![cfg_attr(
     test,

@@ -208,7 +208,7 @@ impl Registry {
         }
     }
 
-    /// Returns the hash of the prompt of `request`, if any prompt is suspected to kill processes.
+    /// Returns the hash of the prompt of `request`; `None` if no prompt is suspected of killing processes.
     fn suspect(&self, model: Edition, request: &GenerateRequest) -> Option<PromptHash> {
         let is_needed = !self.suspects().is_empty();
         is_needed.then(|| self.hash(model, request))
@@ -218,7 +218,7 @@ impl Registry {
         self.suspects().refused_for(prompt, Instant::now())
     }
 
-    /// Notes that `model` answered a call; `suspect` is the hash of its prompt, if any prompt is suspected.
+    /// Records that `model` answered a call. `suspect` is the hash of its prompt; `None` if no prompt is suspected.
     fn finished(&self, model: Edition, suspect: Option<PromptHash>) {
         self.manager.finished(model);
         if let Some(prompt) = suspect {

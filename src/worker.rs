@@ -44,14 +44,14 @@ const LONG_PROMPTS: &str = "long prompts";
 /// Name of the thread that waits for a turn at the CPUs.
 const TURNS: &str = "turns";
 
-/// Version of the wire protocol, with which a server and a worker of different builds notice each other.
+/// Version of the wire protocol. It lets a server and a worker detect that they come from different builds.
 pub(crate) const WIRE_VERSION: u32 = 4;
 
 /// Command of the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
-    /// Loads the model to serve. The first command, sent once.
+    /// Loads the model to serve. This is the first command, and is sent once.
     Load(Box<Launch>),
     /// Replaces the shared prefixes of tools that the worker keeps in its cache. No event follows, even if a prefix cannot be prepared.
     Warm(Vec<FixedPrompt>),
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Cancel {
         /// Id of the call.
         id: CallId,
-        /// Reason for the end.
+        /// Reason for ending the call.
         reason: CancelReason,
     },
     /// Asks for an [`Event::Stats`].
@@ -107,7 +107,7 @@ pub(crate) fn cleaned(error: EngineError) -> EngineError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// The first event.
+    /// Announces the wire protocol of the worker. This is the first event.
     Hello {
         /// [`WIRE_VERSION`] of the worker.
         version: u32,
@@ -120,7 +120,7 @@ pub(crate) enum Event {
     Call {
         /// Id of the call.
         id: CallId,
-        /// The update.
+        /// Update for the call's client.
         update: Update,
     },
     /// The model could not be loaded; the worker ends.

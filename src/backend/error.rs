@@ -78,7 +78,7 @@ impl CallError {
         self.is_crash() || matches!(self, Self::Terminated { .. })
     }
 
-    /// Returns whether the process crashed or hung, for which a prompt may be the cause.
+    /// Returns whether the process crashed or hung. A prompt may be the cause.
     pub(crate) fn is_crash(&self) -> bool {
         matches!(self, Self::Died { .. } | Self::Stalled { .. })
     }

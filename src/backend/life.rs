@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Facts about the process behind a runner.
+/// Process id, and time since the last step, of the process behind a runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Vitals {
     /// Process id; `None` until the process is started.

@@ -1,4 +1,4 @@
-//! The handle of a running model, which is the mailbox of the task that runs it.
+//! The handle of a running model: the sending side of the mailbox of its task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,20 +30,20 @@ pub(crate) enum Mail {
     Cancel {
         /// Id of the call.
         id: CallId,
-        /// Reason for the end.
+        /// Reason for ending the call.
         reason: CancelReason,
     },
     /// Requests the model's current statistics. The sender is dropped if the model is loading, or if it ends first.
     Stats(oneshot::Sender<Stats>),
     /// A call got no answer although its deadline passed.
     Overdue,
-    /// Says why the model is unloaded. Sent before the last runner is dropped.
+    /// Sets the reason why the model is unloaded. Sent before the last runner is dropped.
     Unload(UnloadReason),
     /// Ends the model although calls wait for it, which get [`Unanswered::Stopped`].
     Stop(UnloadReason),
 }
 
-/// A call on its way to the model.
+/// A call that is sent to the task behind a runner.
 #[derive(Debug)]
 pub(crate) struct NewCall {
     /// Id of the call, unique for the runner.
@@ -52,9 +52,9 @@ pub(crate) struct NewCall {
     pub client: String,
     /// The client's request.
     pub request: Request,
-    /// Where to report progress.
+    /// Channel for the progress of the call.
     pub progress: watch::Sender<Progress>,
-    /// Where to send the answer.
+    /// Channel for the answer.
     pub answer_to: oneshot::Sender<Result<Answer, Unanswered>>,
 }
 
@@ -65,12 +65,12 @@ impl NewCall {
     }
 }
 
-/// The task's end of a runner.
+/// The task's side of a runner: its messages, and the channel for facts about its process.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// Messages to the task. The channel closes when the last runner is dropped.
     pub mail: mpsc::UnboundedReceiver<Mail>,
-    /// Where the task publishes facts about its process.
+    /// Channel for the process id, and the time since the last step.
     pub vitals: watch::Sender<Vitals>,
 }
 
@@ -109,7 +109,7 @@ impl Runner {
         &self.name
     }
 
-    /// Returns facts about the process of the model.
+    /// Returns the process id, and the time since the last step.
     pub(crate) fn vitals(&self) -> Vitals {
         *self.vitals.borrow()
     }

@@ -332,7 +332,7 @@ impl<D: Decoder> Scheduler<D> {
         self.decoder.sample(&mut rows)
     }
 
-    /// Removes a call from its sequence. The tokens stay in the sequence as cached prefix.
+    /// Removes a call from its sequence. The tokens stay in the sequence as a cached prefix.
     fn vacate(&mut self, sequence: usize) -> Option<ActiveCall<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
         let is_busy = has_begun(&self.sequences);
@@ -381,7 +381,7 @@ fn has_begun<S>(sequences: &[Option<ActiveCall<S>>]) -> impl Fn(usize) -> bool {
     }
 }
 
-/// Converts a number of tokens to the type of the wire and of llama.cpp. No prompt has 2^32 tokens.
+/// Converts a number of tokens to the type in the wire protocol and in llama.cpp. No prompt has 2^32 tokens.
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }

@@ -30,6 +30,6 @@ id! {
 }
 
 id! {
-    /// Id of the lease of a call, from its request for a model on.
+    /// Id of a call's lease. It is allocated when the call requests its model, before the lease is granted.
     LeaseId
 }

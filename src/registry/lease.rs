@@ -13,7 +13,7 @@ use crate::backend::Runner;
 /// Result of a call's request for a lease: the runner, or the reason why there is none.
 pub(super) type LeaseResult = Result<(RunnerId, Runner), Refusal>;
 
-/// A call's lease on its model, or its position in the queue for one. Dropping it gives up either.
+/// A call's lease on its model, or its position in the queue for one. Dropping it releases the lease, or leaves the queue.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) manager: Arc<ModelManager>,
@@ -35,7 +35,7 @@ impl Lease {
         self.result.is_empty()
     }
 
-    /// Waits for the runner. Dropping the future gives up the position in the queue.
+    /// Waits for the runner. Dropping the future leaves the queue.
     pub(super) async fn runner(mut self) -> Result<GrantedLease, Refusal> {
         let result = (&mut self.result).await;
         let (id, runner) = result.expect("every queued call is answered")?;

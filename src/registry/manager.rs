@@ -31,7 +31,7 @@ use crate::engine::shared_prefix::longest;
 use crate::memory;
 use crate::telemetry::metrics;
 
-/// Age up to which a reading of the free memory may admit a call. Other programs may have taken memory since.
+/// Maximum age of a reading of the free memory that may admit a call. Other programs may have taken memory since.
 const RECENT: Duration = Duration::from_secs(1);
 
 /// Owner of the models, shared with leases and runners.

@@ -255,7 +255,7 @@ impl Residency {
         self.shrink();
     }
 
-    /// Notes that a call of `model` was answered.
+    /// Records that a call of `model` was answered.
     pub(crate) fn finished(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.breaker.close();
@@ -284,7 +284,7 @@ impl Residency {
         }
     }
 
-    /// Handles that `runner` accepts no more calls, for the reason `ended`, while its process still exists.
+    /// Handles the end of `runner`, for the reason `ended`: it accepts no more calls, while its process still exists.
     pub(crate) fn ending(&mut self, runner: RunnerId, ended: Ended, now: Instant) {
         self.closed(runner);
         if let Some(slot) = self.slot_of(runner)

@@ -75,7 +75,7 @@ impl Suspects {
         self.0.is_empty()
     }
 
-    /// Notes that the process of `runner` died while it worked on `prompt`.
+    /// Records that the process of `runner` died while it worked on `prompt`.
     pub(super) fn blame(&mut self, prompt: PromptHash, runner: RunnerId, now: Instant) {
         self.0
             .retain(|_, suspect| now < suspect.last + SUSPECTED_FOR);
@@ -104,7 +104,7 @@ impl Suspects {
         }
     }
 
-    /// Notes that `prompt` was answered.
+    /// Records that `prompt` was answered, so it is no longer a suspect.
     pub(super) fn clear(&mut self, prompt: PromptHash) {
         self.0.remove(&prompt);
     }

@@ -25,7 +25,7 @@ use waiter::Waiter;
 /// Longest wait for a turn. A step usually takes up to a second, and nearly six if a tile of a prompt takes three.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// The CPU turns, as one worker sees them.
+/// A worker's access to the CPU turns.
 #[derive(Debug)]
 pub(crate) struct Turns {
     locks: Arc<Locks>,

@@ -24,10 +24,10 @@ const SIZES: [(&str, &str); 3] = [
     ("CUDA_CACHE_MAXSIZE", "536870912"),
 ];
 
-/// Most bytes of all directories together, enforced when a server first uses them.
+/// Maximum size of all directories together, in bytes. It is enforced when a server first uses them.
 const MAX_TOTAL: u64 = 2 << 30;
 
-/// Longest time that an unused directory is kept.
+/// Maximum age of an unused directory.
 const MAX_AGE: Duration = Duration::from_hours(90 * 24);
 
 /// Variables with the path of the cache: for Mesa, NVIDIA's Vulkan and CUDA, AMD, and the fallback of most drivers.
@@ -84,7 +84,7 @@ pub(crate) fn variables(directory: &Path) -> impl Iterator<Item = (&'static str,
     paths.into_iter().chain(sizes.into_iter().filter(is_unset))
 }
 
-/// Returns the parent of all directories, in the cache of the systemd service, or of the user without such a service.
+/// Returns the parent of all directories: in the cache directory of the systemd service, or else in that of the user.
 fn find_root() -> io::Result<PathBuf> {
     let of_service = env::var_os("CACHE_DIRECTORY")
         .and_then(|list| env::split_paths(&list).next())

@@ -23,17 +23,17 @@ pub(crate) struct Launch {
 pub(crate) struct Grant {
     /// Plan for the context; `None` if the files could not be read beforehand.
     pub plan: Option<ContextPlan>,
-    /// Most bytes that the model may take; `None` means all free memory.
+    /// Maximum memory of the model, in bytes; `None` means all free memory.
     pub memory_limit: Option<u64>,
-    /// Locks of the CPUs that models take in turns; `None` if this process need not share them. The backend adds it.
+    /// Lock files of CPU turns; `None` if this process need not share the CPUs. The backend sets this field.
     pub cpu_locks: Option<CpuLocks>,
     /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
     pub shared_prefix_bytes: u64,
-    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own. The backend adds it.
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own. The backend sets this field.
     pub driver_cache: Option<PathBuf>,
 }
 
-/// The planned values of settings that leave something open.
+/// Planned values of settings that the configuration leaves to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ContextPlan {
     /// Tokens of one call, for `n_ctx = 0`.
@@ -42,21 +42,21 @@ pub(crate) struct ContextPlan {
     pub kv_cells: u32,
     /// Layers on GPUs, for `n_gpu_layers = "auto"`; 0 overrides any number, since there is no GPU.
     pub gpu_layers: u32,
-    /// Most bytes for saved prefixes, if `cache_ram` allows more.
+    /// Maximum size of saved prefixes in bytes, if `cache_ram` allows more.
     pub cache_ram: u64,
 }
 
-/// The files whose locks are turns at the CPUs.
+/// Lock files of CPU turns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CpuLocks {
-    /// File that the process locks which waits for the next turn.
+    /// File that a process locks while it waits for the next turn.
     pub queue: PathBuf,
-    /// Files of which each computing process locks one; at least one.
+    /// Files of the places, at least one. Each computing process locks one of them.
     pub places: Vec<PathBuf>,
 }
 
 impl Launch {
-    /// Returns the settings, with values of the plan for those that leave something open.
+    /// Returns the settings, with the planned values of those that the configuration leaves to the server.
     pub(crate) fn planned_settings(&self) -> LoadSettings {
         let mut settings = self.settings.clone();
         let Some(plan) = self.grant.plan else {
@@ -77,7 +77,7 @@ impl Launch {
 }
 
 impl From<LoadSettings> for Launch {
-    /// Returns a launch without grants, for a worker that is driven by hand.
+    /// Returns a launch without grants, for a worker that a person or a test starts.
     fn from(settings: LoadSettings) -> Self {
         Self {
             settings,

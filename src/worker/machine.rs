@@ -1,5 +1,5 @@
-//! CPU backend and devices that llama.cpp finds on this machine. A process of its own looks for them, since a GPU driver, or a build for
-//! another CPU, may abort it.
+//! Detects the CPU backend and the devices that llama.cpp finds on this machine. This takes a process of its own, which a GPU driver, or a
+//! build for another CPU, may abort.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::engine::device::Device;
 use crate::engine::llama::{Model, cpu_backend, devices};
 use crate::threads::{self, SystemLimit};
 
-/// Longest time to look for devices. A driver that wakes up takes seconds.
+/// Longest time to look for devices. A driver that has to start takes seconds.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// CPU backend and devices that llama.cpp finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
-    /// CPU backend as text; `Err` if this CPU has none.
+    /// Name of the CPU backend; `Err` if none supports this CPU.
     pub cpu_backend: Result<String, EngineError>,
     /// Devices to compute on.
     pub devices: Vec<Device>,
@@ -75,7 +75,7 @@ pub(crate) enum DetectError {
     },
 }
 
-/// Returns what llama.cpp finds, using a process of `program`, which is this program.
+/// Detects the CPU backend and the devices in a process of `program`, which is this program.
 ///
 /// # Errors
 /// See [`DetectError`].

@@ -131,8 +131,8 @@ fn restrict(launch: &Launch) -> Result<(), MissingRestriction> {
     }
 }
 
-/// Most bytes of a core dump. On Linux, 0 only applies to dumps to files. 1, which is too little for any dump, also keeps the kernel from
-/// piping a dump to a program such as systemd's. Only root can raise a limit that is already 0.
+/// Maximum size of a core dump, in bytes. On Linux, a limit of 0 only applies to dumps to files. A limit of 1, which is too small for any
+/// dump, also keeps the kernel from piping a dump to a program such as systemd's. Only root can raise a limit that is already 0.
 #[cfg(unix)]
 const CORE_LIMIT: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
 

@@ -94,8 +94,8 @@ fn to_line(event: &Event) -> Vec<u8> {
 
 /// Serves one model until stdin ends. Returns whether the model could be loaded.
 ///
-/// `parent` is the process id of the server, whose end ends the worker at once. Without it, a worker that is driven by hand finishes its
-/// calls.
+/// `parent` is the process id of the server; when the server ends, the worker ends at once. A worker without a parent, which a person or a
+/// test started, finishes its calls first.
 pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>) -> bool {
     if parent.is_some_and(|parent| !process::die_with_parent(parent)) {
         return true;
@@ -113,7 +113,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         return true;
     };
     let turns = launch.grant.cpu_locks.as_ref().and_then(open_turns);
-    // Loaded before the sandbox puts its files out of reach. If there is none for this CPU, the load reports that.
+    // The CPU backend is loaded here, since the sandbox denies access to its files. If none supports this CPU, the load reports the error.
     if let Ok(backend) = cpu_backend() {
         tracing::debug!("llama.cpp's code for the CPU: {backend}");
     }

@@ -20,7 +20,7 @@ use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 use crate::threads;
 
-/// Most CPU time of a trial, in seconds. The largest real templates take milliseconds.
+/// Maximum CPU time of a trial, in seconds. The largest real templates take milliseconds.
 #[cfg(unix)]
 const CPU_LIMIT: u64 = 2;
 
@@ -30,11 +30,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for the exit status of a process that has closed its output.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Most bytes of address space in addition to the program's own: 30 times the need of the largest template.
+/// Maximum address space in bytes, in addition to the program's own: 30 times the need of the largest template.
 #[cfg(target_os = "linux")]
 const MEMORY_LIMIT: u64 = 1 << 30;
 
-/// Longest result, in bytes.
+/// Maximum size of a result, in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
 /// A trial of a chat template.
@@ -260,7 +260,7 @@ impl Process {
     /// Runs `job` and returns its result.
     ///
     /// # Errors
-    /// The template ended this process or exceeded a limit, as text. The process cannot be used again.
+    /// Returns the cause as text if the template ended this process or exceeded a limit. The process cannot be used again.
     fn exchange(&mut self, job: &Job) -> Result<TrialResult, &'static str> {
         let mut line = serde_json::to_vec(job).expect("a trial has only string keys");
         line.push(b'\n');

@@ -1,6 +1,6 @@
 //! The calls of a worker, and the effect of each line of its output on them. Pure.
 //!
-//! The lines are untrusted: a worker runs foreign files, and no output may break the server.
+//! The lines are untrusted: a worker processes foreign files, and no output may break the server.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The liveness of one worker: its [`Watchdog`] with the system's clock, and the state between two checks.
+//! Tracks whether a worker is alive: its [`Watchdog`] with the system's clock, and the state between two checks.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::process::activity::Activity;
 /// signal later.
 const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 
-/// Signs of life of one worker.
+/// Watches one worker, and publishes the time since its last step.
 pub(super) struct Liveness {
     watchdog: Watchdog,
-    /// Whether the process owes an answer to [`crate::worker::Command::Stats`].
+    /// Whether the process has yet to answer [`crate::worker::Command::Stats`].
     is_asked: bool,
     /// Whether the process was already reported as stuck.
     is_reported: bool,
@@ -38,29 +38,29 @@ impl Liveness {
         }
     }
 
-    /// Notes that the process was given work.
+    /// Records that the process was given work.
     pub(super) fn expect(&mut self) {
         self.watchdog.expect(Instant::now());
     }
 
-    /// Notes that the process was asked for its statistics.
+    /// Records that the process was asked for its statistics.
     pub(super) fn asked(&mut self) {
         self.is_asked = true;
         self.expect();
     }
 
-    /// Returns whether the process must be asked for a sign of life.
+    /// Returns whether to ask the process for a sign of life: it has work, and no request is pending.
     pub(super) fn is_to_be_asked(&self) -> bool {
         !self.is_asked && self.watchdog.silence().is_some()
     }
 
-    /// Notes the answer; `is_idle` if the process has no call.
+    /// Records the answer with the statistics. `is_idle` means that the process has no call.
     pub(super) fn answered(&mut self, is_idle: bool) {
         self.is_asked = false;
         self.heard(is_idle);
     }
 
-    /// Notes a sign of life; `is_idle` if the process has no call.
+    /// Records a sign of life. `is_idle` means that the process has no call.
     pub(super) fn heard(&mut self, is_idle: bool) {
         self.watchdog.heard();
         self.is_reported = false;
@@ -70,7 +70,7 @@ impl Liveness {
         self.publish();
     }
 
-    /// Notes that the process received SIGTERM.
+    /// Records that the process received SIGTERM.
     pub(super) fn terminated(&mut self) {
         self.terminated = Some(Instant::now());
     }
@@ -81,7 +81,7 @@ impl Liveness {
         self.terminated.take_if(is_over).is_some()
     }
 
-    /// Notes that the process is reported as stuck. Returns the time since its last step; `None` if it was already reported since then.
+    /// Marks the process as reported, and returns the time since its last step; `None` if it was already reported since that step.
     pub(super) fn report_overdue(&mut self) -> Option<Duration> {
         (!std::mem::replace(&mut self.is_reported, true)).then(|| self.silence())
     }

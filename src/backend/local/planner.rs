@@ -134,7 +134,7 @@ impl Planner<'_> {
         Limits::plan(self.load, facts)
     }
 
-    /// Plans again for what `limits` leave of the allowance.
+    /// Plans again, with the part of the allowance that a context with `limits` leaves for the cache.
     pub(super) fn plan_to_fit(self, limits: Limits) -> Limits {
         let without = self.estimate(limits, 0);
         let left = Split {

@@ -1,4 +1,4 @@
-//! The process of a worker: its start, its pipes and its end.
+//! Starts the process of a worker, talks to it through its pipes, and ends it.
 
 use std::io;
 #[cfg(unix)]
@@ -130,7 +130,8 @@ impl Launcher {
         drop(spawn_blocking(move || turns.remove()).await);
     }
 
-    /// Returns `launch` with the locks of CPU turns if the model computes there, and with the directory in which GPU drivers may cache.
+    /// Returns `launch` with the locks of CPU turns if the model computes on the CPUs, and with the directory in which GPU drivers may
+    /// cache shaders.
     pub(super) async fn with_shared_files(&self, mut launch: Launch) -> Launch {
         let (caches, turns) = (Arc::clone(&self.driver_caches), self.cpu_turns.clone());
         let settings = launch.planned_settings();

@@ -42,7 +42,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches a process that has just been started and loads its model.
+    /// Creates a watchdog for a process that has just been started and loads its model.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             is_watching: true,
@@ -54,21 +54,21 @@ impl Watchdog {
         }
     }
 
-    /// Notes that the process was given work. Watches it from now on if it had none before.
+    /// Records that the process was given work. Watches it from now on if it had none before.
     pub(super) fn expect(&mut self, now: Instant) {
         if !self.is_watching {
             *self = Self::new(now);
         }
     }
 
-    /// Notes a finished step, or another sign of life.
+    /// Records a finished step, or another sign of life.
     pub(super) fn heard(&mut self) {
         self.silent = Duration::ZERO;
         self.without_reads = Duration::ZERO;
         self.inactive = Duration::ZERO;
     }
 
-    /// Notes that the process has no more work.
+    /// Records that the process has no more work, and stops watching it.
     pub(super) fn rest(&mut self) {
         self.is_watching = false;
     }

@@ -38,7 +38,7 @@ const MAX_MOVED: usize = 2048;
 struct CachedSequence {
     /// Decoded tokens, from position 0 without gaps.
     tokens: Vec<Token>,
-    /// Cells of the tokens, one each, in a pool; otherwise empty.
+    /// Cells of the tokens, one for each token; empty without a pool.
     cells: Vec<Cell>,
     /// Time of the last use, on the cache's own clock.
     last_used: u64,
@@ -172,7 +172,7 @@ impl<S> PrefixCache<S> {
         self.reuse == Reuse::Cells || self.can_save(tokens)
     }
 
-    /// Returns whether a state of `tokens` tokens can be saved, as far as known.
+    /// Returns whether a state of `tokens` tokens can be saved, as far as is known.
     pub(super) fn can_save(&self, tokens: usize) -> bool {
         self.reuse != Reuse::Nothing && self.saved.is_enabled() && tokens < self.too_long
     }

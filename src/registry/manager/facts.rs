@@ -96,7 +96,7 @@ impl ModelManager {
         }
     }
 
-    /// Notes that `model` answered a call.
+    /// Records that `model` answered a call.
     pub(in crate::registry) fn finished(&self, model: Edition) {
         let mut state = self.lock();
         let model = state.current(model);

@@ -95,6 +95,7 @@ pub(super) struct Failures {
     stamp: Stamp,
 }
 
+/// State of a model's process, with the memory that it takes.
 #[derive(Debug)]
 pub(super) enum State {
     Unloaded,
@@ -216,7 +217,8 @@ impl Slot {
         });
     }
 
-    /// Returns the memory that the model takes; `None` if it has no runner. `free` is the reading with which room is sought.
+    /// Returns the memory that the model takes; `None` if it has no runner. A model whose memory the reading `free` does not show yet
+    /// counts as loading.
     pub(super) fn occupant(&self, model: Edition, free: Option<FreeMemory>) -> Option<Occupant> {
         let footprint = |total| Footprint {
             total,

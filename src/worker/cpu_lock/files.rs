@@ -1,8 +1,8 @@
-//! Lock files of the CPU turns, private to this user and removed with the server.
+//! Lock files of the CPU turns, which only this user can open, and which the server removes when it ends.
 //!
 //! On Linux the files are in memory and have no names. Workers open them through the server's descriptors in `/proc`, before they enter the
-//! sandbox: a lock belongs to an open file description, so each worker requires its own. On other systems, and without `/proc`, the files
-//! are in the directory for temporary files.
+//! sandbox: a lock belongs to an open file description, so each worker must open the file itself. On other systems, and without `/proc`,
+//! the files are in the directory for temporary files.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// Most time of waiting, as a multiple of the time of computing. Other models may have steps of a second while its own take ten
-/// milliseconds.
+/// Maximum time of waiting, as a multiple of the time of computing. A model with steps of ten milliseconds may wait for steps of a second.
 const SHARE: u32 = 100;
 
 /// Time that a model may wait for turns. Waiting uses it up, and computing earns it back. So a hostile worker cannot stop a model, neither

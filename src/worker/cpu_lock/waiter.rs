@@ -25,7 +25,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// State of the only request.
+/// State of the request for a turn. There is at most one.
 #[derive(Debug)]
 enum Request {
     /// No request was made.

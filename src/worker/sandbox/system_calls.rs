@@ -69,7 +69,7 @@ fn compile(rules: Rules, error: c_int) -> Result<BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Returns the filter that denies x32, the ABI in which a kernel may have every call of `x86_64` a second time, with another number.
+/// Returns the filter that denies x32, a second ABI in which a kernel may offer every call of `x86_64` under another number.
 fn second_abi() -> BpfProgram {
     const BIT: u32 = 0x4000_0000;
     let step = |code: u32, jf: u8, k: u32| sock_filter {

@@ -1,4 +1,4 @@
-//! Reads commands from stdin, one a line.
+//! Reads commands from stdin, one per line.
 
 use std::io::{BufRead, BufReader, Lines, Stdin, stdin};
 

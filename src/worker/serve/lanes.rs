@@ -14,19 +14,19 @@ use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{CallId, Conversation};
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
-/// Most bytes of a short prompt, which takes milliseconds.
+/// Maximum size of a short prompt, in bytes. Such a prompt takes milliseconds.
 const MAX_SHORT: usize = 8 * 1024;
 
-/// Most bytes of the jobs that wait in a lane behind the running one.
+/// Maximum size of the jobs that wait in a lane behind the running one, in bytes.
 const MAX_AHEAD: usize = 64 * 1024;
 
-/// Most jobs in a lane.
+/// Maximum number of jobs in a lane.
 const MAX_JOBS: usize = 8;
 
 /// Longest time to prepare a short prompt.
 const SHORT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Longest time to prepare a long prompt. Its thread has a low priority: beside models that use all CPUs it may get a tenth of one.
+/// Longest time to prepare a long prompt. Its thread has a low priority: next to models that use all CPUs, it may get a tenth of one.
 const LONG_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A prompt to prepare.
@@ -78,14 +78,14 @@ impl Progress {
     }
 }
 
-/// The end of a lane for its thread.
+/// The receiving side of a lane, for its thread.
 pub(super) struct Inbox {
     pub(super) lane: Lane,
     pub(super) jobs: Receiver<Job>,
     pub(super) progress: Progress,
 }
 
-/// The end of a lane for the main thread.
+/// The sending side of a lane, for the main thread.
 struct Jobs {
     jobs: Sender<Job>,
     progress: Progress,
@@ -97,14 +97,14 @@ struct Jobs {
     limit: Duration,
 }
 
-/// Both lanes.
+/// The two lanes of a worker.
 pub(super) struct Lanes {
     short: Jobs,
     long: Jobs,
 }
 
 impl Lanes {
-    /// Creates empty lanes, and the ends for their threads.
+    /// Creates empty lanes, and the inboxes of their threads.
     pub(super) fn new() -> (Self, [Inbox; 2]) {
         let [(short, one), (long, other)] = [Lane::Short, Lane::Long].map(Jobs::new);
         (Self { short, long }, [one, other])

@@ -31,7 +31,7 @@ impl Worker {
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        // The server has planned the cells on a GPU, from the memory of the GPU.
+        // For a model on a GPU, the server has already planned the cells, from the GPU's memory.
         let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
         let memory = memory_left(load, grant, model.weights_on_machine(load));
         let memory = memory.filter(|_| !is_planned);
@@ -183,7 +183,7 @@ impl<D: Decoder> CallSink for Scheduler<D> {
     }
 }
 
-/// Returns the bytes that a model leaves of its memory, with `weights` bytes loaded into it; `None` if they are unknown.
+/// Returns the bytes that are left for a model's context once its `weights` bytes are loaded; `None` if they are unknown.
 fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> {
     // Mapped weights are in the page cache, which counts as free. Other weights are no longer free.
     let counted_as_free = if load.mmap { weights } else { 0 };
@@ -193,7 +193,7 @@ fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> 
     [free, granted].into_iter().flatten().min()
 }
 
-/// Warns that the weights are not locked into memory, with the way out.
+/// Warns that the weights are not locked into memory, and says what to do.
 fn warn_unlocked() {
     let cause = memory_lock::limit()
         .map_or_else(|| "the system denied it".to_owned(), memory_lock::way_out);

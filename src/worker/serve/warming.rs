@@ -22,7 +22,7 @@ pub(super) struct Warming {
 }
 
 impl Warming {
-    /// Replaces the set by `prompts`.
+    /// Replaces the set with `prompts`.
     pub(super) fn replace(&mut self, prompts: Vec<FixedPrompt>) {
         self.set.0 += 1;
         self.waiting = prompts.into();
@@ -44,7 +44,7 @@ impl Warming {
         }
         self.is_preparing = false;
         if let (Some(ready), Some(tokens)) = (&mut self.ready, tokens)
-            // Templates of several tools may differ only in what a caller gives.
+            // Prompts of several tools may differ only in the arguments of their calls.
             && !ready.contains(&tokens)
         {
             ready.push(tokens);

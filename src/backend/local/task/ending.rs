@@ -1,4 +1,4 @@
-//! The end of a worker's task: ends the process, and fails its calls.
+//! Ends the process of a worker's task, and fails its calls.
 
 use std::time::Duration;
 

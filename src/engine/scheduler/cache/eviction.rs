@@ -15,7 +15,7 @@ impl<S> PrefixCache<S> {
         pool.count_outside(kept.map(|at| &self.sequences[at].cells[..])) - pool.free()
     }
 
-    /// Returns the existing cells that `prompt` would reuse in `sequence`, or none if its prefix would be copied.
+    /// Returns the existing cells that `prompt` would reuse in `sequence`; empty if its prefix would be copied.
     pub(in crate::engine::scheduler) fn reused_cells<D: Decoder<State = S>>(
         &self,
         decoder: &D,
