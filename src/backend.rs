@@ -116,7 +116,7 @@ impl Backend {
 /// Result of checking a source before a load.
 #[derive(Debug)]
 pub(crate) struct SourceCheck {
-    /// Stamp of the source.
+    /// Stamp of the source when it was checked.
     pub stamp: Stamp,
     /// Memory need, or the fault that keeps the model from being loaded; `None` if the source has not changed.
     pub need: Option<Result<Need, FileFault>>,

@@ -7,9 +7,9 @@ use crate::worker::ContextPlan;
 /// Memory that a model may take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allowance {
-    /// The machine's memory.
+    /// Bytes of the machine's memory that the model may take.
     pub machine: u64,
-    /// The GPUs' own memory; `None` if no GPU has its own memory, or its size is unknown.
+    /// Bytes of the GPUs' own memory that the model may take; `None` if no GPU has its own memory, or its size is unknown.
     pub gpu: Option<u64>,
 }
 

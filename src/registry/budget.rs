@@ -22,7 +22,7 @@ pub(crate) struct SharedLimits {
 /// A model that takes memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Occupant {
-    /// Id of the model.
+    /// Edition of the model.
     pub model: Edition,
     /// Memory that the model takes.
     pub memory: Footprint,

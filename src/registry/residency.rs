@@ -107,7 +107,7 @@ impl Residency {
         }
     }
 
-    /// Replaces the limits. Idle models may be evicted.
+    /// Replaces the limits that all models share. Idle models may be evicted.
     pub(crate) fn set_shared(&mut self, shared: SharedLimits) {
         self.shared = shared;
         self.shrink();

@@ -7,10 +7,10 @@ use super::residency::{ModelState, SlotStatus};
 use crate::backend::{Need, Vitals};
 use crate::engine::{Stats, Usage};
 
-/// Status of a model.
+/// Status of a model, from the registry and from its process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelStatus {
-    /// Name in the configuration.
+    /// Name of the model in the configuration.
     pub name: String,
     /// State of the model and its process.
     pub state: ModelState,

@@ -66,11 +66,11 @@ pub(crate) enum DetectError {
     /// The process ended without a valid result.
     #[error("llama.cpp did not start ({status}) {last_line}: {error}")]
     NoResult {
-        /// How the process ended.
+        /// Exit status of the process.
         status: ExitStatus,
-        /// Last line of its log.
+        /// Last line of the process's log.
         last_line: String,
-        /// Fault in its output.
+        /// Error from parsing its output.
         error: serde_json::Error,
     },
 }

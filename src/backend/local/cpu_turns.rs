@@ -32,7 +32,7 @@ impl CpuTurns {
         self.files().as_ref().map(TurnFiles::locks)
     }
 
-    /// Removes the files.
+    /// Removes the lock files.
     pub(super) fn remove(&self) {
         *self.files() = None;
     }

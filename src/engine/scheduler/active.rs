@@ -40,6 +40,7 @@ pub(super) struct ActiveCall<S> {
     pub(super) prefilled: usize,
     /// Prompt lengths at which the state is saved.
     pub(super) checkpoints: Vec<usize>,
+    /// Cells that are reserved for the prompt and the answer.
     pub(super) reserved: u32,
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
@@ -50,6 +51,7 @@ pub(super) struct ActiveCall<S> {
     pub(super) reasoning: Reasoning,
     pub(super) usage: Usage,
     pub(super) admitted_at: Instant,
+    /// Time at which the first token was sampled; `None` during prefill.
     pub(super) generating_at: Option<Instant>,
 }
 

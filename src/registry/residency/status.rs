@@ -27,7 +27,7 @@ pub(crate) enum ModelState {
     Replaced,
 }
 
-/// Status of one model.
+/// Status of one model, as far as the registry knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotStatus {
     /// State of the model and its process.

@@ -14,9 +14,9 @@ use crate::engine::token::Token;
 pub(super) enum PrefixSource {
     /// The sequence of the prompt.
     Own,
-    /// Another sequence.
+    /// Another sequence, with this index.
     Sequence(usize),
-    /// A saved state.
+    /// A state that was saved from a sequence.
     Saved,
 }
 
