@@ -9,6 +9,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod era;
 pub mod jsonrpc;
 mod lists;
+pub(crate) mod method;
 pub(crate) mod progress;
 pub(crate) mod schema;
 pub(crate) mod subscription;

@@ -14,7 +14,7 @@ mod tool_call;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use super::jsonrpc::{
     Outgoing, Request, RequestId,
 };
 use super::lists::{check_cursor, empty_list};
+use super::method::McpMethod;
 use super::progress;
 use super::schema::{
     CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO, capabilities,
@@ -213,72 +214,75 @@ impl Dispatcher {
         peer: Arc<dyn Peer>,
         received: Instant,
     ) -> Result<Json, ErrorObject> {
+        let Some(method) = McpMethod::parse(era, &request.method) else {
+            let name = printable(&request.method, MAX_NAME);
+            let message = format!("unknown method `{name}`");
+            return Err(ErrorObject::new(METHOD_NOT_FOUND, message));
+        };
         let access = &caller.access;
-        let mut has_meta = true;
-        let result = match (era, request.method.as_str()) {
-            (Era::Legacy, "initialize") => to_value(&InitializeResult {
-                protocol_version: super::negotiate(
-                    request
-                        .params
-                        .get("protocolVersion")
-                        .and_then(Value::as_str),
-                ),
-                capabilities: capabilities(),
-                instructions: instructions(&self.visible_tools(access)),
-                server_info: SERVER_INFO,
-            }),
-            (Era::Legacy, "ping") => Ok(json!({})),
-            (Era::Modern, "server/discover") => to_value(&DiscoverResult {
-                supported_versions: super::revisions(),
-                capabilities: capabilities(),
-                instructions: instructions(&self.visible_tools(access)),
-                cache: access.cache_scope().into(),
-            }),
-            (Era::Modern, "subscriptions/listen") => {
-                let Request { id, params, .. } = request;
-                // A subscription may stay open for days, so only the filter is kept.
-                let filter = caller.permits.run_and_release(|| Filter::parse(&params))?;
-                drop(params);
-                let (changes, closing) = (self.changes(), self.closing.clone());
-                let subscription = subscription::listen(&id, filter, peer, changes, closing);
-                return Ok(subscription.await);
+        let result = match method {
+            McpMethod::Initialize => self.initialize(access, &request.params),
+            McpMethod::Ping => Ok(json!({})),
+            McpMethod::Discover => self.discover(access),
+            McpMethod::ListTools => self.list_tools(access, era, &request.params),
+            McpMethod::ListNone(items) => empty_list(items, &request.params),
+            McpMethod::Listen => return self.listen(&caller, request, peer).await,
+            McpMethod::CallTool => {
+                return self.call_tool(caller, era, request, peer, received).await;
             }
-            (_, "tools/list") => {
-                check_cursor(&request.params)?;
-                to_value(&ListToolsResult {
-                    tools: self
-                        .visible_tools(access)
-                        .into_iter()
-                        .map(Into::into)
-                        .collect(),
-                    cache: (era == Era::Modern).then(|| access.cache_scope().into()),
-                })
-            }
-            (Era::Legacy, "prompts/list") => empty_list("prompts", &request.params),
-            (Era::Legacy, "resources/list") => empty_list("resources", &request.params),
-            (Era::Legacy, "resources/templates/list") => {
-                empty_list("resourceTemplates", &request.params)
-            }
-            (_, "tools/call") => {
-                let called = self.call_tool(caller, request, peer, received).await?;
-                // Read after the call: a reload may have changed the setting meanwhile.
-                has_meta = self.catalog().has_result_meta();
-                to_value(&if has_meta {
-                    called
-                } else {
-                    called.without_meta()
-                })
-            }
-            (_, other) => Err(ErrorObject::new(
-                METHOD_NOT_FOUND,
-                format!("unknown method `{}`", printable(other, MAX_NAME)),
-            )),
         };
-        let result = match era {
-            Era::Legacy => result,
-            Era::Modern => result.map(|result| complete(result, has_meta)),
-        };
-        result.map(Json::from)
+        Ok(in_form_of(era, result?, true))
+    }
+
+    fn initialize(
+        &self,
+        access: &Access,
+        params: &Map<String, Value>,
+    ) -> Result<Value, ErrorObject> {
+        let requested = params.get("protocolVersion").and_then(Value::as_str);
+        to_value(&InitializeResult {
+            protocol_version: super::negotiate(requested),
+            capabilities: capabilities(),
+            instructions: instructions(&self.visible_tools(access)),
+            server_info: SERVER_INFO,
+        })
+    }
+
+    fn discover(&self, access: &Access) -> Result<Value, ErrorObject> {
+        to_value(&DiscoverResult {
+            supported_versions: super::revisions(),
+            capabilities: capabilities(),
+            instructions: instructions(&self.visible_tools(access)),
+            cache: access.cache_scope().into(),
+        })
+    }
+
+    fn list_tools(
+        &self,
+        access: &Access,
+        era: Era,
+        params: &Map<String, Value>,
+    ) -> Result<Value, ErrorObject> {
+        check_cursor(params)?;
+        let tools = self.visible_tools(access).into_iter();
+        to_value(&ListToolsResult {
+            tools: tools.map(Into::into).collect(),
+            cache: (era == Era::Modern).then(|| access.cache_scope().into()),
+        })
+    }
+
+    async fn listen(
+        &self,
+        caller: &Caller,
+        request: Request,
+        peer: Arc<dyn Peer>,
+    ) -> Result<Json, ErrorObject> {
+        let Request { id, params, .. } = request;
+        // A subscription may stay open for days, so only the filter is kept.
+        let filter = caller.permits.run_and_release(|| Filter::parse(&params))?;
+        drop(params);
+        let (changes, closing) = (self.changes(), self.closing.clone());
+        Ok(subscription::listen(&id, filter, peer, changes, closing).await)
     }
 
     /// Returns descriptions of the tools that `access` allows.
@@ -292,10 +296,11 @@ impl Dispatcher {
     async fn call_tool(
         &self,
         caller: Caller,
+        era: Era,
         request: Request,
         peer: Arc<dyn Peer>,
         received: Instant,
-    ) -> Result<CallToolResult, ErrorObject> {
+    ) -> Result<Json, ErrorObject> {
         let params = request.params;
         let (name, arguments) = caller.permits.run(|| name_and_arguments(params))?;
         let (progress, updates) = watch::channel(Progress::default());
@@ -311,7 +316,15 @@ impl Dispatcher {
         let answer = self.call_current_tool(&caller.access, &name, arguments, call);
         let answer = progress::report(answer, request.progress_token, updates, peer, received);
         let output = answer.instrument(span).await?;
-        Ok(CallToolResult::new(output, &request_id))
+        let result = CallToolResult::new(output, &request_id);
+        // Read after the call: a reload may have changed the setting meanwhile.
+        let has_meta = self.catalog().has_result_meta();
+        let result = to_value(&if has_meta {
+            result
+        } else {
+            result.without_meta()
+        });
+        Ok(in_form_of(era, result?, has_meta))
     }
 
     /// Calls the tool `name` of the current catalog. Retries, with the catalog that is current then, if the model is edited, unloaded
@@ -344,6 +357,14 @@ impl Dispatcher {
         }
         Ok(Superseded::refused())
     }
+}
+
+/// Converts `result` to the form of `era`. `has_meta` is whether it may have a `_meta`.
+fn in_form_of(era: Era, result: Value, has_meta: bool) -> Json {
+    Json::from(match era {
+        Era::Legacy => result,
+        Era::Modern => complete(result, has_meta),
+    })
 }
 
 fn to_value(result: &impl serde::Serialize) -> Result<Value, ErrorObject> {

@@ -27,31 +27,6 @@ pub(crate) enum Era {
     Modern,
 }
 
-/// Kind of a request, as far as the HTTP transport treats them differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Opens a session.
-    OpenSession,
-    /// Calls a tool.
-    CallTool,
-    /// Opens a subscription, whose response is a stream.
-    Subscribe,
-    /// Anything else.
-    Other,
-}
-
-impl Purpose {
-    /// Returns the purpose of `method` in `era`.
-    pub(crate) fn from_method(era: Era, method: &str) -> Self {
-        match (era, method) {
-            (Era::Legacy, "initialize") => Self::OpenSession,
-            (Era::Modern, "subscriptions/listen") => Self::Subscribe,
-            (_, "tools/call") => Self::CallTool,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// The HTTP headers that repeat parts of a request's body, decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RoutingHeaders {

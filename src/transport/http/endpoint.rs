@@ -21,8 +21,9 @@ use super::sessions::UseKind;
 use crate::fair::MessagePermits;
 use crate::mcp::caller::{Caller, ConnectionId};
 use crate::mcp::dispatcher::Dispatcher;
-use crate::mcp::era::{Era, Purpose};
+use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{self, ErrorObject, Message, Outgoing, REQUEST_CANCELLED};
+use crate::mcp::method::McpMethod;
 use crate::transport::guard::network::Network;
 use crate::transport::guard::{self, LiveConfig, Principal, Refusal};
 
@@ -156,28 +157,28 @@ impl Endpoint {
             Ok(era) => era,
             Err(error) => return Ok(response::invalid_era(request.id, error)),
         };
-        let purpose = Purpose::from_method(era, &request.method);
-        let accepts = match (Accepts::from_headers(&head.headers), purpose) {
-            (_, Purpose::Subscribe) if !response::accepts_event_stream(&head.headers) => {
+        let method = McpMethod::parse(era, &request.method);
+        let accepts = match (Accepts::from_headers(&head.headers), method) {
+            (_, Some(McpMethod::Listen)) if !response::accepts_event_stream(&head.headers) => {
                 let message = "a subscription is an event stream; send `Accept: text/event-stream`";
                 return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, message).with_id(request.id));
             }
-            (Accepts::Json, Purpose::Subscribe) => Accepts::Both,
+            (Accepts::Json, Some(McpMethod::Listen)) => Accepts::Both,
             (accepts, _) => accepts,
         };
         let (mut caller, permits) = self
-            .acquire_permits(head, principal, era, purpose, permits)
+            .acquire_permits(head, principal, era, method, permits)
             .await
             .map_err(|refusal| refusal.with_id(request.id.clone()))?;
         caller.permits = tree;
         let opened = permits
             .session
             .as_ref()
-            .filter(|_| purpose == Purpose::OpenSession);
+            .filter(|_| method == Some(McpMethod::Initialize));
         let session_header = opened
             .map(|session| HeaderValue::try_from(&session.id).expect("base64url is visible ASCII"));
         // A revoked token ends subscriptions at once. A call in flight may finish.
-        let subscriber = (purpose == Purpose::Subscribe).then(|| principal.clone());
+        let subscriber = (method == Some(McpMethod::Listen)).then(|| principal.clone());
         let revoked = guard::revoked(self.live.clone(), subscriber.unwrap_or_default());
         let pending = self.dispatch(&caller, era, request, permits, revoked);
         let mut response = pending.respond(accepts).await;
@@ -193,12 +194,12 @@ impl Endpoint {
         head: &Parts,
         principal: &Principal,
         era: Era,
-        purpose: Purpose,
+        method: Option<McpMethod>,
         permits: ArrivalPermits,
     ) -> Result<(Caller, RequestPermits), Refusal> {
-        let session = match (era, purpose) {
+        let session = match (era, method) {
             (Era::Modern, _) => None,
-            (Era::Legacy, Purpose::OpenSession) => {
+            (Era::Legacy, Some(McpMethod::Initialize)) => {
                 headers::check_revision(&head.headers)?;
                 Some(self.limiter.open_session(principal).await?)
             }
@@ -226,16 +227,16 @@ impl Endpoint {
             stream: None,
             session,
         };
-        match purpose {
-            Purpose::CallTool if permits.call.is_none() => {
+        match method {
+            Some(McpMethod::CallTool) if permits.call.is_none() => {
                 permits.call = self.limiter.acquire_call(principal)?;
             }
-            Purpose::Subscribe => {
+            Some(McpMethod::Listen) => {
                 // A subscription may stay open for days, so it holds only a permit for its stream.
                 (permits.call, permits.message, permits.memory) = (None, None, None);
                 permits.stream = Some(self.acquire_stream(&caller)?);
             }
-            Purpose::CallTool | Purpose::OpenSession | Purpose::Other => {}
+            _ => {}
         }
         Ok((caller, permits))
     }
