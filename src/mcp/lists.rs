@@ -26,7 +26,7 @@ pub(super) fn check_cursor(params: &Map<String, Value>) -> Result<(), ErrorObjec
         Some(Value::String(cursor)) if cursor.is_empty() => Ok(()),
         Some(_) => Err(ErrorObject::new(
             INVALID_PARAMS,
-            "`cursor`: unknown cursor; leave it out, the list has one page",
+            "`cursor`: unknown cursor; omit it: the list has a single page",
         )),
     }
 }

@@ -13,13 +13,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::units::human;
 use crate::json::without_byte_order_mark;
 use crate::mcp::caller::{Caller, Peer};
 use crate::mcp::dispatcher::Dispatcher;
 use crate::mcp::era::Era;
 use crate::mcp::jsonrpc::{
-    ErrorObject, INVALID_REQUEST, IdFinder, Invalid, Message, Outgoing, Request, RequestId,
+    ErrorObject, INVALID_REQUEST, IdFinder, Invalid, Message, Outgoing, RequestId,
 };
+use crate::mcp::method::McpMethod;
 
 /// Longest line, as in other MCP servers: enough for a prompt of millions of words.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -196,8 +198,12 @@ fn shows_initialized((message, era): &(Message, Era)) -> bool {
 /// Returns whether a message opens a subscription. A subscription may stay open for days and needs no permit: if subscriptions held all
 /// permits, their cancellations would never be read.
 fn is_subscription((message, era): &(Message, Era)) -> bool {
-    let is_listen = |request: &Request| request.method == "subscriptions/listen";
-    *era == Era::Modern && matches!(message, Message::Request(request) if is_listen(request))
+    match message {
+        Message::Request(request) => {
+            McpMethod::parse(*era, &request.method) == Some(McpMethod::Listen)
+        }
+        Message::Notification(_) | Message::Response => false,
+    }
 }
 
 /// A line that was read.
@@ -223,7 +229,8 @@ fn is_blank(line: &[u8]) -> bool {
 }
 
 fn too_long(id: Option<RequestId>) -> Invalid {
-    let text = format!("the message is longer than {MAX_LINE_BYTES} bytes; send a shorter one");
+    let max = human(MAX_LINE_BYTES);
+    let text = format!("the message is longer than {max}; send a shorter one");
     Invalid {
         id,
         error: ErrorObject::new(INVALID_REQUEST, text),

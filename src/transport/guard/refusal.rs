@@ -6,6 +6,7 @@ use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHE
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use crate::config::units::human;
 use crate::mcp::jsonrpc::{ErrorObject, INVALID_REQUEST, Outgoing, RequestId};
 use crate::telemetry::metrics;
 use crate::transport::refusal_log::Cause;
@@ -87,9 +88,9 @@ impl Refusal {
 
     /// Creates a refusal with status 413: the body is longer than `max_body`.
     pub(crate) fn too_large(max_body: usize) -> Self {
-        let message = format!(
-            "the message is longer than {max_body} bytes; send a shorter one, or raise `max_body`"
-        );
+        let max = human(max_body as u64);
+        let message =
+            format!("the message is longer than {max}; send a shorter one, or raise `max_body`");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
