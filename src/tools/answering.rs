@@ -20,7 +20,6 @@ use crate::registry::residency::Refusal;
 use crate::registry::{CallContext, Edition, Registry, RegistryError};
 use crate::schema::AnswerSchema;
 use crate::telemetry::metrics::{self, Answered};
-pub(crate) use messages::TokenLimit;
 use messages::{CallLimits, empty_answer, failure, with_cut_note};
 
 /// Most characters of an answer per token, for an upper bound. A token of prose or code has 2 to 5 characters; the rest allows for runs

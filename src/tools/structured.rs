@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::answering::TokenLimit;
+use super::token_limit::{TokenLimit, count_of};
 use crate::engine::grammar::Grammars;
 use crate::engine::{FinishReason, Generation};
 use crate::error_code::{Coded, ErrorCode};
@@ -80,23 +80,23 @@ fn parse(
     generation: &Generation,
     limit: TokenLimit,
 ) -> Result<Structured, Coded> {
-    let tokens = generation.usage.completion_tokens;
+    let written = count_of(generation.usage.completion_tokens);
     match generation.finish_reason {
         FinishReason::Stop => {}
         FinishReason::Length if schema.is_choice && limit == TokenLimit::Call => {
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: truncated after {tokens} tokens, before the choice was complete; raise the tool's `max_tokens`, or shorten its `choices`"
+                "no answer: truncated after {written}, before the choice was complete; raise the tool's `max_tokens`, or shorten its `choices`"
             )));
         }
         FinishReason::Length => {
-            let way_out = limit.way_out();
+            let advice = limit.advice();
             return Err(ErrorCode::AnswerCut.says(format!(
-                "no answer: truncated after {tokens} tokens, before the JSON was complete; {way_out}, or bound the schema's strings and arrays"
+                "no answer: truncated after {written}, before the JSON was complete; {advice}, or bound the schema's strings and arrays"
             )));
         }
         FinishReason::Deadline => {
             return Err(ErrorCode::DeadlinePassed.says(format!(
-                "no answer: the deadline passed after {tokens} tokens, before the JSON was complete; allow more time"
+                "no answer: the deadline passed after {written}, before the JSON was complete; allow more time"
             )));
         }
         FinishReason::Cancelled => {

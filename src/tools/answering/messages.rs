@@ -9,6 +9,7 @@ use crate::error_code::{Coded, ErrorCode};
 use crate::printable::without_folders;
 use crate::registry::RegistryError;
 use crate::registry::residency::Refusal;
+use crate::tools::token_limit::{TokenLimit, count_of};
 
 /// The limits of one call that can truncate its answer.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,7 @@ pub(super) struct CallLimits {
 /// Returns the text of `generation`. Appends a note if the text was truncated, since it may look complete.
 pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> String {
     let tokens = generation.usage.completion_tokens;
+    let written = count_of(tokens);
     let cause = match generation.finish_reason {
         FinishReason::Length if tokens < limits.max_tokens => {
             let way_out = limits.longer_context(&generation);
@@ -41,38 +43,9 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
         FinishReason::Stop | FinishReason::Cancelled => return generation.text,
     };
     format!(
-        "{}\n\n[truncated after {tokens} tokens, {cause}]",
+        "{}\n\n[truncated after {written}, {cause}]",
         generation.text.trim_end()
     )
-}
-
-/// The limit at which an answer was truncated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TokenLimit {
-    /// `max_tokens` of the call.
-    Call,
-    /// `max_tokens_limit`, the highest `max_tokens` of all calls.
-    Model,
-    /// The model's context, which can be enlarged in the configuration.
-    Context,
-    /// The model's context, which is as long as the model was trained for.
-    TrainedContext,
-}
-
-impl TokenLimit {
-    /// Returns advice on how to get a complete answer.
-    pub(crate) fn way_out(self) -> &'static str {
-        match self {
-            Self::Call => "raise `max_tokens`",
-            Self::Model => "ask for a shorter one (`max_tokens_limit` allows no more tokens)",
-            Self::Context => {
-                "the model's context is full: shorten the text or give the model a larger `n_ctx`"
-            }
-            Self::TrainedContext => {
-                "the model's context is full, and the model was not trained for a longer one: shorten the text or choose a model with a longer context"
-            }
-        }
-    }
 }
 
 impl CallLimits {
@@ -134,6 +107,7 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     }
     let max_tokens = limits.max_tokens;
     let tokens = generation.usage.completion_tokens;
+    let written = count_of(tokens);
     let thinking = generation.still_thinking;
     let code = match generation.finish_reason {
         FinishReason::Deadline => ErrorCode::DeadlinePassed,
@@ -144,20 +118,20 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     Some(code.says(match generation.finish_reason {
         FinishReason::Length if thinking && tokens < max_tokens => {
             let way_out = limits.longer_context(generation);
-            format!("no answer: the model was still thinking after {tokens} tokens, when its context was full; shorten the text or {way_out}")
+            format!("no answer: the model was still thinking after {written}, when its context was full; shorten the text or {way_out}")
         }
         FinishReason::Length if thinking => {
-            format!("no answer: the model was still thinking after {tokens} tokens, {}", limits.max_tokens_cause())
+            format!("no answer: the model was still thinking after {written}, {}", limits.max_tokens_cause())
         }
         FinishReason::Stop if thinking => "no answer: the model ended its output during the reasoning; call again with another seed".into(),
         FinishReason::Stop => {
             "no answer: the model ended without writing any text; rephrase the question or change `stop`".into()
         }
         FinishReason::Length if limits.reached_max_tokens_limit(generation) => {
-            format!("no answer: the model had written no text after {tokens} tokens, {}", limits.max_tokens_cause())
+            format!("no answer: the model had written no text after {written}, {}", limits.max_tokens_cause())
         }
         FinishReason::Length => {
-            format!("no answer: the model had written no text after {tokens} tokens, when the answer was truncated; raise `max_tokens`")
+            format!("no answer: the model had written no text after {written}, when the answer was truncated; raise `max_tokens`")
         }
         FinishReason::Deadline => {
             let seconds = limits.seconds();
