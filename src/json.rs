@@ -20,6 +20,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Length of an escape such as `\ud83d`, in bytes.
 const ESCAPE: usize = 6;
 
+/// Returns the number of nested arrays and objects in `value`.
+pub(crate) fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(table) => 1 + table.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Parses `text`. Lone surrogates in its strings become U+FFFD.
 ///
 /// ```text

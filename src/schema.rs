@@ -54,6 +54,7 @@ use report::{Reports, fault, note};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use validator::Validator;
 
+use crate::json::depth;
 use crate::threads::{NotDone, on_stack};
 
 /// The members of a JSON object.
@@ -244,7 +245,7 @@ impl AnswerSchema {
             );
             return Err(fault("#", reason).into());
         }
-        if levels(&enforced.schema) > MAX_LEVELS {
+        if depth(&enforced.schema) > MAX_LEVELS {
             return Err(fault("#", "schemas nest too deeply; reduce the nesting").into());
         }
         let (advertised, left_out) = advertised::rendered(&lowered);
@@ -321,15 +322,6 @@ fn values(value: &Value) -> u64 {
     1 + match value {
         Value::Array(items) => items.iter().map(values).sum(),
         Value::Object(table) => table.values().map(values).sum(),
-        _ => 0,
-    }
-}
-
-/// Returns the number of nested arrays and objects in `value`.
-fn levels(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
-        Value::Object(table) => 1 + table.values().map(levels).max().unwrap_or(0),
         _ => 0,
     }
 }

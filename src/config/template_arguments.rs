@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::address::Address;
 use super::load::Layers;
+use crate::json::depth;
 
 /// Names that the server or the template language defines. They cannot be set.
 const RESERVED: [&str; 12] = [
@@ -54,7 +55,7 @@ pub(crate) fn check(arguments: &Map<String, Value>) -> Result<(), (Option<&str>,
             let message = "a variable's name must be 1 to 64 letters, digits or `_`, and not begin with a digit";
             return Err((at, message.into()));
         }
-        if levels(value) > MAX_LEVELS {
+        if depth(value) > MAX_LEVELS {
             let message = format!("must have at most {MAX_LEVELS} levels of arrays and objects");
             return Err((at, message));
         }
@@ -105,16 +106,6 @@ pub(crate) fn is_name(name: &str) -> bool {
     let has_start = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let mut characters = name.chars();
     has_start && name.len() <= 64 && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// Returns the depth of nested arrays and objects in `value`.
-fn levels(value: &Value) -> usize {
-    let inner = match value {
-        Value::Array(items) => items.iter().map(levels).max(),
-        Value::Object(members) => members.values().map(levels).max(),
-        _ => return 0,
-    };
-    1 + inner.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -49,6 +49,16 @@ macro_rules! label {
     };
 }
 
+macro_rules! email {
+    () => {
+        concat!(
+            "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
+            label!(),
+            "\\.){1,4}[a-zA-Z]{2,12}"
+        )
+    };
+}
+
 macro_rules! path {
     () => {
         r"(?:[a-zA-Z0-9._~!$&'()*+,;=:@/-]|%[0-9a-fA-F]{2})"
@@ -88,11 +98,7 @@ pub(super) const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "email",
-        pattern: FormatRule::Pattern(concat!(
-            "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
-            label!(),
-            "\\.){1,4}[a-zA-Z]{2,12}"
-        )),
+        pattern: FormatRule::Pattern(email!()),
         samples: &[
             "ab@c.de",
             "Jane.Doe-2+x_y9@mail-1.Example.com",
@@ -101,11 +107,7 @@ pub(super) const TEXT_FORMATS: &[TextFormat] = &[
     },
     TextFormat {
         name: "idn-email",
-        pattern: FormatRule::Pattern(concat!(
-            "[a-zA-Z0-9](?:(?:[a-zA-Z0-9_+-]|\\.[a-zA-Z0-9]){0,40}[a-zA-Z0-9])?@(?:",
-            label!(),
-            "\\.){1,4}[a-zA-Z]{2,12}"
-        )),
+        pattern: FormatRule::Pattern(email!()),
         samples: &["ab@c.de", "Jane.Doe-2+x_y9@mail-1.Example.com"],
     },
     TextFormat {

@@ -13,6 +13,7 @@ use super::number::{number, remainders};
 use super::types::{self, has_type};
 use super::validator::Validator;
 use super::{SchemaFault, Table, fault, formats, pattern};
+use crate::json::depth;
 use crate::json::integer::{whole, whole_value};
 
 /// Maximum nesting of arrays and objects in a listed value.
@@ -358,15 +359,6 @@ fn common_multiple(one: &Value, other: &Value) -> Option<Value> {
         (divisor, rest) = (rest, divisor % rest);
     }
     (a / divisor).checked_mul(b).map(Value::from)
-}
-
-/// Returns the number of nested arrays and objects in `value`.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(table) => 1 + table.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// Returns a number in `value` that a double cannot represent exactly.
