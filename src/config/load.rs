@@ -207,7 +207,10 @@ impl Layers {
         self.refused.extend(source.broken.iter().cloned());
         let source = Arc::new(source);
         self.file = Some(Arc::clone(&source));
-        self.report_syntax(&source);
+        if !self.report_syntax(&source) {
+            // The parser guessed values that are not there.
+            tree = json!({});
+        }
         let mut scope = Scope {
             variables,
             folder,

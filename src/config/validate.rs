@@ -269,6 +269,7 @@ impl ConfigSchema {
             () if is("boolean") => boolean(text).map(Value::Bool),
             () if is("integer") || is("number") => number(),
             () if is("array") => Some(list(text)),
+            () if is("object") => table(text),
             () => None,
         };
         value.unwrap_or_else(|| text.into())
@@ -372,6 +373,16 @@ fn boolean(text: &str) -> Option<bool> {
         "false" | "0" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// Parses a table from a variable or a flag: `{"a": 1}` or `{ a = 1 }`.
+fn table(text: &str) -> Option<Value> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_json::to_value(text.parse::<toml::Value>().ok()?).ok())
 }
 
 /// Parses an array from a variable or a flag: `a, b` or `["a", "b"]`.

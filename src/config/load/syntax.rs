@@ -6,9 +6,22 @@ use super::Layers;
 use crate::config::problem::Problem;
 use crate::config::source_text::SourceText;
 
+/// How a configuration in TOML begins.
+const TOML_HINT: &str = "write it in TOML, such as `[models.small]` with a line `path = \"small.gguf\"`; `llama-mcp-server config init` prints an example";
+
 impl Layers {
-    /// Reports the syntax errors of `source`. A Windows path in double quotes has several errors, and is reported once, with a hint.
-    pub(super) fn report_syntax(&mut self, source: &Arc<SourceText>) {
+    /// Reports the syntax errors of `source`. A file in another format is reported once. So is a Windows path in double quotes, which has
+    /// several errors. Returns whether the file is in TOML.
+    pub(super) fn report_syntax(&mut self, source: &Arc<SourceText>) -> bool {
+        if let (Some((_, place)), Some(format)) =
+            (source.syntax.first(), other_format(&source.text))
+        {
+            let message = format!("the file is in {format}, but the configuration is in TOML");
+            let mut problem = Problem::of_syntax(source, &message, place.clone());
+            problem.hint = Some(TOML_HINT.into());
+            self.problems.push(problem);
+            return false;
+        }
         let mut path_line = None;
         for (message, place) in &source.syntax {
             let line = place
@@ -28,6 +41,25 @@ impl Layers {
             }
             self.problems.push(problem);
         }
+        true
+    }
+}
+
+/// Returns the format of `text` if it is JSON or YAML instead of TOML. The first line that is neither empty nor a comment shows it.
+fn other_format(text: &str) -> Option<&'static str> {
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#') && *line != "---")?;
+    let is_name = |key: &str| {
+        !key.is_empty()
+            && key
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    };
+    let key = first.split_once(':').map(|(key, _)| key.trim());
+    match key {
+        _ if first.starts_with('{') => Some("JSON"),
+        Some(key) if is_name(key) => Some("YAML"),
+        _ => None,
     }
 }
 
@@ -52,7 +84,22 @@ fn has_windows_path(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::has_windows_path;
+    use super::{has_windows_path, other_format};
+
+    #[test]
+    fn the_first_line_shows_the_format_of_a_file() {
+        let cases = [
+            ("{\n  \"models\": {}\n}", Some("JSON")),
+            ("# models\n---\nmodels:\n  small:\n", Some("YAML")),
+            ("transport: http\n", Some("YAML")),
+            ("[models.small]\npath = \"a:b.gguf\n", None),
+            ("path = 'C:\\m.gguf'", None),
+            ("", None),
+        ];
+        for (text, format) in cases {
+            assert_eq!(other_format(text), format, "{text}");
+        }
+    }
 
     #[test]
     fn a_windows_path_is_recognised_in_double_quotes_only() {
