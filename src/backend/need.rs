@@ -1,7 +1,7 @@
 //! Memory that a model needs, and the plan for it. Pure.
 
 use super::footprint::{Demand, Footprint, Mapped};
-use crate::gguf::memory::Estimate;
+use crate::gguf::memory::{BASE_BYTES, Estimate};
 use crate::worker::ContextPlan;
 
 /// Memory that a model may take, in bytes.
@@ -44,6 +44,14 @@ impl Need {
     /// Returns whether GPUs compute layers of the model. With `n_gpu_layers = "auto"`, their memory may be too small for any.
     pub(crate) fn is_on_gpu(&self) -> bool {
         self.gpu_layers > 0
+    }
+
+    /// Returns whether the model fits into `budget` bytes if `n_batch` is small enough. The buffers shrink with `n_batch`, but not below the
+    /// code and tables of a process.
+    pub(crate) fn fits_with_a_small_batch(&self, budget: u64) -> bool {
+        let Estimate { weights, cache, .. } = self.estimate;
+        let least = weights.saturating_add(cache).saturating_add(BASE_BYTES);
+        least < budget
     }
 
     /// Returns the planned values of settings that the configuration leaves open.

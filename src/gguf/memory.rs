@@ -11,7 +11,7 @@ use super::Header;
 pub(crate) const CELL_STEP: u32 = 256;
 
 /// Code, vocabulary tables and small buffers of a worker, in bytes (measured: 25 to 55 MiB).
-const BASE_BYTES: u64 = 50 << 20;
+pub(crate) const BASE_BYTES: u64 = 50 << 20;
 
 /// The settings of a worker that its memory depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -84,30 +84,66 @@ pub(crate) struct MemoryRefusal {
     pub hint: String,
 }
 
+/// The part of a model's memory that takes the most bytes.
+enum Largest {
+    Weights,
+    Cache,
+    Buffers,
+}
+
+impl Largest {
+    fn of(estimate: Estimate) -> Self {
+        let Estimate {
+            weights,
+            cache,
+            compute,
+        } = estimate;
+        if weights >= cache.max(compute) {
+            Self::Weights
+        } else if cache >= compute {
+            Self::Cache
+        } else {
+            Self::Buffers
+        }
+    }
+
+    /// Returns the part with its verb, and its bytes in `estimate`.
+    fn named(&self, estimate: Estimate) -> (&'static str, u64) {
+        match self {
+            Self::Weights => ("weights take", estimate.weights),
+            Self::Cache => ("cache takes", estimate.cache),
+            Self::Buffers => ("buffers take", estimate.compute),
+        }
+    }
+}
+
+/// Advice for a cache that is too large.
+const SMALLER_CACHE: &str =
+    "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
+
 /// Returns why the model `name` with this `need` can never be loaded; `None` if it can.
 pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<MemoryRefusal> {
     let budget = shared.budget;
-    let Estimate {
-        weights,
-        cache,
-        compute,
-    } = need.estimate;
-    let total = need.estimate.total();
+    let estimate = need.estimate;
+    let total = estimate.total();
     if total <= budget {
         return gpu_refusal(need, name);
     }
-    // Advise on the largest part.
-    let (key, what, bytes, hint) = if weights >= budget || weights >= cache.max(compute) {
-        let hint = way_out(need.demand(), 0, shared);
-        ("path", "weights take", weights, hint)
-    } else if cache >= compute {
-        let hint = "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`";
-        ("n_ctx", "cache takes", cache, hint.to_owned())
+    let largest = if estimate.weights >= budget {
+        Largest::Weights
     } else {
-        let mut hint = "choose a smaller `n_batch`".to_owned();
-        hint.push_str(raised_budget(total, shared));
-        ("n_batch", "buffers take", compute, hint)
+        Largest::of(estimate)
     };
+    let (key, hint) = match largest {
+        Largest::Weights => ("path", way_out(need.demand(), 0, shared)),
+        Largest::Cache => ("n_ctx", SMALLER_CACHE.to_owned()),
+        Largest::Buffers if need.fits_with_a_small_batch(budget) => {
+            let raised = raised_budget(total, shared);
+            ("n_batch", format!("choose a smaller `n_batch`{raised}"))
+        }
+        Largest::Buffers => ("path", way_out(need.demand(), 0, shared)),
+    };
+    let (what, bytes) = largest.named(estimate);
     let message = format!(
         "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",
         human(total),
@@ -121,27 +157,20 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
 fn gpu_refusal(need: &Need, name: &str) -> Option<MemoryRefusal> {
     let total = need.gpu.total();
     let there = need.allowance.gpu.filter(|there| total > *there)?;
-    let Estimate {
-        weights,
-        cache,
-        compute,
-    } = need.gpu;
     let fewer = format!(
         "set `n_gpu_layers = {}`, which fits, of {} layers",
         need.fitting_layers, need.layers
     );
-    let (key, what, bytes, hint) = if weights >= cache.max(compute) {
-        let hint = format!("{fewer}, or choose a smaller model or quantization");
-        ("n_gpu_layers", "weights take", weights, hint)
-    } else if cache >= compute {
-        let hint = format!(
-            "choose a smaller `n_ctx`, or `cache_type_k` and `cache_type_v` of `q8_0`; or {fewer}"
-        );
-        ("n_ctx", "cache takes", cache, hint)
-    } else {
-        let hint = format!("choose a smaller `n_batch`; or {fewer}");
-        ("n_batch", "buffers take", compute, hint)
+    let largest = Largest::of(need.gpu);
+    let (key, hint) = match largest {
+        Largest::Weights => (
+            "n_gpu_layers",
+            format!("{fewer}, or choose a smaller model or quantization"),
+        ),
+        Largest::Cache => ("n_ctx", format!("{SMALLER_CACHE}; or {fewer}")),
+        Largest::Buffers => ("n_batch", format!("choose a smaller `n_batch`; or {fewer}")),
     };
+    let (what, bytes) = largest.named(need.gpu);
     let message = format!(
         "the model `{name}` needs {} of GPU memory, and {} are available to it; its {what} {} of that",
         human(total),
