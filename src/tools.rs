@@ -10,6 +10,7 @@ mod conversation;
 pub(crate) mod instructions;
 pub(crate) mod shared_prefix;
 pub(crate) mod structured;
+mod token_limit;
 pub(crate) mod typed;
 
 use std::collections::{BTreeMap, BTreeSet};

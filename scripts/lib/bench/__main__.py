@@ -94,7 +94,7 @@ class Bench:
         name = "first call of a tool after its fixed prompt was warmed: time to first token"
         if self.wanted(name):
             add(name, "ms", self.runs(alone.warmed_first_token, options))
-        name = "CPU while nobody asks, model loaded"
+        name = "CPU while idle, model loaded"
         if self.wanted(name):
             add(name, "%", self.runs(alone.cpu_when_idle, options))
         if self.wanted("start to initialize answered"):
