@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::config_check::problems;
 use crate::support::config::{Folder, ONE_MODEL, text};
 
 #[test]
@@ -329,5 +330,15 @@ fn a_duration_out_of_range_is_reported_as_a_number_and_as_a_text() {
         let output = folder.run(&["config", "check"], &[]);
         let found = text(output.stderr);
         assert!(found.contains(message), "{found}");
+    }
+}
+
+#[test]
+fn a_file_in_another_format_has_one_error() {
+    let json = "{\n  \"models\": {\n    \"a\": {\"path\": \"crab.gguf\"}\n  }\n}\n";
+    let yaml = "# Models\nmodels:\n  a:\n    path: crab.gguf\n    n_ctx: 4096\n";
+    for (text, format) in [(json, "JSON"), (yaml, "YAML")] {
+        let message = format!("the file is in {format}, but the configuration is in TOML");
+        assert_eq!(problems(text), [message]);
     }
 }
