@@ -4,6 +4,7 @@
 //! channel, in which a new state replaces the former one.
 
 pub(crate) mod calls;
+mod command_pipe;
 mod cpu_turns;
 mod lines;
 mod liveness;

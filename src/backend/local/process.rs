@@ -5,18 +5,18 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::BufReader;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::command_pipe::CommandPipe;
 use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
@@ -34,9 +34,6 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longest time that a killed worker may take to exit. The system must free its memory, which may be hundreds of gigabytes, or on a GPU.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
-
-/// Maximum size of the commands that a worker may leave unread, in bytes, including those of cancelled calls.
-const MAX_UNREAD: usize = 256 * 1024 * 1024;
 
 /// Starts workers, all from one thread that lives as long as the server: the kernel sends the parent-death signal when the parent *thread*
 /// ends.
@@ -187,14 +184,10 @@ impl Launcher {
         let stdin = child.stdin.take().ok_or_else(piped)?;
         let stdout = child.stdout.take().ok_or_else(piped)?;
         let stderr = child.stderr.take().ok_or_else(piped)?;
-        let (commands, lines) = tokio::sync::mpsc::unbounded_channel();
-        let unread = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(feed(stdin, lines, Arc::clone(&unread)));
         let process = Process {
             id: child.id().unwrap_or_default(),
             child,
-            commands,
-            unread,
+            commands: CommandPipe::new(stdin),
             stderr: tokio::spawn(drain(name.to_owned(), stderr)),
             #[cfg(unix)]
             children_end: signal(SignalKind::child())?,
@@ -239,9 +232,7 @@ fn trim_threshold() -> Option<(&'static str, &'static str)> {
 pub(super) struct Process {
     id: u32,
     child: Child,
-    commands: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
-    /// Bytes of commands that the worker has not read yet.
-    unread: Arc<AtomicUsize>,
+    commands: CommandPipe,
     stderr: JoinHandle<LastWords>,
     #[cfg(unix)]
     children_end: Signal,
@@ -264,16 +255,15 @@ impl Process {
     }
 
     /// Sends a command without waiting. Commands to a worker that has ended are lost.
-    pub(super) fn send(&self, command: &worker::Command) {
+    pub(super) fn send(&mut self, command: &worker::Command) {
         let mut line = serde_json::to_vec(command).expect("a command has only string keys");
         line.push(b'\n');
-        self.unread.fetch_add(line.len(), Ordering::Relaxed);
-        drop(self.commands.send(line));
+        self.commands.send(line);
     }
 
-    /// Returns whether the worker has left more than [`MAX_UNREAD`] bytes unread, although one of its threads only reads commands.
-    pub(super) fn ignores_commands(&self) -> bool {
-        self.unread.load(Ordering::Relaxed) > MAX_UNREAD
+    /// Returns whether the worker does not read its commands, although one of its threads only reads them.
+    pub(super) fn ignores_commands(&mut self) -> bool {
+        self.commands.is_ignored()
     }
 
     /// Waits until the process has ended, even if another process holds its pipes. Cancel safe.
@@ -365,21 +355,6 @@ fn describe(status: ExitStatus) -> String {
         return format!("{status}: the system probably had no memory left");
     }
     status.to_string()
-}
-
-/// Writes commands to the worker in order, as fast as the worker reads them.
-async fn feed(
-    mut stdin: ChildStdin,
-    mut lines: tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>,
-    unread: Arc<AtomicUsize>,
-) {
-    while let Some(line) = lines.recv().await {
-        if stdin.write_all(&line).await.is_err() {
-            // The worker has ended, which the end of its output shows.
-            return;
-        }
-        unread.fetch_sub(line.len(), Ordering::Relaxed);
-    }
 }
 
 /// Logs the stderr of a worker until it ends, so that the worker never blocks on it. Returns the last lines that may explain a crash.

@@ -67,7 +67,7 @@ impl Task {
     ) {
         let launch = launcher.with_shared_files(launch).await;
         let path = launch.settings.path.clone();
-        let (process, stdout) = match launcher.spawn(&name, &launch).await {
+        let (mut process, stdout) = match launcher.spawn(&name, &launch).await {
             Ok(started) => started,
             Err(error) => {
                 let failure = CallError::from_spawn(&error);
