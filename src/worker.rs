@@ -16,7 +16,9 @@ pub(crate) mod trials;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::shared_prefix::FixedPrompt;
-use crate::engine::{CallId, CancelReason, EngineError, Request, Stats, Update};
+use crate::engine::{
+    Answer, CallId, CancelReason, EngineError, FinishReason, Request, Stats, Update,
+};
 use crate::printable::printable;
 pub(crate) use launch::{ContextPlan, CpuLocks, Grant, Launch};
 
@@ -91,6 +93,25 @@ impl Command {
     }
 }
 
+/// Maximum size of the text of an answer, in bytes. A million tokens of ordinary text fit.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// Maximum size of an event, in bytes, without its line ending. The longest events are answers, and JSON escapes one byte of text with at
+/// most six.
+pub(crate) const MAX_EVENT: usize = 6 * MAX_ANSWER + (1 << 20);
+
+/// Returns `update`, whose answer is truncated if it is longer than [`MAX_ANSWER`].
+fn bounded(mut update: Update) -> Update {
+    if let Update::Done(Answer::Generated(generation)) = &mut update
+        && generation.text.len() > MAX_ANSWER
+    {
+        let end = generation.text.floor_char_boundary(MAX_ANSWER);
+        generation.text.truncate(end);
+        generation.finish_reason = FinishReason::Length;
+    }
+    update
+}
+
 /// Longest error text that is accepted from another process, in characters.
 pub(crate) const MAX_ERROR_CHARS: usize = 1024;
 
@@ -144,4 +165,45 @@ pub(crate) struct Ready {
     pub has_chat_template: bool,
     /// Time from the command `load` to this event, in milliseconds.
     pub load_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Generation, Phase, Usage};
+
+    #[test]
+    fn the_longest_answer_fits_into_an_event_and_a_longer_one_is_truncated() {
+        let answer = |text: String| {
+            let update = Update::Done(Answer::Generated(Generation {
+                text,
+                finish_reason: FinishReason::Stop,
+                phase: Phase::Generate,
+                still_thinking: false,
+                seed: u32::MAX,
+                usage: Usage::default(),
+            }));
+            let id = CallId(u64::MAX);
+            let event = Event::Call {
+                id,
+                update: bounded(update),
+            };
+            let line = serde_json::to_string(&event).unwrap();
+            let Event::Call {
+                update: Update::Done(Answer::Generated(generation)),
+                ..
+            } = event
+            else {
+                panic!("not an answer")
+            };
+            (line.len(), generation)
+        };
+        let (bytes, whole) = answer("\u{1}".repeat(MAX_ANSWER));
+        assert!(bytes > 6 * MAX_ANSWER && bytes <= MAX_EVENT, "{bytes}");
+        assert_eq!(whole.text.len(), MAX_ANSWER);
+        assert_eq!(whole.finish_reason, FinishReason::Stop);
+        let (_, truncated) = answer(format!("x{}", "é".repeat(MAX_ANSWER / 2)));
+        assert_eq!(truncated.text.len(), MAX_ANSWER - 1);
+        assert_eq!(truncated.finish_reason, FinishReason::Length);
+    }
 }

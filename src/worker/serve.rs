@@ -33,7 +33,7 @@ use prompts::Prepared;
 use warming::Warming;
 
 use super::cpu_lock::Turns;
-use super::{COMMANDS, Command, CpuLocks, Event, Launch, SIGNALS, WIRE_VERSION, sandbox};
+use super::{COMMANDS, Command, CpuLocks, Event, Launch, SIGNALS, WIRE_VERSION, bounded, sandbox};
 use crate::engine::llama::{Model, cpu_backend};
 use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::{CallId, CancelReason, EngineError, EngineErrorKind, Request, Stats, Update};
@@ -68,9 +68,10 @@ impl EventSink {
     }
 
     fn send_updates(&self, updates: impl IntoIterator<Item = (CallId, Update)>) {
-        let events = updates
-            .into_iter()
-            .map(|(id, update)| Event::Call { id, update });
+        let events = updates.into_iter().map(|(id, update)| Event::Call {
+            id,
+            update: bounded(update),
+        });
         let lines: Vec<u8> = events.flat_map(|event| to_line(&event)).collect();
         if !lines.is_empty() {
             self.write(&lines);

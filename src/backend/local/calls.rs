@@ -89,7 +89,7 @@ pub(crate) enum LineEffect {
     /// The line is not an event: llama.cpp or a driver printed it.
     NotAnEvent,
     /// The worker violated the wire protocol in this way, and must be killed.
-    Violation(&'static str),
+    Violation(String),
 }
 
 impl Calls {
@@ -125,7 +125,7 @@ impl Calls {
             Ok(Event::Hello { .. }) => LineEffect::None,
             Ok(Event::LoadFailed(error)) => LineEffect::LoadFailed(cleaned(error)),
             Ok(Event::Loading(_) | Event::Ready(_)) if !self.is_loading() => {
-                LineEffect::Violation("it loaded its model twice")
+                LineEffect::Violation("it loaded its model twice".into())
             }
             Ok(Event::Loading(percent)) => {
                 let former = self.loading.replace(percent);
@@ -156,9 +156,11 @@ impl Calls {
             Update::Delta(_) | Update::Thinking(_) | Update::Done(_)
         );
         match update {
-            Update::Done(answer) if self.is_too_long(id, &answer) => LineEffect::Violation(
-                "an answer was longer than 512 bytes per token of `max_tokens`",
-            ),
+            Update::Done(answer) if self.is_too_long(id, &answer) => {
+                LineEffect::Violation(format!(
+                    "an answer was longer than {BYTES_PER_TOKEN} bytes per token of `max_tokens`"
+                ))
+            }
             Update::Done(answer) => self.finish(id, Ok(answer)),
             Update::Failed(error) => self.finish(id, Err(CallError::Engine(cleaned(error)).into())),
             update => {

@@ -25,10 +25,7 @@ use crate::engine::shared_prefix::FixedPrompt;
 use crate::engine::{CancelReason, Request, Stats};
 use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};
-use crate::worker::{Command, Launch, Ready};
-
-/// Maximum size of an event, in bytes. The longest events are answers, and 100,000 tokens of text have half a megabyte.
-const MAX_EVENT: usize = 8 * 1024 * 1024;
+use crate::worker::{Command, Launch, MAX_EVENT, Ready};
 
 /// Longest time for reading the remaining events of a process that has ended. They are in the pipe already, but another process may keep the
 /// pipe open.
@@ -248,7 +245,10 @@ impl Task {
     /// Handles a line of output. Returns the reason if the process must end.
     fn handle_line(&mut self, line: &Line) -> Option<End> {
         if line.is_truncated {
-            return Some(End::Violation("it wrote a line longer than 8 MiB".into()));
+            let longest = human(MAX_EVENT as u64);
+            return Some(End::Violation(format!(
+                "it wrote a line longer than {longest}"
+            )));
         }
         match self.calls.apply_line(&line.text) {
             LineEffect::None => {}
@@ -274,7 +274,7 @@ impl Task {
             }
             LineEffect::LoadFailed(error) => return Some(End::Violation(error.to_string())),
             LineEffect::OtherVersion(version) => return Some(End::OtherVersion(version)),
-            LineEffect::Violation(reason) => return Some(End::Violation(reason.into())),
+            LineEffect::Violation(reason) => return Some(End::Violation(reason)),
             LineEffect::NotAnEvent => self.log.relay(line),
         }
         None

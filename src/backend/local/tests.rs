@@ -68,7 +68,8 @@ const STOPPED: &str = "the model's process stopped unexpectedly";
 
 #[test]
 fn a_line_without_end_ends_the_process() {
-    let expected = format!("{STOPPED} (the server killed it: it wrote a line longer than 8 MiB)");
+    let expected =
+        format!("{STOPPED} (the server killed it: it wrote a line longer than 25.0 MiB)");
     assert_eq!(error_of("endless-line"), expected);
     assert_eq!(error_of("huge-answer"), expected);
 }
