@@ -191,11 +191,12 @@ impl Registry {
         context: &CallContext,
     ) -> Result<Generation, RegistryError> {
         let request = Arc::new(request);
-        let first = self.generate_once(model, &request, context).await;
+        let arrived = Instant::now();
+        let first = self.generate_once(model, &request, context, arrived).await;
         let result = match first {
             Err(RegistryError::Call(error)) if error.is_end_of_process() && !error.has_begun() => {
                 tracing::debug!(%error, "retrying a call that had not begun");
-                self.generate_once(model, &request, context).await
+                self.generate_once(model, &request, context, arrived).await
             }
             result => result,
         };
@@ -236,13 +237,14 @@ impl Registry {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends `request` to one process. The call has waited since it `arrived`, possibly for an earlier process.
     async fn generate_once(
         &self,
         model: Edition,
         request: &Arc<GenerateRequest>,
         context: &CallContext,
+        arrived: Instant,
     ) -> Result<Generation, RegistryError> {
-        let arrived = Instant::now();
         let check = self.manager.check_files(model);
         let checked = match context.deadline {
             None => check.await,

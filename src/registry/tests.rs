@@ -139,6 +139,28 @@ async fn a_call_that_had_not_begun_is_sent_to_the_next_process_of_its_model() {
     assert_eq!(call.await.unwrap().unwrap(), "again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_queue_time_of_a_retried_call_includes_its_wait_for_the_first_process() {
+    const WAIT: Duration = Duration::from_secs(10);
+    let mut world = world();
+    let (registry, edition) = (Arc::clone(&world.registry), world.editions[A]);
+    let call = tokio::spawn(async move {
+        let context = context();
+        registry.generate(edition, request("Hi"), &context).await
+    });
+    let mut model = world.started().await;
+    model.load();
+    let queued = model.call().await;
+    tokio::time::sleep(WAIT).await;
+    drop(queued);
+    model.die("a fault");
+    let mut next = world.started().await;
+    next.load();
+    next.call().await.answer("again");
+    let queue_ms = call.await.unwrap().unwrap().usage.queue_ms;
+    assert!(u128::from(queue_ms) >= WAIT.as_millis(), "{queue_ms}");
+}
+
 #[tokio::test]
 async fn a_call_that_had_begun_ends_with_the_error_of_its_process() {
     let mut world = world();
