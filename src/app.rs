@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing_appender::rolling::Rotation;
 
-use crate::backend::local::Launcher;
+use crate::backend::Backend;
 use crate::check::Checked;
 use crate::config::Transport;
 use crate::config::file::{LogFormat, LogRotation, LogSettings};
@@ -128,7 +128,8 @@ async fn serve(
         None => None,
     };
     print_log_file(&checked.config.log, address);
-    let live = Live::start(&checked.config, launcher(&ending)?);
+    let backend = backend(&checked.config.log, &ending)?;
+    let live = Live::start(&checked.config, backend);
     let (dispatcher, registry) = (live.dispatcher(), live.registry());
     let (rules, tools) = (live.rules(), live.tools());
     let reloader = Reloader::new(sources, checked, live);
@@ -180,11 +181,11 @@ async fn reload(reloader: Reloader, drain: CancellationToken) {
     }
 }
 
-/// Returns the launcher of models' processes, which are this program.
-fn launcher(ending: &Ending) -> anyhow::Result<Launcher> {
+/// Returns the backend of models' processes, which are this program.
+fn backend(log: &LogSettings, ending: &Ending) -> anyhow::Result<Backend> {
     let program = process::this_program().context("could not find this program's file")?;
-    let launcher = Launcher::new(program).map_err(Coded::from)?;
-    Ok(launcher.with_drain(ending.drain.clone()))
+    let backend = Backend::local(program, log.level.clone(), ending.drain.clone());
+    Ok(backend.map_err(Coded::from)?)
 }
 
 /// Prints on standard error how to reach the server and where its log is, if it logs to a file: a terminal would show nothing otherwise.

@@ -2,8 +2,8 @@
 //!
 //! The registry decides which models are loaded. It starts no process, opens no file and speaks no wire protocol. Instead, it uses this
 //! module to compute what a model [needs](need_of), to check whether its [source has changed](check_source), and to [start](Backend::start)
-//! it. A started model is a [`Runner`], which takes [requests](crate::engine::Request) and reports each event of its [life](Life) to the
-//! registry.
+//! it with an [`Offer`] of memory. A started model is a [`Runner`], which takes [requests](crate::engine::Request) and reports each event
+//! of its [life](Life) to the registry.
 //!
 //! | backend | models | module |
 //! | --- | --- | --- |
@@ -24,8 +24,9 @@
 //! Embedding, for example, would be a variant of [`crate::engine::Request`] and of [`crate::engine::Answer`]. These places support only
 //! generation:
 //!
-//! - `worker/serve.rs`, which does the work
-//! - `backend/local/task.rs` and `backend/local/calls.rs`, which bound the length of an answer
+//! - `gguf/kind.rs`, which refuses files of models that do not generate text
+//! - `worker/serve.rs` and `engine/scheduler.rs`, which do the work, and `worker/serve/loading.rs`, which ends calls of a model that loads
+//! - `worker.rs` and `backend/local/calls.rs`, which bound the length of an answer
 //! - `generate_once` in `registry.rs`, with what it learns from an answer: suspects, speed, and usage
 //! - `tools/answering.rs`, which makes the request and the result
 
@@ -39,15 +40,17 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod scripted;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{FileFault, ModelFiles, Source, Stamp};
 use crate::engine::shared_prefix::FixedPrompt;
 pub(crate) use crate::gguf::memory::Estimate;
-pub(crate) use crate::worker::Grant;
-use crate::worker::Launch;
+use crate::threads::SystemLimit;
 pub(crate) use error::{CallError, Unanswered};
 pub(crate) use life::{Ended, Life, Vitals};
 use local::{Launcher, memory};
@@ -60,6 +63,15 @@ pub(crate) use runner::{Runner, RunningCall};
 /// Shared prefixes of a model's tools, one for each tool that has a fixed prompt.
 pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
 
+/// Memory that the registry offers a model that it starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offer {
+    /// Memory need of the model, which has the plan for its context; `None` if the files cannot be read, a fault that the load reports.
+    pub need: Option<Need>,
+    /// Bytes that all models together may take.
+    pub memory_limit: u64,
+}
+
 /// Starts models. A server has one backend for all models, and [`Self::start`] chooses by source what runs a model.
 #[derive(Debug)]
 pub(crate) enum Backend {
@@ -71,28 +83,48 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
+    /// Creates a backend that runs models in processes of `program`, which is this program, with this log level or levels by module. Once
+    /// `drain` is cancelled, SIGTERM ends no model, so that its calls can finish. Must be called within the Tokio runtime that serves them.
+    ///
+    /// # Errors
+    /// Returns an error if the system cannot start a thread.
+    pub(crate) fn local(
+        program: PathBuf,
+        log_level: String,
+        drain: CancellationToken,
+    ) -> Result<Self, SystemLimit> {
+        Launcher::new(program, log_level, drain).map(Self::Local)
+    }
+
     /// Starts the model `name`, and returns at once. If the model cannot start, every call gets an error. `life` is called with each event.
     /// The model keeps the shared prefixes in `fixed` cached, and follows their changes.
     pub(crate) fn start(
         &self,
         name: &str,
         source: &Source,
-        grant: Grant,
+        offer: Offer,
         fixed: watch::Receiver<FixedPrompts>,
         life: impl Fn(Life) + Send + Sync + 'static,
     ) -> Runner {
         match (self, source) {
             (Self::Local(launcher), Source::Gguf(gguf)) => {
-                let settings = gguf.settings.clone();
-                local::start(launcher, name, Launch { settings, grant }, fixed, life)
+                local::start(launcher, name, gguf, offer, fixed, life)
             }
             #[cfg(test)]
             (Self::Scripted(script), _) => script.start(name, life),
         }
     }
-}
 
-impl Backend {
+    /// Sets how long a model that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
+    /// Also applies to running models.
+    pub(crate) fn set_stall_timeout(&self, limit: Option<Duration>) {
+        match self {
+            Self::Local(launcher) => launcher.set_stall_timeout(limit),
+            #[cfg(test)]
+            Self::Scripted(_) => {}
+        }
+    }
+
     /// Prepares CPU turns for models that compute with at most `n_threads` each on this machine. Even a single model takes turns at the
     /// CPUs, since an edit may add another one. Blocks on the file system.
     pub(crate) fn share_cpus(&self, n_threads: usize) {
@@ -157,16 +189,9 @@ pub(crate) fn need_of(
     Ok(memory::need_of(gguf, files, fixed, allowance))
 }
 
-/// Logs where the layers of the model `name` will be computed, if GPUs are involved.
-pub(crate) fn log_offload(name: &str, source: &Source, need: &Need) {
-    let Source::Gguf(gguf) = source;
-    memory::log_offload(name, gguf, need);
-}
-
 /// Returns the number of threads with which a model of this `need` computes on the CPUs of this machine; `None` if GPUs compute its layers.
 /// If the need is unknown, the model is assumed to compute where its source says.
 pub(crate) fn cpu_threads(source: &Source, need: Option<&Need>) -> Option<usize> {
     let Source::Gguf(gguf) = source;
-    let is_on_gpu = need.map_or(gguf.is_on_gpu, Need::is_on_gpu);
-    (!is_on_gpu).then_some(gguf.settings.n_threads)
+    memory::cpu_threads(gguf, need)
 }

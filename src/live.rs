@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::backend::Backend;
-use crate::backend::local::Launcher;
 use crate::config::http::HttpConfig;
 use crate::config::{Config, Transport};
 use crate::mcp::dispatcher::Dispatcher;
@@ -18,7 +17,6 @@ use crate::tools::shared_prefix::fixed_prompts;
 /// The running parts of the server.
 #[derive(Debug)]
 pub(crate) struct Live {
-    launcher: Launcher,
     registry: Arc<Registry>,
     dispatcher: Arc<Dispatcher>,
     /// The tools, for `status`.
@@ -30,16 +28,14 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Starts the parts that `config` describes, and begins to load the models with `preload`.
-    pub(crate) fn start(config: &Config, launcher: Launcher) -> Self {
-        launcher.set_log_level(config.log.level.clone());
+    /// Starts the parts that `config` describes, with models in `backend`, and begins to load the models with `preload`.
+    pub(crate) fn start(config: &Config, backend: Backend) -> Self {
         let rules = match &config.transport {
             Transport::Http(http) => Some(watch::Sender::new(Arc::new((**http).clone()))),
             Transport::Stdio => None,
         };
         let mut live = Self {
-            registry: Arc::new(Registry::new(Backend::Local(launcher.clone()))),
-            launcher,
+            registry: Arc::new(Registry::new(backend)),
             dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
             tools: watch::Sender::default(),
             preloaded: Vec::new(),
@@ -72,8 +68,6 @@ impl Live {
     /// Makes `config` the active configuration. Parts that it does not change keep running; parts that it changes or removes finish their
     /// calls.
     pub(crate) fn apply(&mut self, config: &Config) {
-        self.launcher
-            .set_stall_timeout(config.registry.stall_timeout.0);
         // Before models are staged, so that revoked tokens are refused from here on.
         self.set_rules(&config.transport);
         let fixed = fixed_prompts(config);

@@ -19,23 +19,44 @@ mod watchdog;
 
 use tokio::sync::watch;
 
-use super::{FixedPrompts, Life, Runner};
-use crate::worker::Launch;
-pub(crate) use process::Launcher;
+use super::{FixedPrompts, Life, Need, Offer, Runner};
+use crate::config::GgufSource;
+use crate::engine::shared_prefix::longest;
+use crate::worker::{Grant, Launch};
+pub(super) use process::Launcher;
 use task::Task;
 
-/// Starts a process for the model `name`, and returns at once. If the process cannot start or load the model, every call gets an error. `life`
-/// is called with each event. The process keeps the shared prefixes in `fixed` cached, and follows their changes.
+/// Starts a process for the model `name` of `source`, and returns at once. If the process cannot start or load the model, every call gets an
+/// error. `life` is called with each event. The process keeps the shared prefixes in `fixed` cached, and follows their changes.
 pub(super) fn start(
     launcher: &Launcher,
     name: &str,
-    launch: Launch,
+    source: &GgufSource,
+    offer: Offer,
     fixed: watch::Receiver<FixedPrompts>,
     life: impl Fn(Life) + Send + 'static,
 ) -> Runner {
+    let need = offer.need.as_ref();
+    if let Some(need) = need {
+        memory::log_offload(name, source, need);
+    }
+    let is_on_cpus = memory::cpu_threads(source, need).is_some();
+    let mut launch = Launch {
+        settings: source.settings.clone(),
+        grant: Grant {
+            plan: need.map(Need::context_plan),
+            memory_limit: Some(offer.memory_limit),
+            shared_prefix_bytes: longest(&fixed.borrow()),
+            ..Grant::default()
+        },
+    };
     let (runner, inbox) = Runner::new(name);
     let (launcher, name) = (launcher.clone(), name.to_owned());
     tokio::spawn(async move {
+        if is_on_cpus {
+            launch.grant.cpu_locks = launcher.cpu_locks().await;
+        }
+        launch.grant.driver_cache = launcher.driver_cache(launch.planned_settings()).await;
         Task::run(launcher, name, launch, fixed, inbox, Box::new(life)).await;
     });
     runner

@@ -24,10 +24,9 @@ use super::memory::{gpu_left_for, needs_of};
 use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
 use super::status::{Offload, Speed};
 use crate::backend::footprint::{Footprint, sum};
-use crate::backend::{self, Allowance, Backend, FixedPrompts, Grant, Life, Need, Runner};
+use crate::backend::{Allowance, Backend, FixedPrompts, Life, Offer, Runner};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
-use crate::engine::shared_prefix::longest;
 use crate::memory;
 use crate::telemetry::metrics;
 
@@ -115,6 +114,7 @@ impl ModelManager {
         fixed: &BTreeMap<&str, FixedPrompts>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
+        self.backend.set_stall_timeout(shared.stall_timeout.0);
         let machine = memory::total();
         let budget = shared.memory_budget.in_bytes(machine);
         let needs = needs_of(models, fixed, budget, shared);
@@ -278,17 +278,11 @@ impl ModelManager {
         let model = &state.models[&model];
         let name = &model.config.name;
         let fixed = model.fixed.subscribe();
-        // If the files became unusable while the call waited, there is no plan, and the load reports the fault.
-        let need = model.need.as_ref().ok();
-        let grant = Grant {
-            plan: need.map(Need::context_plan),
-            memory_limit: Some(state.budget),
-            shared_prefix_bytes: longest(&fixed.borrow()),
-            ..Grant::default()
+        let offer = Offer {
+            // The files may have become unusable while the call waited.
+            need: model.need.as_ref().ok().copied(),
+            memory_limit: state.budget,
         };
-        if let Some(need) = need {
-            backend::log_offload(name, &model.config.source, need);
-        }
         let is_measured = model.is_measured();
         let manager = Arc::downgrade(self);
         let life = move |life| {
@@ -297,7 +291,7 @@ impl ModelManager {
             }
         };
         self.backend
-            .start(name, &model.config.source, grant, fixed, life)
+            .start(name, &model.config.source, offer, fixed, life)
     }
 
     /// Handles an event in the life of a runner. Measurements are ignored unless the model `is_measured`.

@@ -25,11 +25,11 @@ pub(crate) struct Grant {
     pub plan: Option<ContextPlan>,
     /// Maximum memory of the model, in bytes; `None` means all free memory.
     pub memory_limit: Option<u64>,
-    /// Lock files of CPU turns; `None` if this process need not share the CPUs. The backend sets this field.
+    /// Lock files of CPU turns; `None` if this process need not share the CPUs.
     pub cpu_locks: Option<CpuLocks>,
     /// Bytes of the longest prompt that all calls of one tool share; 0 if there is none.
     pub shared_prefix_bytes: u64,
-    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own. The backend sets this field.
+    /// Directory in which GPU drivers cache compiled shaders; `None` if they use their own.
     pub driver_cache: Option<PathBuf>,
 }
 

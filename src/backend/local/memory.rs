@@ -32,8 +32,14 @@ pub(crate) fn need_of(
     }
 }
 
+/// Returns the number of threads with which the model of `source` computes on the CPUs of this machine; `None` if GPUs compute its layers.
+pub(in crate::backend) fn cpu_threads(source: &GgufSource, need: Option<&Need>) -> Option<usize> {
+    let is_on_gpu = need.map_or(source.is_on_gpu, Need::is_on_gpu);
+    (!is_on_gpu).then_some(source.settings.n_threads)
+}
+
 /// Logs where the layers of the model `name` will be computed, if GPUs are involved.
-pub(in crate::backend) fn log_offload(name: &str, source: &GgufSource, need: &Need) {
+pub(super) fn log_offload(name: &str, source: &GgufSource, need: &Need) {
     let is_auto = source.settings.n_gpu_layers == GpuLayers::Auto;
     if is_auto && source.is_on_gpu && need.gpu_layers == 0 {
         tracing::warn!(

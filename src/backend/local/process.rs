@@ -20,6 +20,7 @@ use super::command_pipe::CommandPipe;
 use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, LastWords, ModelLog};
+use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
@@ -27,7 +28,7 @@ use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
-use crate::worker::{HELPER_THREADS, Launch};
+use crate::worker::{CpuLocks, HELPER_THREADS, Launch};
 
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -40,31 +41,29 @@ const KILL_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
     program: PathBuf,
-    settings: Arc<Mutex<Settings>>,
-    driver_caches: Arc<DriverCaches>,
-    cpu_turns: CpuTurns,
-    /// Cancelled when the server starts to shut down.
-    drain: CancellationToken,
-    spawner: mpsc::Sender<Job>,
-}
-
-/// Settings that a hot reload can change.
-#[derive(Debug, Default)]
-struct Settings {
     /// Log level of workers, or levels by module.
     log_level: String,
-    /// Longest time without a finished step. See [`Launcher::set_stall_timeout`].
-    stall_timeout: Option<Duration>,
+    /// Longest time without a finished step. See [`Self::set_stall_timeout`].
+    stall_timeout: Arc<Mutex<Option<Duration>>>,
+    driver_caches: Arc<DriverCaches>,
+    cpu_turns: CpuTurns,
+    /// Cancelled when the server starts to shut down. From then on, a worker that receives SIGTERM is not ended, so that its calls can finish.
+    drain: CancellationToken,
+    spawner: mpsc::Sender<Job>,
 }
 
 type Job = (Command, oneshot::Sender<io::Result<Child>>);
 
 impl Launcher {
-    /// Creates a launcher of workers, which run `program worker`. Must be called within the Tokio runtime that serves them.
+    /// Creates a launcher of workers, which run `program worker`. See [`crate::backend::Backend::local`].
     ///
     /// # Errors
     /// Returns an error if the system cannot start a thread.
-    pub(crate) fn new(program: PathBuf) -> Result<Self, SystemLimit> {
+    pub(in crate::backend) fn new(
+        program: PathBuf,
+        log_level: String,
+        drain: CancellationToken,
+    ) -> Result<Self, SystemLimit> {
         let (spawner, jobs) = mpsc::channel::<Job>();
         let runtime = tokio::runtime::Handle::current();
         threads::start("spawner", move || {
@@ -76,19 +75,13 @@ impl Launcher {
         })?;
         Ok(Self {
             program,
-            settings: Arc::default(),
+            log_level,
+            stall_timeout: Arc::default(),
             driver_caches: Arc::default(),
             cpu_turns: CpuTurns::default(),
-            drain: CancellationToken::new(),
+            drain,
             spawner,
         })
-    }
-
-    /// Sets the token that is cancelled when the server starts to shut down. From then on, a worker that receives SIGTERM is not ended, so that
-    /// its calls can finish.
-    #[must_use]
-    pub(crate) fn with_drain(self, drain: CancellationToken) -> Self {
-        Self { drain, ..self }
     }
 
     /// Returns whether the server is shutting down.
@@ -96,50 +89,44 @@ impl Launcher {
         self.drain.is_cancelled()
     }
 
-    /// Sets the log level of workers that are started from now on, or their levels by module.
-    pub(crate) fn set_log_level(&self, level: String) {
-        self.settings().log_level = level;
-    }
-
     /// Sets how long a worker that has work may go without finishing a step before it is killed. `None`, the initial value, means no limit.
     /// Also applies to running workers.
-    pub(crate) fn set_stall_timeout(&self, limit: Option<Duration>) {
-        self.settings().stall_timeout = limit;
+    pub(in crate::backend) fn set_stall_timeout(&self, limit: Option<Duration>) {
+        *self.lock_stall_timeout() = limit;
     }
 
     /// Returns the limit of [`Self::set_stall_timeout`].
     pub(super) fn stall_timeout(&self) -> Option<Duration> {
-        self.settings().stall_timeout
+        *self.lock_stall_timeout()
     }
 
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_stall_timeout(&self) -> MutexGuard<'_, Option<Duration>> {
+        let limit = self.stall_timeout.lock();
+        limit.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates the lock files of CPU turns for models that compute with at most `n_threads` each. Blocks on the file system.
-    pub(crate) fn share_cpus(&self, n_threads: usize) {
+    pub(in crate::backend) fn share_cpus(&self, n_threads: usize) {
         self.cpu_turns.share(n_threads);
     }
 
     /// Removes the lock files of CPU turns. Called at the end of the server, since a clone of the launcher may outlive the runtime.
-    pub(crate) async fn close(&self) {
+    pub(in crate::backend) async fn close(&self) {
         let turns = self.cpu_turns.clone();
         drop(spawn_blocking(move || turns.remove()).await);
     }
 
-    /// Returns `launch` with the locks of CPU turns if the model computes on the CPUs, and with the directory in which GPU drivers may
-    /// cache shaders.
-    pub(super) async fn with_shared_files(&self, mut launch: Launch) -> Launch {
-        let (caches, turns) = (Arc::clone(&self.driver_caches), self.cpu_turns.clone());
-        let settings = launch.planned_settings();
-        let is_on_gpu = launch.grant.plan.is_some_and(|plan| plan.gpu_layers > 0);
-        let find = move || {
-            let locks = if is_on_gpu { None } else { turns.locks() };
-            (locks, caches.directory_for(&settings))
-        };
-        let found = spawn_blocking(find).await.unwrap_or_default();
-        (launch.grant.cpu_locks, launch.grant.driver_cache) = found;
-        launch
+    /// Returns the locks of CPU turns for a worker that computes on the CPUs; `None` if there are none.
+    pub(super) async fn cpu_locks(&self) -> Option<CpuLocks> {
+        let turns = self.cpu_turns.clone();
+        spawn_blocking(move || turns.locks()).await.ok()?
+    }
+
+    /// Returns the directory in which GPU drivers may cache shaders for a worker with these settings; `None` if they use their own.
+    pub(super) async fn driver_cache(&self, settings: LoadSettings) -> Option<PathBuf> {
+        let caches = Arc::clone(&self.driver_caches);
+        let find = move || caches.directory_for(&settings);
+        spawn_blocking(find).await.ok()?
     }
 
     /// Starts a worker for `launch`. Its stderr is logged under `name`.
@@ -148,7 +135,6 @@ impl Launcher {
         name: &str,
         launch: &Launch,
     ) -> io::Result<(Process, ChildStdout)> {
-        let log_level = self.settings().log_level.clone();
         let mut command = Command::new(&self.program);
         #[cfg(unix)]
         // The worker has its own process group, so that Ctrl-C in a terminal reaches only the server, which drains its calls.
@@ -168,7 +154,7 @@ impl Launcher {
             )
             // Keeps llama.cpp from starting a debugger on an abort. The debugger would write to the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
-            .envs(telemetry::worker_level(&log_level))
+            .envs(telemetry::worker_level(&self.log_level))
             .envs(spin_count())
             .envs(trim_threshold())
             .stdin(Stdio::piped())

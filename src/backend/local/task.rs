@@ -62,7 +62,6 @@ impl Task {
         inbox: Inbox,
         life: Box<dyn Fn(Life) + Send>,
     ) {
-        let launch = launcher.with_shared_files(launch).await;
         let path = launch.settings.path.clone();
         let (mut process, stdout) = match launcher.spawn(&name, &launch).await {
             Ok(started) => started,

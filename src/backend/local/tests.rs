@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Launcher, start};
-use crate::backend::{Progress, Unanswered};
+use crate::backend::{Offer, Progress, Unanswered};
+use crate::config::{GgufSource, LoadSettings};
 use crate::engine::{
     Conversation, GenerateRequest, Message, Request, Role, SamplingParams, ThinkingOutput,
 };
-use crate::worker::Launch;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than any test takes.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -49,9 +50,14 @@ fn error_of(name: &str) -> String {
     symlink(script, &program).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = runtime.block_on(async {
-        let launcher = Launcher::new(program).unwrap();
+        let launcher = Launcher::new(program, "info".into(), CancellationToken::new()).unwrap();
         let (_fixed, no_fixed) = watch::channel(Arc::default());
-        let runner = start(&launcher, name, Launch::default(), no_fixed, drop);
+        let source = GgufSource::read(LoadSettings::default());
+        let offer = Offer {
+            need: None,
+            memory_limit: u64::MAX,
+        };
+        let runner = start(&launcher, name, &source, offer, no_fixed, drop);
         let (progress, _seen) = watch::channel(Progress::default());
         let mut call = runner.call("test".to_owned(), request(), progress);
         tokio::time::timeout(LIMIT, call.answer()).await.unwrap()
