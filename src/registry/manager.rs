@@ -20,11 +20,10 @@ use replace::Successors;
 use super::budget::SharedLimits;
 use super::ids::{Edition, LeaseId, RunnerId};
 use super::lease::{Lease, LeaseResult};
-use super::memory::{gpu_left_for, needs_of};
+use super::memory::plan;
 use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
 use super::status::{Offload, Speed};
-use crate::backend::footprint::{Footprint, sum};
-use crate::backend::{Allowance, Backend, FixedPrompts, Life, Offer, Runner};
+use crate::backend::{Backend, FixedPrompts, Life, Offer, Runner};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::memory;
@@ -117,20 +116,13 @@ impl ModelManager {
         self.backend.set_stall_timeout(shared.stall_timeout.0);
         let machine = memory::total();
         let budget = shared.memory_budget.in_bytes(machine);
-        let needs = needs_of(models, fixed, budget, shared);
-        let pinned = models.iter().zip(&needs).filter(|(model, _)| model.pin);
-        let pinned = pinned.filter_map(|(_, need)| Some(need.as_ref().ok()?.demand().footprint));
-        let pinned: Vec<Footprint> = pinned.collect();
-        let left_for = |config: &ModelConfig| Allowance {
-            machine: budget.saturating_sub(sum(pinned.iter().copied())),
-            gpu: gpu_left_for(&config.source, &pinned, shared),
-        };
+        let planned = plan(models, fixed, budget, shared);
         let models: Vec<Model> = models
             .iter()
-            .zip(needs)
-            .map(|(config, need)| {
+            .zip(planned)
+            .map(|(config, planned)| {
                 let fixed = fixed.get(config.name.as_str()).cloned();
-                Model::new(config, need, left_for(config), fixed.unwrap_or_default())
+                Model::new(config, planned, fixed.unwrap_or_default())
             })
             .collect();
         if let Some(n_threads) = models.iter().filter_map(Model::cpu_threads).max() {

@@ -9,45 +9,67 @@ use crate::config::units::human;
 use crate::config::{FileFault, ModelConfig, RegistryConfig, Source};
 use crate::engine::shared_prefix::FixedPrompt;
 
-/// Returns the memory needs of `models`, in their order, or `Err` for a model whose files cannot be loaded.
-///
-/// All models together may take `budget` bytes, `registry` describes the GPUs, and `fixed` has the shared prefixes of tools by model name.
-/// Pinned models come first, and the others get only the memory that pinned models leave.
+/// Returns the memory needs of `models`, in their order, or `Err` for a model whose files cannot be loaded. See [`plan`].
 pub(crate) fn needs_of(
     models: &[ModelConfig],
     fixed: &BTreeMap<&str, FixedPrompts>,
     budget: u64,
     registry: &RegistryConfig,
 ) -> Vec<Result<Need, FileFault>> {
-    let need_of = |model: &ModelConfig, pinned: &[Footprint]| {
+    let planned = plan(models, fixed, budget, registry);
+    planned.into_iter().map(|planned| planned.need).collect()
+}
+
+/// Memory need of a model, and the memory that it may take.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    /// Memory need, or the fault of the model's files.
+    pub(super) need: Result<Need, FileFault>,
+    /// Memory that pinned models leave to the model. If its files cannot be read, it counts as sharing no weights with them.
+    pub(super) allowance: Allowance,
+}
+
+/// Plans the memory of `models`, in their order.
+///
+/// All models together may take `budget` bytes, `registry` describes the GPUs, and `fixed` has the shared prefixes of tools by model name.
+/// Pinned models come first, and the others get only the memory that pinned models leave.
+pub(super) fn plan(
+    models: &[ModelConfig],
+    fixed: &BTreeMap<&str, FixedPrompts>,
+    budget: u64,
+    registry: &RegistryConfig,
+) -> Vec<Planned> {
+    let plan_of = |model: &ModelConfig, pinned: &[Footprint]| {
         let fixed = fixed.get(model.name.as_str());
         let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
-        let need_with = |mapped| {
-            let left = Allowance {
+        let with = |mapped| {
+            let allowance = Allowance {
                 machine: left_for(mapped, pinned, budget),
                 gpu: gpu_left_for(&model.source, pinned, registry),
             };
-            backend::need_of(&model.source, fixed, left)
+            let need = backend::need_of(&model.source, fixed, allowance);
+            Planned { need, allowance }
         };
+        let planned = with(None);
         // The plan decides whether the model maps its file, and so may share it with pinned models. That leaves it more memory.
-        let need = need_with(None)?;
-        match need.mapped {
-            Some(_) => need_with(need.mapped),
-            None => Ok(need),
+        match planned.need.as_ref().ok().and_then(|need| need.mapped) {
+            Some(mapped) => with(Some(mapped)),
+            None => planned,
         }
     };
     let (mut pinned, mut known) = (Vec::new(), Vec::new());
     for model in models.iter().filter(|model| model.pin) {
-        let need = need_of(model, &pinned);
-        pinned.extend(need.as_ref().map(|need: &Need| need.demand().footprint));
-        known.push(need);
+        let planned = plan_of(model, &pinned);
+        let need = planned.need.as_ref();
+        pinned.extend(need.map(|need| need.demand().footprint));
+        known.push(planned);
     }
     let mut known = known.into_iter();
     models
         .iter()
         .map(|model| {
             let known = model.pin.then(|| known.next()).flatten();
-            known.unwrap_or_else(|| need_of(model, &pinned))
+            known.unwrap_or_else(|| plan_of(model, &pinned))
         })
         .collect()
 }
@@ -64,11 +86,7 @@ fn left_for(mapped: Option<Mapped>, pinned: &[Footprint], budget: u64) -> u64 {
 }
 
 /// Returns the bytes of GPU memory that `pinned` models leave to a model of `source`.
-pub(crate) fn gpu_left_for(
-    source: &Source,
-    pinned: &[Footprint],
-    registry: &RegistryConfig,
-) -> Option<u64> {
+fn gpu_left_for(source: &Source, pinned: &[Footprint], registry: &RegistryConfig) -> Option<u64> {
     let held = sum_on_gpu(pinned.iter().copied());
     Some(registry.gpu_memory_for(source)?.saturating_sub(held))
 }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use crate::backend::footprint::Demand;
 use crate::backend::{self, Allowance, FixedPrompts, Need, SourceCheck};
 use crate::config::{FileFault, ModelConfig, Stamp};
+use crate::registry::memory::Planned;
 use crate::registry::residency::ModelTerms;
 use crate::registry::status::Speed;
 
@@ -26,17 +27,13 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Creates the model of `config`. Pinned models leave it the memory `left`.
-    pub(super) fn new(
-        config: &ModelConfig,
-        need: Result<Need, FileFault>,
-        left: Allowance,
-        fixed: FixedPrompts,
-    ) -> Self {
+    /// Creates the model of `config` with its `planned` memory.
+    pub(super) fn new(config: &ModelConfig, planned: Planned, fixed: FixedPrompts) -> Self {
+        let Planned { need, allowance } = planned;
         Self {
             config: Arc::new(config.clone()),
             stamp: config.source.stamp(),
-            allowance: need.as_ref().map_or(left, |need| need.allowance),
+            allowance,
             need,
             fixed: watch::Sender::new(fixed),
             speed: Speed::default(),
@@ -112,12 +109,12 @@ mod tests {
             let mut config = config.models[0].clone();
             config.gguf_mut().is_on_gpu = is_on_gpu;
             config.gguf_mut().settings.n_gpu_layers = GpuLayers::Auto;
-            let left = Allowance {
+            let allowance = Allowance {
                 machine: 1 << 40,
                 gpu,
             };
-            let need = backend::need_of(&config.source, &[], left);
-            let model = Model::new(&config, need, left, Arc::from([]));
+            let need = backend::need_of(&config.source, &[], allowance);
+            let model = Model::new(&config, Planned { need, allowance }, Arc::from([]));
             (model.is_measured(), model.cpu_threads().is_some())
         };
         assert_eq!(model(false, None), (true, true));

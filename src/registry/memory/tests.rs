@@ -1,6 +1,6 @@
 use super::*;
 use crate::backend::local::memory::tests::{ALL, load, planned};
-use crate::config::LoadSettings;
+use crate::config::{LoadSettings, ModelFiles};
 
 const MIB: u64 = 1 << 20;
 
@@ -53,4 +53,21 @@ fn a_refusal_names_the_cache_if_it_is_too_large_for_a_gpu() {
     );
     assert_eq!(key, "n_ctx");
     assert!(message.contains("its cache takes") && hint.contains("`cache_type_k`"));
+}
+
+#[test]
+fn a_model_whose_files_cannot_be_read_gets_the_memory_that_earlier_pinned_models_leave() {
+    let config = crate::registry::tests::config(&["a", "b", "c"]);
+    let (registry, mut models) = (config.registry, config.models);
+    for model in &mut models {
+        model.pin = model.name != "c";
+        if model.name != "b" {
+            model.gguf_mut().files = ModelFiles::read(&LoadSettings::default());
+        }
+    }
+    let planned = plan(&models, &BTreeMap::new(), 1 << 40, &registry);
+    let taken = planned[1].need.as_ref().unwrap().estimate.total();
+    assert!(planned[0].need.is_err() && planned[2].need.is_err());
+    let left: Vec<u64> = planned.iter().map(|one| one.allowance.machine).collect();
+    assert_eq!(left, [1 << 40, 1 << 40, (1 << 40) - taken]);
 }
