@@ -51,7 +51,7 @@ use crate::config::{FileFault, ModelFiles, Source, Stamp};
 use crate::engine::shared_prefix::FixedPrompt;
 pub(crate) use crate::gguf::memory::Estimate;
 use crate::threads::SystemLimit;
-pub(crate) use error::{CallError, Unanswered};
+pub(crate) use error::{CallError, CallStage, ProcessFailure, Unanswered};
 pub(crate) use life::{Ended, Life, Vitals};
 use local::{Launcher, memory};
 pub(crate) use need::{Allowance, Need};

@@ -37,31 +37,51 @@ pub(crate) enum CallError {
     /// The deadline passed, and the process did not return its partial answer.
     #[error("the deadline passed, and the model's process did not answer in time")]
     Stuck,
-    /// The process finished no step for too long, and was killed.
-    #[error("the model's process finished no step for {} and was killed", human_time(*silence))]
-    Stalled {
-        /// Time since the process's last step.
-        silence: Duration,
-        /// Whether the call had begun or was being prepared.
-        begun: bool,
+    /// The process ended before it had answered the call.
+    #[error("{failure}")]
+    Process {
+        /// Reason for the end of the process.
+        failure: ProcessFailure,
+        /// State of the call when the process ended.
+        stage: CallStage,
     },
+}
+
+/// Reason why a process ended before it had answered its calls.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProcessFailure {
+    /// The process ended by itself, or was killed because it violated the wire protocol. Has the exit status or signal, and the last lines of
+    /// its log.
+    #[error("the model's process stopped unexpectedly ({0})")]
+    Died(String),
+    /// The process finished no step for this long, and was killed.
+    #[error("the model's process finished no step for {} and was killed", human_time(*.0))]
+    Stalled(Duration),
     /// The process was ended by SIGTERM, which does not count as a crash.
     #[error("the model's process was ended by SIGTERM")]
-    Terminated {
-        /// Whether the call had begun or was being prepared.
-        begun: bool,
-    },
-    /// The process ended before it had answered the call.
-    #[error("the model's process stopped unexpectedly ({reason})")]
-    Died {
-        /// Exit status or signal, and the last lines of its log.
-        reason: String,
-        /// Whether the call had begun or was being prepared. A call that was only queued can be sent again.
-        begun: bool,
-        /// Whether no call had received a token from the process yet. The model's file or the machine may then be the cause, and a retry would
-        /// not help.
-        is_first: bool,
-    },
+    Terminated,
+}
+
+/// State of a call when its process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallStage {
+    /// The process had not begun the call, which can be sent again.
+    Queued,
+    /// The call had begun or was being prepared, and may be the cause.
+    Begun,
+    /// Like [`Self::Begun`], but no call had received a token from the process yet. The model's file or the machine may then be the cause, and
+    /// a retry would not help.
+    BegunFirst,
+}
+
+impl ProcessFailure {
+    /// Returns the error of a call that was in this `stage` when the process ended.
+    pub(super) fn of_call(&self, stage: CallStage) -> CallError {
+        CallError::Process {
+            failure: self.clone(),
+            stage,
+        }
+    }
 }
 
 impl CallError {
@@ -75,21 +95,28 @@ impl CallError {
 
     /// Returns whether the process ended before it had answered the call.
     pub(crate) fn is_end_of_process(&self) -> bool {
-        self.is_crash() || matches!(self, Self::Terminated { .. })
+        matches!(self, Self::Process { .. })
     }
 
     /// Returns whether the process crashed or hung. A prompt may be the cause.
     pub(crate) fn is_crash(&self) -> bool {
-        matches!(self, Self::Died { .. } | Self::Stalled { .. })
+        matches!(
+            self,
+            Self::Process {
+                failure: ProcessFailure::Died(_) | ProcessFailure::Stalled(_),
+                ..
+            }
+        )
     }
 
     /// Returns whether the call had begun, or was being prepared, when the process ended.
     pub(crate) fn has_begun(&self) -> bool {
         matches!(
             self,
-            Self::Died { begun: true, .. }
-                | Self::Stalled { begun: true, .. }
-                | Self::Terminated { begun: true }
+            Self::Process {
+                stage: CallStage::Begun | CallStage::BegunFirst,
+                ..
+            }
         )
     }
 }

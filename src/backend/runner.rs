@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CallError, Progress, Unanswered, Vitals};
+use super::{CallStage, ProcessFailure, Progress, Unanswered, Vitals};
 use crate::engine::{Answer, CallId, CancelReason, Request, Stats};
 use crate::telemetry::metrics::UnloadReason;
 
@@ -177,11 +177,8 @@ impl RunningCall {
     /// See [`Unanswered`].
     pub(crate) async fn answer(&mut self) -> Result<Answer, Unanswered> {
         (&mut self.answer).await.unwrap_or_else(|_| {
-            Err(Unanswered::Failed(CallError::Died {
-                reason: "it was shutting down".into(),
-                begun: false,
-                is_first: false,
-            }))
+            let failure = ProcessFailure::Died("it was shutting down".into());
+            Err(failure.of_call(CallStage::Queued).into())
         })
     }
 

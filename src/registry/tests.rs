@@ -4,8 +4,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::backend::Mail;
 use crate::backend::scripted::{Script, ScriptedModel};
+use crate::backend::{CallStage, Mail, ProcessFailure};
 use crate::config::{Config, Overrides, Surroundings};
 use crate::engine::{CancelReason, Conversation, Message, Role, SamplingParams, ThinkingOutput};
 use crate::process::Cpus;
@@ -167,10 +167,9 @@ async fn a_call_that_had_begun_ends_with_the_error_of_its_process() {
     let call = world.call(A);
     let mut model = world.started().await;
     model.load();
-    let died = CallError::Died {
-        reason: "a fault".into(),
-        begun: true,
-        is_first: true,
+    let died = CallError::Process {
+        failure: ProcessFailure::Died("a fault".into()),
+        stage: CallStage::BegunFirst,
     };
     model.call().await.fail(died.clone());
     model.die("a fault");

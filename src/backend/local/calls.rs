@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{CallError, Progress, Unanswered};
+use crate::backend::{CallError, CallStage, Progress, Unanswered};
 use crate::engine::{Answer, CallId, EngineError, Stats, Update};
 use crate::worker::{Event, Ready, WIRE_VERSION, cleaned};
 
@@ -192,27 +192,15 @@ impl Calls {
         LineEffect::Ended
     }
 
-    /// Ends all calls with `end`. Adds the state of each call to a failure.
-    pub(crate) fn end_all(&mut self, end: &Unanswered) {
+    /// Ends each call with the end that `end_of` returns for its stage.
+    pub(crate) fn end_all(&mut self, end_of: impl Fn(CallStage) -> Unanswered) {
         for (_, call) in self.calls.drain() {
-            let Unanswered::Failed(failure) = end else {
-                call.end(Err(end.clone()));
-                continue;
+            let stage = match (call.begun, self.has_decoded) {
+                (false, _) => CallStage::Queued,
+                (true, true) => CallStage::Begun,
+                (true, false) => CallStage::BegunFirst,
             };
-            let failure = match failure {
-                CallError::Died { reason, .. } => CallError::Died {
-                    reason: reason.clone(),
-                    begun: call.begun,
-                    is_first: !self.has_decoded,
-                },
-                CallError::Stalled { silence, .. } => CallError::Stalled {
-                    silence: *silence,
-                    begun: call.begun,
-                },
-                CallError::Terminated { .. } => CallError::Terminated { begun: call.begun },
-                other => other.clone(),
-            };
-            call.end(Err(failure.into()));
+            call.end(Err(end_of(stage)));
         }
     }
 }
@@ -220,6 +208,7 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ProcessFailure;
     use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase, Usage};
     use crate::worker::MAX_ERROR_CHARS;
 
@@ -268,6 +257,34 @@ mod tests {
         );
         let Answer::Generated(generation) = result.try_recv().unwrap().unwrap();
         assert_eq!(generation.text, longest);
+    }
+
+    #[test]
+    fn a_call_whose_process_ends_learns_its_stage() {
+        let update = |update| {
+            event(&Event::Call {
+                id: CallId(1),
+                update,
+            })
+        };
+        let stage_after = |updates: &[Update]| {
+            let (mut calls, mut result, _seen) = calls();
+            for one in updates {
+                calls.apply_line(&update(one.clone()));
+            }
+            calls.end_all(|stage| ProcessFailure::Terminated.of_call(stage).into());
+            match result.try_recv().unwrap().unwrap_err() {
+                Unanswered::Failed(CallError::Process { stage, .. }) => stage,
+                other => panic!("not the end of a process: {other:?}"),
+            }
+        };
+        assert_eq!(stage_after(&[]), CallStage::Queued);
+        let preparing = [true, false].map(Update::Preparing);
+        assert_eq!(stage_after(&preparing[..1]), CallStage::BegunFirst);
+        assert_eq!(stage_after(&preparing), CallStage::Queued);
+        assert_eq!(stage_after(&[Update::Admitted]), CallStage::BegunFirst);
+        let streaming = [Update::Admitted, Update::Delta("a".into())];
+        assert_eq!(stage_after(&streaming), CallStage::Begun);
     }
 
     #[test]

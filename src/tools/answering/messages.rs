@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::CallError;
+use crate::backend::{CallError, CallStage, ProcessFailure};
 use crate::engine::limits::ContextSize;
 use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
 use crate::error_code::{Coded, ErrorCode};
@@ -164,17 +164,13 @@ pub(super) fn failure(error: &RegistryError) -> Coded {
         CallError::NotStarted(_) | CallError::Stuck => {
             Some("try again; see the server's log".into())
         }
-        CallError::Died { begun: true, is_first: true, .. } => {
+        CallError::Process { failure: ProcessFailure::Died(_), stage: CallStage::BegunFirst } => {
             Some("no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log".into())
         }
-        CallError::Stalled { .. }
-        | CallError::Terminated { .. }
-        | CallError::Died { begun: true, .. } => {
-            Some("try again: the next call starts a new process".into())
-        }
-        CallError::Died { begun: false, .. } => {
+        CallError::Process { failure: ProcessFailure::Died(_), stage: CallStage::Queued } => {
             Some("check that there is enough memory and that the model's file is intact; see the server's log".into())
         }
+        CallError::Process { .. } => Some("try again: the next call starts a new process".into()),
     };
     let text = match hint {
         Some(hint) => format!("{error}; {hint}"),
@@ -206,8 +202,11 @@ fn code_of(error: &CallError) -> ErrorCode {
         },
         CallError::NotStarted(_) => ErrorCode::ProcessNotStarted,
         CallError::SystemLimit(_) => ErrorCode::SystemLimit,
-        CallError::Stuck | CallError::Stalled { .. } => ErrorCode::ModelStuck,
-        CallError::Died { .. } | CallError::Terminated { .. } => ErrorCode::ModelDied,
+        CallError::Stuck => ErrorCode::ModelStuck,
+        CallError::Process { failure, .. } => match failure {
+            ProcessFailure::Stalled(_) => ErrorCode::ModelStuck,
+            ProcessFailure::Died(_) | ProcessFailure::Terminated => ErrorCode::ModelDied,
+        },
     }
 }
 

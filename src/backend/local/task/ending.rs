@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Task;
 use crate::backend::runner::Inbox;
-use crate::backend::{CallError, Ended, Life, Unanswered};
+use crate::backend::{CallError, CallStage, Ended, Life, ProcessFailure, Unanswered};
 use crate::config::units::human_time;
 use crate::engine::EngineError;
 use crate::telemetry::metrics::{self, ProcessEnd};
@@ -33,104 +33,122 @@ pub(super) enum End {
 impl Task {
     /// Ends the process, and all its calls, for the reason `end`.
     pub(super) async fn end(mut self, end: End, inbox: Inbox) {
-        let failure = match end {
+        match end {
             End::Unused => {
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
+                self.unloaded();
             }
             End::Stopped => {
-                self.end_calls(Unanswered::Stopped, inbox).await;
+                self.end_calls(|_| Unanswered::Stopped, inbox).await;
                 (self.life)(Life::Ending(Ended::Done));
                 self.process.end().await;
-                return self.gone(ProcessEnd::Unloaded(self.unload_reason));
+                self.unloaded();
             }
-            End::LoadFailed(error) => {
-                metrics::load_failed(&self.name);
-                (self.life)(Life::Ending(Ended::LoadFailed(error.to_string())));
-                self.process.end().await;
-                CallError::Engine(error)
-            }
+            End::LoadFailed(error) => self.load_failed(CallError::Engine(error), inbox).await,
             End::OtherVersion(version) => {
-                metrics::load_failed(&self.name);
                 let text = format!(
                     "its wire protocol has version {version}, but the server's has version {WIRE_VERSION}; restart the server"
                 );
-                (self.life)(Life::Ending(Ended::LoadFailed(text.clone())));
-                self.process.end().await;
-                CallError::NotStarted(text)
+                self.load_failed(CallError::NotStarted(text), inbox).await;
             }
             End::Died => {
                 let reason = self.process.reason().await;
-                self.died(reason)
+                self.report_death(reason.clone());
+                self.gone(ProcessEnd::Died);
+                let failure = ProcessFailure::Died(reason);
+                tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
+                self.fail_calls(failure, inbox).await;
             }
             End::Violation(reason) => {
-                let failure = self.died(format!("the server killed it: {reason}"));
-                return self.kill(failure, ProcessEnd::Died, inbox).await;
+                let reason = format!("the server killed it: {reason}");
+                self.report_death(reason.clone());
+                self.kill(ProcessFailure::Died(reason), inbox).await;
             }
             End::Terminated => {
                 (self.life)(Life::Ending(Ended::Terminated));
-                let failure = CallError::Terminated { begun: false };
-                return self.kill(failure, ProcessEnd::Terminated, inbox).await;
+                self.kill(ProcessFailure::Terminated, inbox).await;
             }
             End::Stalled(silence) => {
-                let failure = CallError::Stalled {
-                    silence,
-                    begun: false,
-                };
-                self.died(failure.to_string());
-                return self.kill(failure, ProcessEnd::Stalled, inbox).await;
+                let failure = ProcessFailure::Stalled(silence);
+                self.report_death(failure.to_string());
+                self.kill(failure, inbox).await;
             }
-        };
-        self.gone(match failure {
-            CallError::Died { .. } => ProcessEnd::Died,
-            _ => ProcessEnd::Unloaded(self.unload_reason),
-        });
-        tracing::error!(model = self.name, pid = self.process.id(), "{failure}");
-        self.end_calls(failure.into(), inbox).await;
+        }
     }
 
-    /// Ends all calls, including those that are still in the mailbox.
-    async fn end_calls(&mut self, end: Unanswered, inbox: Inbox) {
-        self.calls.end_all(&end);
-        inbox.refuse_all(end).await;
+    /// Ends a process that could not load its model, and fails its calls with `error`.
+    async fn load_failed(mut self, error: CallError, inbox: Inbox) {
+        metrics::load_failed(&self.name);
+        let cause = match &error {
+            CallError::NotStarted(text) => text.clone(),
+            error => error.to_string(),
+        };
+        (self.life)(Life::Ending(Ended::LoadFailed(cause)));
+        self.process.end().await;
+        self.unloaded();
+        tracing::error!(model = self.name, pid = self.process.id(), "{error}");
+        self.end_calls(|_| error.clone().into(), inbox).await;
     }
 
     /// Kills the process, and fails its calls with `failure`. The calls do not wait for the process to exit, which may never happen if it is
     /// blocked in the kernel, for example by a hanging drive.
-    async fn kill(mut self, failure: CallError, end: ProcessEnd, inbox: Inbox) {
+    async fn kill(mut self, failure: ProcessFailure, inbox: Inbox) {
         self.process.kill();
         let (model, pid) = (&self.name, self.process.id());
-        match &failure {
-            CallError::Stalled { silence, .. } => tracing::warn!(
-                model,
-                pid,
-                "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
-                human_time(*silence)
-            ),
-            failure => tracing::error!(model, pid, "{failure}"),
-        }
-        self.end_calls(failure.into(), inbox).await;
+        let end = match &failure {
+            ProcessFailure::Stalled(silence) => {
+                tracing::warn!(
+                    model,
+                    pid,
+                    "the model's process finished no step for {} (`stall_timeout`); it is killed, and the next call starts a new one",
+                    human_time(*silence)
+                );
+                ProcessEnd::Stalled
+            }
+            ProcessFailure::Died(_) => {
+                tracing::error!(model, pid, "{failure}");
+                ProcessEnd::Died
+            }
+            ProcessFailure::Terminated => {
+                tracing::error!(model, pid, "{failure}");
+                ProcessEnd::Terminated
+            }
+        };
+        self.fail_calls(failure, inbox).await;
         self.process.end().await;
         self.gone(end);
     }
 
-    /// Reports that the process died, and returns the error of its calls.
-    fn died(&self, reason: String) -> CallError {
-        let ended = if self.calls.is_loading() {
-            metrics::load_failed(&self.name);
-            Ended::DiedLoading(reason.clone())
-        } else {
-            Ended::Died(reason.clone())
-        };
-        (self.life)(Life::Ending(ended));
-        CallError::Died {
-            reason,
-            begun: false,
-            is_first: false,
-        }
+    /// Fails all calls because the process has ended.
+    async fn fail_calls(&mut self, failure: ProcessFailure, inbox: Inbox) {
+        self.end_calls(|stage| failure.of_call(stage).into(), inbox)
+            .await;
     }
 
+    /// Ends all calls, including those that are still in the mailbox, with the end that `end_of` returns for their stage.
+    async fn end_calls(&mut self, end_of: impl Fn(CallStage) -> Unanswered, inbox: Inbox) {
+        self.calls.end_all(&end_of);
+        inbox.refuse_all(end_of(CallStage::Queued)).await;
+    }
+
+    /// Reports that the process died of `cause`.
+    fn report_death(&self, cause: String) {
+        let ended = if self.calls.is_loading() {
+            metrics::load_failed(&self.name);
+            Ended::DiedLoading(cause)
+        } else {
+            Ended::Died(cause)
+        };
+        (self.life)(Life::Ending(ended));
+    }
+
+    /// Reports that the process was unloaded and has exited.
+    fn unloaded(&self) {
+        self.gone(ProcessEnd::Unloaded(self.unload_reason));
+    }
+
+    /// Reports that the process has exited, for the reason `end`.
     fn gone(&self, end: ProcessEnd) {
         metrics::usage_changed(&self.name, self.usage, self.usage.without_memory());
         metrics::process_ended(&self.name, end, !self.calls.is_loading(), self.memory);
