@@ -4,7 +4,7 @@ use crate::backend::Need;
 use crate::backend::footprint::sum;
 use crate::config::load::Layers;
 use crate::config::{Config, FileFault, ModelConfig};
-use crate::registry::budget::{Occupant, Room, SharedLimits, room_for};
+use crate::registry::budget::{NeverFits, Occupant, Room, SharedLimits, room_for};
 use crate::registry::ids::Edition;
 use crate::registry::memory::{MemoryRefusal, refusal};
 
@@ -26,7 +26,8 @@ pub(super) fn check_memory(
             .zip(others)
             .map(|(number, (_, need))| Occupant::pinned(Edition(number), need.demand().footprint))
             .collect();
-        if let Room::Never { cause, hint } = room_for(need.demand(), &pinned, shared, None) {
+        if let Room::Never(never) = room_for(need.demand(), &pinned, shared, None) {
+            let NeverFits { cause, hint } = never;
             let key = if model.pin { "pin" } else { "path" };
             let message = format!(
                 "`{}` does not fit next to the pinned models: {cause}",

@@ -60,12 +60,17 @@ pub(crate) enum Room {
     /// Room becomes available once running calls or ending processes have finished.
     Busy,
     /// Room can never become available.
-    Never {
-        /// Memory that the model needs, and the limit.
-        cause: String,
-        /// Advice for the operator.
-        hint: String,
-    },
+    Never(NeverFits),
+}
+
+/// Reason why a model can never have room.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}; {hint}")]
+pub(crate) struct NeverFits {
+    /// Memory that the model needs, and the limit.
+    pub cause: String,
+    /// Advice for the operator.
+    pub hint: String,
 }
 
 /// Finds room for a model that needs `need` among `occupants`. `free` is the free memory of the machine or container. If it is too little,
@@ -76,58 +81,113 @@ pub(crate) fn room_for(
     shared: SharedLimits,
     free: Option<u64>,
 ) -> Room {
-    let max_loaded = shared.max_loaded.unwrap_or(usize::MAX);
-    let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
-    let with_pinned = together(pinned.clone(), Some(need.footprint));
-    if with_pinned > shared.budget {
-        return never(need, with_pinned, shared);
+    if let Some(never) = never_fits(need, occupants, shared) {
+        return Room::Never(never);
     }
-    let with_pinned = together_on_gpu(pinned.clone(), need.footprint);
-    if let Some(gpu) = shared.gpu.filter(|gpu| with_pinned > *gpu) {
-        return never_on_gpu(need.footprint.gpu, with_pinned, gpu);
-    }
-    if pinned.count() >= max_loaded {
-        return Room::Never {
-            cause: format!("pinned models already fill `max_loaded` ({max_loaded})"),
-            hint: "raise `max_loaded`, or pin fewer models".into(),
-        };
-    }
-    let all = together(occupants, None);
-    let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
-    let taken_soon = all.saturating_sub(together(loaded.clone(), None));
-    // The system counts mapped weights as free memory, but a model becomes slow if its weights are dropped from memory.
-    let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
-    let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
-    let fits = |staying: &[&Occupant]| {
-        let taken = together(staying.iter().copied(), Some(need.footprint));
-        // The memory of the models that stay is already in use, including weights that they share with the new model.
-        let is_free = free.is_none_or(|free| free.saturating_add(all) >= taken);
-        let on_gpu = together_on_gpu(staying.iter().copied(), need.footprint);
-        let is_allowed = taken <= shared.budget && shared.gpu.is_none_or(|gpu| on_gpu <= gpu);
-        (is_allowed && staying.len() < max_loaded, is_free)
-    };
+    let limits = Limits::new(need.footprint, occupants, shared, free);
     let mut staying: Vec<&Occupant> = occupants.iter().collect();
-    if fits(&staying) == (true, true) {
-        return Room::Available;
-    }
     let mut evicted = Vec::new();
+    let mut fit = limits.fit(&staying);
     for occupant in longest_idle_first(occupants) {
+        if fit == Fit::Fits {
+            break;
+        }
         staying.retain(|other| other.model != occupant.model);
         evicted.push(occupant.model);
-        if fits(&staying) == (true, true) {
-            return Room::AfterEviction(evicted);
-        }
+        fit = limits.fit(&staying);
     }
-    // If the budget allows the model and no idle model is left to evict, the model is loaded even if `free` is too little.
     let may_come = |occupant: &Occupant| {
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
     };
-    match fits(&staying) {
-        (true, false) if occupants.iter().any(may_come) => Room::Busy,
-        (true, _) if evicted.is_empty() => Room::Available,
-        (true, _) => Room::AfterEviction(evicted),
-        (false, _) => Room::Busy,
+    match fit {
+        Fit::ExceedsLimits => Room::Busy,
+        Fit::LacksFreeMemory if occupants.iter().any(may_come) => Room::Busy,
+        // No other model can free memory.
+        Fit::LacksFreeMemory | Fit::Fits if evicted.is_empty() => Room::Available,
+        Fit::LacksFreeMemory | Fit::Fits => Room::AfterEviction(evicted),
+    }
+}
+
+/// Returns why a model that needs `need` can never have room next to the pinned ones of `occupants`; `None` if it can.
+fn never_fits(need: Demand, occupants: &[Occupant], shared: SharedLimits) -> Option<NeverFits> {
+    let pinned = occupants.iter().filter(|occupant| occupant.is_pinned);
+    let with_pinned = together(pinned.clone(), Some(need.footprint));
+    if with_pinned > shared.budget {
+        return Some(never(need, with_pinned, shared));
+    }
+    let with_pinned = together_on_gpu(pinned.clone(), need.footprint);
+    if let Some(gpu) = shared.gpu.filter(|gpu| with_pinned > *gpu) {
+        return Some(never_on_gpu(need.footprint.gpu, with_pinned, gpu));
+    }
+    let max_loaded = shared.max_loaded.filter(|most| pinned.count() >= *most)?;
+    Some(NeverFits {
+        cause: format!("pinned models already fill `max_loaded` ({max_loaded})"),
+        hint: "raise `max_loaded`, or pin fewer models".into(),
+    })
+}
+
+/// Whether a model fits next to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// The model fits.
+    Fits,
+    /// The configured limits allow the model, but the machine has too little free memory.
+    LacksFreeMemory,
+    /// The model exceeds a configured limit, or the memory of the GPUs.
+    ExceedsLimits,
+}
+
+/// The limits for a model that is to be loaded.
+struct Limits {
+    need: Footprint,
+    shared: SharedLimits,
+    /// Bytes that the model and those that stay may take together: the free memory, and the memory of all occupants. `None` if it is unknown.
+    machine: Option<u64>,
+}
+
+impl Limits {
+    /// Creates the limits for a model that takes `need`, from the `free` memory of the machine or container.
+    fn new(
+        need: Footprint,
+        occupants: &[Occupant],
+        shared: SharedLimits,
+        free: Option<u64>,
+    ) -> Self {
+        let all = together(occupants, None);
+        let loaded = occupants.iter().filter(|occupant| !occupant.is_loading);
+        let taken_soon = all.saturating_sub(together(loaded.clone(), None));
+        // The system counts mapped weights as free memory, but a model becomes slow if its weights are dropped from memory.
+        let in_use = counted_as_free(loaded.map(|occupant| occupant.memory));
+        let free = free.map(|free| free.saturating_sub(taken_soon.saturating_add(in_use)));
+        Self {
+            need,
+            shared,
+            machine: free.map(|free| free.saturating_add(all)),
+        }
+    }
+
+    /// Returns whether the model fits next to those that are `staying`.
+    fn fit(&self, staying: &[&Occupant]) -> Fit {
+        let SharedLimits {
+            budget,
+            max_loaded,
+            gpu,
+            ..
+        } = self.shared;
+        // The memory of the models that stay is already in use, including weights that they share with the new model.
+        let taken = together(staying.iter().copied(), Some(self.need));
+        let on_gpu = together_on_gpu(staying.iter().copied(), self.need);
+        let is_allowed = taken <= budget
+            && gpu.is_none_or(|gpu| on_gpu <= gpu)
+            && max_loaded.is_none_or(|most| staying.len() < most);
+        if !is_allowed {
+            Fit::ExceedsLimits
+        } else if self.machine.is_some_and(|machine| taken > machine) {
+            Fit::LacksFreeMemory
+        } else {
+            Fit::Fits
+        }
     }
 }
 
@@ -191,7 +251,7 @@ fn together_on_gpu<'a>(
 }
 
 /// Refuses a model that needs `need` bytes of GPU memory; together with the pinned models it would take `with_pinned` bytes.
-fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
+fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> NeverFits {
     let (pinned, hint) = match with_pinned.saturating_sub(need) {
         0 => (String::new(), ""),
         bytes => (
@@ -205,11 +265,11 @@ fn never_on_gpu(need: u64, with_pinned: u64, gpu: u64) -> Room {
         human(gpu)
     );
     let hint = format!("choose a smaller `n_gpu_layers`, `n_ctx` or quantization{hint}");
-    Room::Never { cause, hint }
+    NeverFits { cause, hint }
 }
 
 /// Refuses a model that needs `need`; together with the pinned models it would take `with_pinned` bytes.
-fn never(need: Demand, with_pinned: u64, shared: SharedLimits) -> Room {
+fn never(need: Demand, with_pinned: u64, shared: SharedLimits) -> NeverFits {
     let total = need.footprint.total;
     let held = with_pinned.saturating_sub(total);
     let pinned = match held {
@@ -222,7 +282,7 @@ fn never(need: Demand, with_pinned: u64, shared: SharedLimits) -> Room {
         human(shared.budget)
     );
     let hint = way_out(need, held, shared);
-    Room::Never { cause, hint }
+    NeverFits { cause, hint }
 }
 
 /// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. It names only what can help.

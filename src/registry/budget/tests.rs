@@ -48,7 +48,7 @@ fn the_longest_idle_model_is_evicted_first_and_no_more_than_needed() {
     assert_eq!(room_for(80, &occupants, SHARED, None), Room::Busy);
     assert!(matches!(
         room_for(101, &occupants, SHARED, None),
-        Room::Never { .. }
+        Room::Never(_)
     ));
 }
 
@@ -56,7 +56,7 @@ fn the_longest_idle_model_is_evicted_first_and_no_more_than_needed() {
 fn pinned_models_are_never_evicted_and_their_memory_is_not_available() {
     let pinned = Occupant::pinned(A, Footprint::alone(50));
     assert_eq!(room_for(50, &[pinned], SHARED, None), Room::Available);
-    let Room::Never { cause, .. } = room_for(51, &[pinned], SHARED, None) else {
+    let Room::Never(NeverFits { cause, .. }) = room_for(51, &[pinned], SHARED, None) else {
         panic!("it can never fit")
     };
     assert_eq!(
@@ -92,7 +92,7 @@ fn gpu_memory_is_counted_separately_from_the_machines() {
     assert_eq!(room(20, None, false), Room::Available);
     assert_eq!(room(21, None, false), Room::Busy);
     assert_eq!(room(21, Some(1), false), after(&[A]));
-    let Room::Never { cause, hint } = room(21, None, true) else {
+    let Room::Never(NeverFits { cause, hint }) = room(21, None, true) else {
         panic!("it can never fit")
     };
     assert_eq!(
@@ -103,7 +103,7 @@ fn gpu_memory_is_counted_separately_from_the_machines() {
         hint.contains("`n_gpu_layers`") && hint.contains("pin fewer"),
         "{hint}"
     );
-    assert!(matches!(room(51, None, false), Room::Never { .. }));
+    assert!(matches!(room(51, None, false), Room::Never(_)));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Residency {
                     // The load that the call waited for may have failed.
                     let refusal = match (slot.refusal(stamp, now), self.room(model, free)) {
                         (Some(refusal), _) => refusal,
-                        (None, Room::Never { cause, hint }) => Refusal::NeverFits { cause, hint },
+                        (None, Room::Never(never)) => Refusal::NeverFits(never),
                         (None, Room::Available) => {
                             self.start(model, stamp, now);
                             self.grant_waiting(model);

@@ -11,7 +11,7 @@ use crate::backend::Ended;
 use crate::backend::footprint::Footprint;
 use crate::config::units::human_time;
 use crate::config::{FileFault, Stamp};
-use crate::registry::budget::Occupant;
+use crate::registry::budget::{NeverFits, Occupant};
 use crate::registry::ids::{Edition, RunnerId};
 use crate::telemetry::metrics::UnloadReason;
 
@@ -25,13 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The model can never be loaded, since it needs too much memory.
-    #[error("{cause}; {hint}")]
-    NeverFits {
-        /// Memory that the model needs, and the limit.
-        cause: String,
-        /// Advice for the operator.
-        hint: String,
-    },
+    #[error(transparent)]
+    NeverFits(NeverFits),
     /// The model's files are missing, incomplete or of the wrong kind.
     #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
@@ -41,7 +36,8 @@ pub(crate) enum Refusal {
     Superseded,
     /// The queue of calls that wait until the model can be loaded is full. It holds this many calls.
     #[error(
-        "the model is busy: {0} calls are already waiting for other models to be unloaded; try again later"
+        "the model is busy: {0} {calls} already waiting for other models to be unloaded; try again later",
+        calls = if *.0 == 1 { "call is" } else { "calls are" }
     )]
     Busy(usize),
     /// The last load failed, and the backoff has not passed.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::Residency;
 use super::slot::State;
-use super::{Refusal, Residency};
 use crate::config::Stamp;
 use crate::registry::budget::Room;
 use crate::registry::ids::{Edition, RunnerId};
@@ -73,7 +73,7 @@ impl Residency {
         let slot = self.slots.get(&model)?;
         let waiting = self.waiting.iter().filter(|call| call.model == model);
         let never_fits = || match self.room(model, None) {
-            Room::Never { cause, hint } => Some(Refusal::NeverFits { cause, hint }.to_string()),
+            Room::Never(never) => Some(never.to_string()),
             _ => None,
         };
         let failure = match slot.state {

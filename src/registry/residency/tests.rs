@@ -94,6 +94,8 @@ fn the_waiting_calls_of_one_client_do_not_block_those_of_another() {
     let busy_text = "the model is busy: 100 calls are already waiting for other models to be unloaded; try again later";
     assert_eq!(refusals("many", 100..202), [busy_text, busy_text]);
     assert_eq!(refusals("few", 300..301), [""; 0]);
+    let one = Refusal::Busy(1).to_string();
+    assert!(one.contains(": 1 call is already waiting"), "{one}");
 }
 
 #[test]

@@ -181,7 +181,7 @@ pub(super) fn failure(error: &RegistryError) -> Coded {
 
 fn code_of_refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
-        Refusal::NeverFits { .. } => ErrorCode::NeverFits,
+        Refusal::NeverFits(_) => ErrorCode::NeverFits,
         Refusal::Busy(_) | Refusal::Superseded => ErrorCode::Busy,
         Refusal::Paused { .. } | Refusal::NotLoadable(_) => ErrorCode::LoadFailed,
         Refusal::GivenUp { .. } => ErrorCode::LoadGivenUp,
