@@ -1,14 +1,16 @@
 //! Wiring and lifetime: config → registry → dispatcher → transport, and signals: the first starts a graceful shutdown, the second ends the
 //! server at once.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_appender::rolling::Rotation;
 
@@ -31,6 +33,20 @@ use crate::transport;
 use crate::transport::http::Ending;
 use crate::transport::stdio::{OpenError, Stdio};
 
+/// Longest wait for the models' processes to end. A process that does not end by itself is killed earlier.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Stack size of each thread, in bytes. The check of an answer recurses for every level of the value and of its schema: at most 127 levels of
+/// 100 schemas each.
+const THREAD_STACK: usize = 32 * 1024 * 1024;
+
+/// Least number of threads that a server starts with: those of the runtime, the spawner, the log and the allocator, and those of stdin and
+/// stdout, or of connections and the file watcher.
+pub(crate) const THREADS: usize = 9;
+
+/// Number of the runtime's threads. The server only moves messages and leaves the CPUs to the workers.
+const SERVER_THREADS: usize = 2;
+
 /// Serves the `checked` configuration until the client or a signal ends the server, and applies edits of its files.
 ///
 /// # Errors
@@ -50,7 +66,7 @@ pub(crate) fn run(
 
 /// Starts the runtime and one of its threads for blocking work. The thread is kept: if the system refused one later, blocking work would
 /// wait forever.
-fn start_runtime() -> std::io::Result<Runtime> {
+fn start_runtime() -> io::Result<Runtime> {
     threads::or_exit(|| {
         let runtime = Builder::new_multi_thread()
             .worker_threads(SERVER_THREADS)
@@ -82,20 +98,6 @@ pub(crate) fn log_output(log: &LogSettings) -> LogOutput {
     }
 }
 
-/// Longest wait for the models' processes to end. A process that does not end is killed after two seconds.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
-
-/// Stack size of each thread, in bytes. The check of an answer recurses for every level of the value and of its schema: at most 127 levels of
-/// 100 schemas each.
-const THREAD_STACK: usize = 32 * 1024 * 1024;
-
-/// Least number of threads that a server starts with: those of the runtime, the spawner, the log and the allocator, and those of stdin and
-/// stdout, or of connections and the file watcher.
-pub(crate) const THREADS: usize = 9;
-
-/// Number of the runtime's threads. The server only moves messages and leaves the CPUs to the workers.
-const SERVER_THREADS: usize = 2;
-
 async fn serve(
     checked: Checked,
     sources: Sources,
@@ -109,48 +111,35 @@ async fn serve(
     let signals = signals.context("could not listen to signals")?;
     tokio::spawn(end_on_signal(signals, ending.clone()));
     // Before a model is loaded, so that a port that is in use is reported at once.
-    let listener = match &checked.config.transport {
-        Transport::Stdio => None,
-        Transport::Http(http) => {
-            let listener = transport::http::listen(http)
-                .await
-                .with_context(|| could_not_listen(http))?;
-            metrics::install();
-            Some(listener)
-        }
-    };
-    let stdio = match listener {
-        None => Some(Stdio::open(output, &ending.drain).map_err(stdio_failed)?),
-        Some(_) => None,
-    };
-    let address = match &listener {
-        Some(listener) => Some(listener.local_addr()?),
-        None => None,
-    };
-    print_log_file(&checked.config.log, address);
+    let endpoint = Endpoint::open(&checked.config.transport, output, &ending).await?;
+    print_endpoint(&checked.config.log, endpoint.address()?);
     let backend = backend(&checked.config.log, &ending)?;
-    let live = Live::start(&checked.config, backend);
-    let (dispatcher, registry) = (live.dispatcher(), live.registry());
-    let (rules, tools) = (live.rules(), live.tools());
+    let rules = endpoint.rules();
+    let shown_rules = rules.as_ref().map(watch::Sender::subscribe);
+    let live = Live::start(&checked.config, backend, rules);
+    let (dispatcher, registry, tools) = (live.dispatcher(), live.registry(), live.tools());
     let reloader = Reloader::new(sources, checked, live);
     let board = Board::new(
         Arc::clone(&registry),
         tools,
-        rules.clone(),
+        shown_rules,
         reloader.as_ref().map(Reloader::status),
     );
     match reloader {
         Some(reloader) => drop(tokio::spawn(reload(reloader, ending.drain.clone()))),
         None => supervisor::notify(ServiceState::Ready),
     }
-    let served = if let Some(stdio) = stdio {
-        let served = transport::stdio::serve(stdio, dispatcher).await;
-        served.context("stdio failed")
-    } else if let Some((listener, rules)) = listener.zip(rules) {
-        let served = transport::http::serve(dispatcher, board, rules, listener, ending).await;
-        served.context("HTTP failed")
-    } else {
-        Ok(())
+    let served = match endpoint {
+        Endpoint::Stdio(stdio) => {
+            let served = transport::stdio::serve(stdio, dispatcher).await;
+            served.context("stdio failed")
+        }
+        Endpoint::Http(listener, rules) => {
+            let live = rules.subscribe();
+            drop(rules);
+            let served = transport::http::serve(dispatcher, board, live, listener, ending).await;
+            served.context("HTTP failed")
+        }
     };
     if tokio::time::timeout(CLOSE_LIMIT, registry.close())
         .await
@@ -159,6 +148,53 @@ async fn serve(
         tracing::warn!("a model's process has not ended yet; it ends with this process");
     }
     served
+}
+
+/// Where clients reach the server.
+enum Endpoint {
+    /// The standard streams of this process.
+    Stdio(Stdio),
+    /// A socket, and the rules for requests, which follow the active configuration.
+    Http(TcpListener, watch::Sender<Arc<HttpConfig>>),
+}
+
+impl Endpoint {
+    /// Opens the endpoint for the `chosen` transport. `output` is standard output.
+    async fn open(
+        chosen: &Transport,
+        output: Box<dyn ProtocolOutput>,
+        ending: &Ending,
+    ) -> anyhow::Result<Self> {
+        match chosen {
+            Transport::Stdio => {
+                let stdio = Stdio::open(output, &ending.drain).map_err(stdio_failed)?;
+                Ok(Self::Stdio(stdio))
+            }
+            Transport::Http(http) => {
+                let listener = transport::http::listen(http).await;
+                let listener = listener.with_context(|| could_not_listen(http))?;
+                metrics::install();
+                let rules = watch::Sender::new(Arc::new((**http).clone()));
+                Ok(Self::Http(listener, rules))
+            }
+        }
+    }
+
+    /// Returns the address of the socket; `None` over stdio.
+    fn address(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Stdio(_) => Ok(None),
+            Self::Http(listener, _) => listener.local_addr().map(Some),
+        }
+    }
+
+    /// Returns the rules for requests over HTTP; `None` over stdio.
+    fn rules(&self) -> Option<watch::Sender<Arc<HttpConfig>>> {
+        match self {
+            Self::Stdio(_) => None,
+            Self::Http(_, rules) => Some(rules.clone()),
+        }
+    }
 }
 
 /// Logs the notes, warnings and doubts of the check.
@@ -189,7 +225,7 @@ fn backend(log: &LogSettings, ending: &Ending) -> anyhow::Result<Backend> {
 }
 
 /// Prints on standard error how to reach the server and where its log is, if it logs to a file: a terminal would show nothing otherwise.
-fn print_log_file(log: &LogSettings, address: Option<SocketAddr>) {
+fn print_endpoint(log: &LogSettings, address: Option<SocketAddr>) {
     let Some(file) = log_output(log).file else {
         return;
     };
@@ -203,7 +239,7 @@ fn print_log_file(log: &LogSettings, address: Option<SocketAddr>) {
         path.display()
     );
     // If standard error is closed, nobody can read the line.
-    drop(writeln!(std::io::stderr(), "{line}"));
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 /// Returns the error of a stdio transport that could not be opened.

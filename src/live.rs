@@ -29,11 +29,12 @@ pub(crate) struct Live {
 
 impl Live {
     /// Starts the parts that `config` describes, with models in `backend`, and begins to load the models with `preload`.
-    pub(crate) fn start(config: &Config, backend: Backend) -> Self {
-        let rules = match &config.transport {
-            Transport::Http(http) => Some(watch::Sender::new(Arc::new((**http).clone()))),
-            Transport::Stdio => None,
-        };
+    /// `rules` are the rules for requests over HTTP, which follow edits; `None` over stdio.
+    pub(crate) fn start(
+        config: &Config,
+        backend: Backend,
+        rules: Option<watch::Sender<Arc<HttpConfig>>>,
+    ) -> Self {
         let mut live = Self {
             registry: Arc::new(Registry::new(backend)),
             dispatcher: Arc::new(Dispatcher::new(Catalog::default())),
@@ -58,11 +59,6 @@ impl Live {
     /// Returns the configured tools, and follows edits of them.
     pub(crate) fn tools(&self) -> watch::Receiver<Vec<ToolStatus>> {
         self.tools.subscribe()
-    }
-
-    /// Returns the rules for requests over HTTP, and follows edits of them; `None` over stdio.
-    pub(crate) fn rules(&self) -> Option<watch::Receiver<Arc<HttpConfig>>> {
-        self.rules.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Makes `config` the active configuration. Parts that it does not change keep running; parts that it changes or removes finish their
