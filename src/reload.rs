@@ -33,7 +33,7 @@ use crate::status::ConfigStatus;
 use crate::supervisor::{self, ServiceState};
 use crate::telemetry::metrics;
 use faults::Faults;
-use file_stamps::{Files, Snapshot, on_thread};
+use file_stamps::{ContentHash, Files, Snapshot, on_thread};
 use revoke::{Reading, WAITS_FOR_CLOSE, WAITS_FOR_VALID};
 use watch::{Cause, Causes, WatchState};
 
@@ -66,6 +66,14 @@ enum Rejection {
 /// The check of a configuration on a blocking thread.
 type Load = JoinHandle<Result<Checked, ConfigError>>;
 
+/// The load of one content of the files.
+#[derive(Debug)]
+struct ContentLoad {
+    /// Content for which the load was begun.
+    content: ContentHash,
+    load: Load,
+}
+
 /// Sources of the configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Sources {
@@ -87,14 +95,14 @@ pub(crate) struct Reloader {
     /// Names of the tokens that a rejected configuration may hide, which stay valid.
     hidden: Vec<String>,
     files: Files,
-    /// Hash of the content that is active, or that was rejected last.
-    content: u64,
+    /// Content that is active, or that was rejected last; `None` if files were saved while the server started.
+    content: Option<ContentHash>,
     /// Warnings about the active configuration, which are logged already.
     warnings: Vec<Problem>,
     /// Parts of the active configuration that do not work.
     faults: Faults,
-    /// A load that exceeded its limit, and the content that it loads.
-    slow: Option<(u64, Load)>,
+    /// A load that exceeded [`LOAD_LIMIT`].
+    slow: Option<ContentLoad>,
     /// Whether rights were revoked since a configuration was applied. If the edit is undone, they must be granted again.
     is_narrowed: bool,
     /// A reading of rights that exceeded [`LOAD_LIMIT`].
@@ -117,7 +125,7 @@ impl Reloader {
         };
         let content = block_in_place(|| {
             let is_as_read = !files.paths.iter().any(is_newer);
-            if is_as_read { files.content() } else { 0 }
+            is_as_read.then(|| files.content())
         });
         Some(Self {
             content,
@@ -159,19 +167,19 @@ impl Reloader {
                 tracing::debug!("the files of the configuration are watched");
             }
             // What was saved before the start of the watch is not reported.
-            let is_missed =
-                (snapshot.is_watch_new || self.content == 0) && snapshot.content != self.content;
+            let is_missed = (snapshot.is_watch_new || self.content.is_none())
+                && self.content != Some(snapshot.content);
             let mut cause = if is_missed {
                 Cause::Time
             } else {
                 tokio::select! {
                     cause = causes.next(snapshot.has_reports) => cause,
                     // Not while a file is being written: its close is the next cause.
-                    () = self.end_of_slow_load(), if !watch_state.is_written() => Cause::Time,
+                    () = self.end_of_slow_load(), if !watch_state.check_writers() => Cause::Time,
                 }
             };
             let mut content = self.files.read().await;
-            if content != self.content && cause == Cause::Time {
+            if self.content != Some(content) && cause == Cause::Time {
                 (content, cause) = causes.steady(content, || self.files.read()).await;
             }
             if cause == Cause::RightsOnly {
@@ -185,7 +193,7 @@ impl Reloader {
             // A file that an edit lacks may appear without any change to the files that are known.
             let has_failed = self.status.borrow().refused.is_some();
             // A supervisor that asked for the reload waits for its end. A retry of a rejected edit is not announced.
-            if is_asked || content != self.content {
+            if is_asked || self.content != Some(content) {
                 supervisor::notify(ServiceState::Reloading);
                 self.reload(content, is_asked, &watch_state).await;
                 supervisor::notify(ServiceState::Ready);
@@ -197,7 +205,7 @@ impl Reloader {
 
     /// Waits for the end of the load that exceeded its limit; for ever if there is none. Cancel safe.
     async fn end_of_slow_load(&self) {
-        let Some((_, load)) = &self.slow else {
+        let Some(ContentLoad { load, .. }) = &self.slow else {
             return pending().await;
         };
         while !load.is_finished() {
@@ -209,14 +217,14 @@ impl Reloader {
     ///
     /// If a program has begun to write a file meanwhile, the content may be incomplete. Unless this reload `is_asked`, it then has no effect,
     /// and the close of the file triggers the next one. Rights that were revoked before stay revoked.
-    async fn reload(&mut self, content: u64, is_asked: bool, watch_state: &WatchState) {
+    async fn reload(&mut self, content: ContentHash, is_asked: bool, watch_state: &WatchState) {
         let is_incomplete = || !is_asked && watch_state.is_guard_written();
         let former = self.config.clone();
         let loaded = self.load(content, &is_incomplete).await;
-        if !is_asked && watch_state.is_written() {
+        if !is_asked && watch_state.check_writers() {
             return self.warn_of_narrowing(&former, WAITS_FOR_CLOSE);
         }
-        self.content = content;
+        self.content = Some(content);
         let accept = |checked| {
             let accepted = block_in_place(|| self.faults.accept(checked));
             accepted.map_err(Rejection::Invalid)
@@ -267,30 +275,33 @@ impl Reloader {
     /// Loads the configuration with this `content`. If the load takes long, revokes the rights that the edit no longer grants meanwhile.
     async fn load(
         &mut self,
-        content: u64,
+        content: ContentHash,
         is_incomplete: &impl Fn() -> bool,
     ) -> Result<Checked, Rejection> {
         loop {
             let slow = self.slow.take();
-            let (loaded, mut load) = slow.unwrap_or_else(|| {
+            let mut running = slow.unwrap_or_else(|| {
                 let sources = self.sources.clone();
                 let load = move || check::load_again(&sources.typed, &sources.around);
-                (content, spawn_blocking(load))
+                ContentLoad {
+                    content,
+                    load: spawn_blocking(load),
+                }
             });
-            let mut done = timeout(REVOCATION_DELAY, &mut load).await;
+            let mut done = timeout(REVOCATION_DELAY, &mut running.load).await;
             if done.is_err() {
                 self.narrow(is_incomplete).await;
-                done = timeout(LOAD_LIMIT, &mut load).await;
+                done = timeout(LOAD_LIMIT, &mut running.load).await;
             }
             match done {
-                Ok(done) if loaded == content => {
+                Ok(done) if running.content == content => {
                     let checked = done.map_err(|_panic| Rejection::Panicked)?;
                     return checked.map_err(Rejection::Invalid);
                 }
                 // The content was edited after this load began.
                 Ok(_) => {}
                 Err(_elapsed) => {
-                    self.slow = Some((loaded, load));
+                    self.slow = Some(running);
                     return Err(Rejection::Slow);
                 }
             }
@@ -320,7 +331,7 @@ impl Reloader {
         }
         checked.warn_of_doubts();
         self.warn_of(checked.layers.warnings.clone());
-        self.files = Files::of(self.files.paths[0].clone(), &checked);
+        self.files = Files::of(self.files.main.clone(), &checked);
         self.faults = Faults::of(&checked);
         let faults = faults::shown(&checked);
         let file = checked.layers.file;

@@ -17,19 +17,26 @@ use crate::config::problem::Problem;
 use crate::config::units::human_time;
 use crate::process::mounted::Mounted;
 
+/// Hash of the content of the configuration's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentHash(u64);
+
 /// Files whose content is part of the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    /// The configuration file, those that its `[server]` names, and the others.
+    /// The configuration file.
+    pub(super) main: PathBuf,
+    /// All files: the configuration file, those that its `[server]` names, and the others.
     pub(super) paths: Vec<PathBuf>,
     /// Rights over HTTP depend on so many of them, from the first.
     guarding: usize,
 }
 
 impl Files {
-    pub(super) fn of(file: PathBuf, checked: &Checked) -> Self {
-        let mut paths = vec![file];
-        let mut seen = BTreeSet::from([paths[0].clone()]);
+    /// Returns the files of the `checked` configuration in the file `main`.
+    pub(super) fn of(main: PathBuf, checked: &Checked) -> Self {
+        let mut paths = vec![main.clone()];
+        let mut seen = BTreeSet::from([main.clone()]);
         let mut add = |files: &[PathBuf]| {
             let new = files.iter().filter(|file| seen.insert((*file).clone()));
             paths.extend(new.cloned());
@@ -37,20 +44,24 @@ impl Files {
         };
         let guarding = add(&checked.layers.server_files);
         add(&checked.layers.files);
-        Self { paths, guarding }
+        Self {
+            main,
+            paths,
+            guarding,
+        }
     }
 
-    /// Returns a number that tells one content of the files from another. A missing file counts. May block.
-    pub(super) fn content(&self) -> u64 {
+    /// Returns the hash of the files' content, which also says which files are missing. May block.
+    pub(super) fn content(&self) -> ContentHash {
         let mut hasher = DefaultHasher::new();
         for file in &self.paths {
             read_text(file).ok().hash(&mut hasher);
         }
-        hasher.finish()
+        ContentHash(hasher.finish())
     }
 
     /// Returns [`Self::content`].
-    pub(super) fn read(&self) -> impl Future<Output = u64> + use<> {
+    pub(super) fn read(&self) -> impl Future<Output = ContentHash> + use<> {
         let files = self.clone();
         on_thread(move || files.content())
     }
@@ -65,7 +76,7 @@ pub(super) struct Snapshot {
     pub(super) has_reports: bool,
     /// Files that were replaced outside of their mount.
     pub(super) stale: Vec<(PathBuf, Problem)>,
-    pub(super) content: u64,
+    pub(super) content: ContentHash,
 }
 
 impl Snapshot {

@@ -92,8 +92,9 @@ impl WatchState {
         self.writers().clear();
     }
 
-    /// Returns whether a program is writing a file. Logs which file stays open for long, and which one counts as complete from now on.
-    pub(super) fn is_written(&self) -> bool {
+    /// Checks the programs that write files, and returns whether one is still writing. Logs which file stays open for long, and which one counts
+    /// as complete from now on.
+    pub(super) fn check_writers(&self) -> bool {
         let (notices, is_written) = {
             let mut writers = self.writers();
             (writers.settle(Instant::now()), writers.is_written())
@@ -117,7 +118,7 @@ impl WatchState {
 
     /// Returns whether a program is writing a file that rights depend on.
     pub(super) fn is_guard_written(&self) -> bool {
-        self.is_written() && self.writers().is_guard_written()
+        self.check_writers() && self.writers().is_guard_written()
     }
 
     fn writers(&self) -> MutexGuard<'_, Writers> {
@@ -150,7 +151,7 @@ impl Causes {
             _ => Some(POLL_EVERY),
         };
         let is_auto = self.mode == WatchMode::Auto;
-        let is_open = is_auto && self.watch_state.is_written();
+        let is_open = is_auto && self.watch_state.check_writers();
         tokio::select! {
             biased;
             () = self.hangup.next() => Cause::Asked,
@@ -169,7 +170,7 @@ impl Causes {
     async fn quiet(&mut self, mut is_new: bool) -> Cause {
         let begun = Instant::now();
         loop {
-            let is_open = self.watch_state.is_written();
+            let is_open = self.watch_state.check_writers();
             let limit = if is_open && !is_new { STEADY } else { QUIET };
             let is_quiet = tokio::select! {
                 () = self.hangup.next() => return Cause::Asked,
@@ -177,7 +178,7 @@ impl Causes {
             };
             is_new |= !is_quiet;
             let is_over = is_quiet || begun.elapsed() >= LONGEST_EDIT;
-            if is_over && !self.watch_state.is_written() {
+            if is_over && !self.watch_state.check_writers() {
                 return Cause::Reported;
             }
             if is_over && is_new && !self.watch_state.is_guard_written() {
@@ -190,11 +191,11 @@ impl Causes {
 
     /// Calls `read` until it returns the same content twice while no program writes a file, or until SIGHUP, and returns the content. A read
     /// before this call returned `seen`.
-    pub(super) async fn steady<L: Future<Output = u64>>(
+    pub(super) async fn steady<C: PartialEq, L: Future<Output = C>>(
         &mut self,
-        seen: u64,
+        seen: C,
         read: impl Fn() -> L,
-    ) -> (u64, Cause) {
+    ) -> (C, Cause) {
         let watch_state = &self.watch_state;
         tokio::select! {
             () = self.hangup.next() => (read().await, Cause::Asked),
@@ -204,17 +205,17 @@ impl Causes {
 }
 
 /// See [`Causes::steady`].
-async fn steady<L: Future<Output = u64>>(
-    mut seen: u64,
+async fn steady<C: PartialEq, L: Future<Output = C>>(
+    mut seen: C,
     read: impl Fn() -> L,
     watch_state: &WatchState,
-) -> (u64, Cause) {
+) -> (C, Cause) {
     let begun = Instant::now();
     loop {
         tokio::time::sleep(STEADY).await;
         let again = read().await;
         let is_over = again == seen || begun.elapsed() >= WRITING;
-        if is_over && !watch_state.is_written() {
+        if is_over && !watch_state.check_writers() {
             return (again, Cause::Time);
         }
         if is_over && !watch_state.is_guard_written() {
@@ -360,9 +361,9 @@ mod tests {
         async fn a_writer_whose_close_may_be_lost_does_not_block_reloads() {
             let watch_state = watch_state();
             report(&watch_state, CHANGE, "/a/x.toml");
-            assert!(watch_state.is_written());
+            assert!(watch_state.check_writers());
             watch_state.handle(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
-            assert!(!watch_state.is_written());
+            assert!(!watch_state.check_writers());
         }
 
         fn causes(watch_state: Arc<WatchState>) -> Causes {

@@ -44,7 +44,7 @@ impl Watched {
     /// it did so: not while a program writes a file, since the report of its close would be lost between two watches. A change may be
     /// lost, so the files must be read again.
     pub(in crate::reload) fn observe(&mut self, files: &[PathBuf], guarding: usize) -> bool {
-        if self.watcher.is_none() || self.watch_state.is_written() {
+        if self.watcher.is_none() || self.watch_state.check_writers() {
             return false;
         }
         let mut paths = BTreeMap::new();
