@@ -47,11 +47,12 @@ const LONG_PROMPTS: &str = "long prompts";
 const TURNS: &str = "turns";
 
 /// Version of the wire protocol. It lets a server and a worker detect that they come from different builds.
-pub(crate) const WIRE_VERSION: u32 = 4;
+pub(crate) const WIRE_VERSION: u32 = 5;
 
 /// Command of the server to a worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Command {
     /// Loads the model to serve. This is the first command, and is sent once.
     Load(Box<Launch>),
@@ -64,7 +65,7 @@ pub(crate) enum Command {
         /// Client that makes the call.
         client: String,
         /// Request of the client.
-        request: Box<Request>,
+        request: Request,
     },
     /// Ends a call.
     Cancel {
@@ -77,20 +78,6 @@ pub(crate) enum Command {
     Stats,
     /// Shuts the worker down at once.
     Shutdown,
-}
-
-impl Command {
-    /// Returns the name of the command for logs.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Load(_) => "load",
-            Self::Warm(_) => "warm",
-            Self::Call { .. } => "call",
-            Self::Cancel { .. } => "cancel",
-            Self::Stats => "stats",
-            Self::Shutdown => "shutdown",
-        }
-    }
 }
 
 /// Maximum size of the text of an answer, in bytes. A million tokens of ordinary text fit.
@@ -161,8 +148,6 @@ pub(crate) struct Ready {
     pub n_ctx: u32,
     /// Cells of the KV cache, which all calls share.
     pub kv_cells: u32,
-    /// Whether the model has a chat template.
-    pub has_chat_template: bool,
     /// Time from the command `load` to this event, in milliseconds.
     pub load_ms: u64,
 }

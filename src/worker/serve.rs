@@ -266,7 +266,7 @@ impl Worker {
                 client,
                 request,
             } => {
-                let Request::Generate(request) = *request;
+                let Request::Generate(request) = request;
                 let request = Arc::unwrap_or_clone(request);
                 calls.submit(QueuedCall::new(id, client, request, received));
             }

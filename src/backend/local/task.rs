@@ -181,7 +181,7 @@ impl Task {
         self.process.send(&Command::Call {
             id,
             client,
-            request: Box::new(request),
+            request,
         });
     }
 

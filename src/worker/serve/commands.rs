@@ -20,7 +20,8 @@ impl Commands {
                 Command::Load(launch) => return Some(*launch),
                 Command::Shutdown => return None,
                 other => {
-                    tracing::error!(command = other.name(), "the first command must be `load`");
+                    let command: &str = other.into();
+                    tracing::error!(command, "the first command must be `load`");
                 }
             }
         }

@@ -62,7 +62,6 @@ impl Worker {
             self.events.send(&Event::Ready(Ready {
                 n_ctx: limits.n_ctx,
                 kv_cells: limits.kv_cells,
-                has_chat_template: template.is_some(),
                 load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }));
             let timing = decoder.timing();

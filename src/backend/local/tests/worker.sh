@@ -2,8 +2,8 @@
 # A model's process that runs foreign code. The name under which it is started selects how it misbehaves.
 
 say_ready() {
-    echo '{"hello":{"version":4}}'
-    echo '{"ready":{"n_ctx":512,"kv_cells":512,"has_chat_template":true,"load_ms":1}}'
+    echo '{"hello":{"version":5}}'
+    echo '{"ready":{"n_ctx":512,"kv_cells":512,"load_ms":1}}'
 }
 
 wait_for_call() {
