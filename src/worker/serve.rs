@@ -41,10 +41,6 @@ use crate::process;
 use crate::threads::{self, SystemLimit};
 
 /// Input of the main thread.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "short-lived values, of which few exist at a time"
-)]
 enum Input {
     Command(Command, Instant),
     Loaded(Box<Result<Model, EngineError>>),
@@ -201,10 +197,6 @@ trait CallSink {
 }
 
 /// An input that [`Worker::handle`] leaves to its caller's loop.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "short-lived values, of which few exist at a time"
-)]
 enum LoopEvent {
     Loaded(Box<Result<Model, EngineError>>),
     Prepared(Lane, Prepared),

@@ -100,7 +100,9 @@ impl Worker {
                     Some(LoopEvent::Prepared(lane, prepared)) => {
                         lanes.finish(lane);
                         match prepared {
-                            Prepared::Call(id, prompt) => scheduler.set_prompt(id, prompt),
+                            Prepared::Call(id, prompt) => {
+                                scheduler.set_prompt(id, prompt.map(|prompt| *prompt));
+                            }
                             Prepared::Fixed(set, tokens) => self.warming.prepared(set, tokens),
                         }
                     }

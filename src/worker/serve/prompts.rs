@@ -19,13 +19,9 @@ use crate::process;
 use crate::threads::SystemLimit;
 
 /// The result of a [`Job`].
-#[expect(
-    clippy::large_enum_variant,
-    reason = "short-lived values, of which few exist at a time"
-)]
 pub(super) enum Prepared {
     /// The id of a call, and its prompt.
-    Call(CallId, Result<Prompt, EngineError>),
+    Call(CallId, Result<Box<Prompt>, EngineError>),
     /// A set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
     Fixed(PrefixSet, Option<Vec<Token>>),
 }
@@ -113,7 +109,7 @@ impl<'model> Preparer<'model> {
                     self.events.send_update(id, Update::Preparing(true));
                     let prompt = self.prepare_call(&conversation, &inbox.progress);
                     self.events.send_update(id, Update::Preparing(false));
-                    Prepared::Call(id, prompt)
+                    Prepared::Call(id, prompt.map(Box::new))
                 }
                 Job::Fixed(set, prompt) => {
                     inbox.progress.begin(Stage::Rendering);
