@@ -32,6 +32,7 @@ use crate::backend::{Backend, CallError, FixedPrompts, Progress, Runner, Running
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{Answer, FinishReason, GenerateRequest, Generation, Phase, Request, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
+use crate::telemetry::millis;
 pub(crate) use ids::Edition;
 use lease::Lease;
 use manager::{ModelManager, Replaced};
@@ -361,10 +362,6 @@ async fn answer(call: &mut RunningCall, deadline: Option<Instant>) -> Result<Ans
         call.report_overdue();
         Err(CallError::Stuck.into())
     })
-}
-
-fn millis(time: Duration) -> u64 {
-    time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// Returns the empty generation of a call that `waited` for a runner until its deadline passed.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -28,6 +29,11 @@ const QUIET_LLAMA: &str = "llama-cpp-2=error,notify=error";
 pub(crate) fn worker_level(level: &str) -> Option<(&'static str, String)> {
     let is_set = env::var_os(EnvFilter::DEFAULT_ENV).is_some_and(|level| !level.is_empty());
     (!is_set).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
+}
+
+/// Returns `time` in whole milliseconds, as logs and answers have it.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Most lines in the queue of the log writer. The queue allocates 32 bytes per line up front; the crate's default of 128,000 lines would be

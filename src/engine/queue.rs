@@ -9,7 +9,7 @@
 pub(crate) mod limits;
 mod round_robin;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use round_robin::RoundRobin;
 
@@ -18,6 +18,7 @@ use super::{
     CallId, CancelReason, Conversation, EngineError, EngineErrorKind, GenerateRequest, Generation,
     Phase, Usage,
 };
+use crate::telemetry::millis;
 use limits::may_wait;
 
 /// A queued call.
@@ -63,8 +64,8 @@ impl QueuedCall {
         let load = ready_at.saturating_duration_since(self.received);
         let queue = now.saturating_duration_since(self.received.max(ready_at));
         Usage {
-            load_ms: milliseconds(load),
-            queue_ms: milliseconds(queue),
+            load_ms: millis(load),
+            queue_ms: millis(queue),
             ..Usage::default()
         }
     }
@@ -86,10 +87,6 @@ impl QueuedCall {
             usage: self.waiting_usage(ready_at, now),
         }
     }
-}
-
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Queue of calls, with a limit for each client.

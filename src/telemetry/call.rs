@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::metrics::{self, CallNames};
+use super::millis;
 pub(crate) use super::outcome::{CallEnd, Outcome};
 use crate::error_code::ErrorCode;
 
@@ -57,7 +58,7 @@ impl CallMeter {
             error = end.error.map(ErrorCode::name),
             prompt_tokens = end.prompt_tokens,
             completion_tokens = end.completion_tokens,
-            elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms = millis(took),
             "call ended"
         );
     }

@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::count;
 use crate::engine::decoder::Row;
 use crate::engine::prefix::MIN_GAIN;
-use crate::engine::queue::milliseconds;
 use crate::engine::text::Output;
 use crate::engine::token::Token;
 use crate::engine::{CallId, FinishReason, Generation, Phase, Usage};
+use crate::telemetry::millis;
 pub(super) use reasoning::Reasoning;
 
 /// Minimum number of newly decoded tokens for which the state at the end of a prompt is saved. Below it, an older state is nearly as good.
@@ -137,9 +137,8 @@ impl<S> ActiveCall<S> {
     ) -> (String, Generation) {
         let delta = self.output.finish().to_owned();
         let generating_at = self.generating_at.unwrap_or(now);
-        self.usage.prefill_ms =
-            milliseconds(generating_at.saturating_duration_since(self.admitted_at));
-        self.usage.decode_ms = milliseconds(now.saturating_duration_since(generating_at));
+        self.usage.prefill_ms = millis(generating_at.saturating_duration_since(self.admitted_at));
+        self.usage.decode_ms = millis(now.saturating_duration_since(generating_at));
         let generation = Generation {
             // The text that was held back may complete a stop string.
             finish_reason: if self.output.is_stopped() {

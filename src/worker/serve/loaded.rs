@@ -62,7 +62,7 @@ impl Worker {
             self.events.send(&Event::Ready(Ready {
                 n_ctx: limits.n_ctx,
                 kv_cells: limits.kv_cells,
-                load_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                load_ms: telemetry::millis(started.elapsed()),
             }));
             let timing = decoder.timing();
             self.run(
