@@ -16,12 +16,12 @@ use super::environment::passed_on;
 use super::{Launch, TRY_TEMPLATES, WORKER, cleaned, sandbox};
 use crate::config::LoadSettings;
 use crate::config::file::SandboxMode;
+use crate::config::units::human;
 use crate::engine::template::{self, SystemPrompt, Variables};
 use crate::engine::{EngineError, EngineErrorKind, Message};
 use crate::threads;
 
 /// Maximum CPU time of a trial, in seconds. The largest real templates take milliseconds.
-#[cfg(unix)]
 const CPU_LIMIT: u64 = 2;
 
 /// Longest time of a trial, even on a busy machine.
@@ -194,7 +194,7 @@ pub(crate) struct TemplateTrials<'trials> {
 }
 
 impl TemplateTrials<'_> {
-    /// Runs a trial. Blocks for at most two seconds of CPU time, or thirty seconds on a busy machine.
+    /// Runs a trial. Blocks for at most [`CPU_LIMIT`] seconds of CPU time, or [`TIME_LIMIT`] on a busy machine.
     ///
     /// # Errors
     /// `Template` if the template is faulty, exceeded a limit or ended its process.
@@ -209,16 +209,41 @@ impl TemplateTrials<'_> {
         };
         let exchanged = match self.process {
             Some(process) => process.exchange(&job),
-            None => Err("the process that rendered the model's chat template has ended"),
+            None => Err(TrialEnd::Ended),
         };
-        let result = exchanged.unwrap_or_else(|cause| {
+        let result = exchanged.unwrap_or_else(|end| {
             *self.process = None;
-            let ended = failure(cause.to_owned());
+            let ended = failure(end.to_string());
             self.ended = Some(ended.clone());
             Err(ended)
         });
         result.map_err(cleaned)
     }
+}
+
+/// Reason why a trial ended its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum TrialEnd {
+    /// An earlier trial has ended the process.
+    #[error("the process that rendered the model's chat template has ended")]
+    Ended,
+    /// The result is longer than [`MAX_RESULT`].
+    #[error(
+        "the error message of the model's chat template is longer than {}",
+        human(MAX_RESULT)
+    )]
+    LongResult,
+    /// There was no result within [`TIME_LIMIT`].
+    #[error("the model's chat template did not render a short message within {} s", TIME_LIMIT.as_secs())]
+    NoResult,
+    /// The trial took more CPU time than [`CPU_LIMIT`].
+    #[error("the model's chat template takes more than {CPU_LIMIT} s to render a short message")]
+    TooSlow,
+    /// The process crashed.
+    #[error(
+        "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
+    )]
+    Crashed,
 }
 
 /// A process that runs trials. Dropping this value ends it.
@@ -260,25 +285,21 @@ impl Process {
     /// Runs `job` and returns its result.
     ///
     /// # Errors
-    /// Returns the cause as text if the template ended this process or exceeded a limit. The process cannot be used again.
-    fn exchange(&mut self, job: &Job) -> Result<TrialResult, &'static str> {
+    /// Returns the reason if the template ended this process or exceeded a limit. The process cannot be used again.
+    fn exchange(&mut self, job: &Job) -> Result<TrialResult, TrialEnd> {
         let mut line = serde_json::to_vec(job).expect("a trial has only string keys");
         line.push(b'\n');
         // If the process has ended, there is no result either.
         drop(self.jobs.write_all(&line));
         match self.results.recv_timeout(TIME_LIMIT) {
-            Ok(result) => serde_json::from_str(&result).or(Err(
-                "the error message of the model's chat template is longer than 1 MiB",
-            )),
-            Err(RecvTimeoutError::Timeout) => {
-                Err("the model's chat template did not render a short message within 30 s")
-            }
+            Ok(result) => serde_json::from_str(&result).or(Err(TrialEnd::LongResult)),
+            Err(RecvTimeoutError::Timeout) => Err(TrialEnd::NoResult),
             Err(RecvTimeoutError::Disconnected) => Err(self.cause_of_death()),
         }
     }
 
     /// Returns why the process, which has closed its output, has ended.
-    fn cause_of_death(&mut self) -> &'static str {
+    fn cause_of_death(&mut self) -> TrialEnd {
         let until = Instant::now() + END_LIMIT;
         let status = loop {
             // Read before `try_wait`, so that the last check comes after the limit.
@@ -289,9 +310,9 @@ impl Process {
             }
         };
         if status.is_some_and(took_too_long) {
-            "the model's chat template takes more than 2 s to render a short message"
+            TrialEnd::TooSlow
         } else {
-            "the model's chat template crashed the process that rendered it: it uses too much memory or nests values too deeply"
+            TrialEnd::Crashed
         }
     }
 }

@@ -10,7 +10,7 @@ use super::lines::Line;
 use crate::printable::printable;
 use crate::telemetry;
 use crate::worker::MAX_ERROR_CHARS;
-use rate::{LogRate, Passage};
+use rate::{LINES_PER_SECOND, LogRate, Passage};
 
 /// Maximum number of bytes of a line that are logged.
 pub(super) const MAX_LINE: usize = 16 * 1024;
@@ -47,7 +47,7 @@ impl ModelLog {
     fn warn_dropped(&self, dropped: u64) {
         tracing::warn!(
             model = self.model,
-            "dropped {dropped} lines of the model's log: more than 200 a second"
+            "dropped {dropped} lines of the model's log: more than {LINES_PER_SECOND} a second"
         );
     }
 }

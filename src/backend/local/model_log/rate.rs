@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Time in which one token is added: 200 lines a second.
-const PER_LINE: Duration = Duration::from_millis(5);
+/// Number of lines a second that may pass in the long run.
+pub(super) const LINES_PER_SECOND: u32 = 200;
+
+/// Time in which one token is added.
+const PER_LINE: Duration = Duration::from_millis(1000 / LINES_PER_SECOND as u64);
 
 /// Size of the bucket, in lines. At `debug` a load writes several hundred.
 const BURST: u32 = 1000;
