@@ -319,15 +319,7 @@ impl Registry {
                 };
                 metrics::occupancy_changed(&model.name, now);
             }
-            status::model_status(
-                model.name,
-                model.slot,
-                model.speed,
-                model.offload,
-                vitals.unwrap_or_default(),
-                stats,
-                Instant::now(),
-            )
+            model.into_status(vitals.unwrap_or_default(), stats, Instant::now())
         });
         join_all(models).await
     }

@@ -21,8 +21,7 @@ use super::budget::SharedLimits;
 use super::ids::{Edition, LeaseId, RunnerId};
 use super::lease::{Lease, LeaseResult};
 use super::memory::plan;
-use super::residency::{Action, FreeMemory, Refusal, Residency, SlotStatus};
-use super::status::{Offload, Speed};
+use super::residency::{Action, FreeMemory, Refusal, Residency};
 use crate::backend::{Backend, FixedPrompts, Life, Offer, Runner};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
@@ -58,18 +57,6 @@ pub(super) struct State {
     budget: u64,
     /// Last reading of the free memory; `None` if it is unknown.
     free: Option<FreeMemory>,
-}
-
-/// Status of a model, and its runner.
-#[derive(Debug)]
-pub(super) struct Observed {
-    pub(super) name: String,
-    pub(super) slot: SlotStatus,
-    pub(super) speed: Speed,
-    /// Layers on GPUs; `None` if the model has no such layers, or no process.
-    pub(super) offload: Option<Offload>,
-    /// Runner of the model. Its process does not end before this handle is dropped.
-    pub(super) runner: Option<Runner>,
 }
 
 impl ModelManager {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::residency::{ModelState, SlotStatus};
-use crate::backend::{Need, Vitals};
+use crate::backend::{Need, Runner, Vitals};
 use crate::engine::{Stats, Usage};
 
 /// Status of a model, from the registry and from its process.
@@ -83,44 +83,62 @@ impl Speed {
     }
 }
 
-/// Combines the registry's view of the model `name` (`slot`) with the values that its process reports.
-pub(super) fn model_status(
-    name: String,
-    slot: SlotStatus,
-    speed: Speed,
-    offload: Option<Offload>,
-    vitals: Vitals,
-    stats: Option<Stats>,
-    now: Instant,
-) -> ModelStatus {
-    let SlotStatus { calls, .. } = slot;
-    let (running, waiting) = match (slot.state, stats) {
-        (ModelState::Loading, _) => (0, calls),
-        (_, Some(stats)) => {
-            let running = stats.active.min(calls);
-            (running, calls - running)
+/// A model as the registry knows it.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) name: String,
+    pub(super) slot: SlotStatus,
+    pub(super) speed: Speed,
+    /// Layers on GPUs; `None` if the model has no such layers, or no process.
+    pub(super) offload: Option<Offload>,
+    /// Runner of the model. Its process does not end before this handle is dropped.
+    pub(super) runner: Option<Runner>,
+}
+
+impl Observed {
+    /// Completes what the registry knows about a model at the time `now` with the values that its process reports.
+    pub(super) fn into_status(
+        self,
+        vitals: Vitals,
+        stats: Option<Stats>,
+        now: Instant,
+    ) -> ModelStatus {
+        let Self {
+            name,
+            slot,
+            speed,
+            offload,
+            runner: _,
+        } = self;
+        let SlotStatus { calls, .. } = slot;
+        let (running, waiting) = match (slot.state, stats) {
+            (ModelState::Loading, _) => (0, calls),
+            (_, Some(stats)) => {
+                let running = stats.active.min(calls);
+                (running, calls - running)
+            }
+            (_, None) => (calls, 0),
+        };
+        ModelStatus {
+            name,
+            state: slot.state,
+            pid: vitals.pid,
+            last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
+            memory_bytes: slot.memory,
+            gpu_layers: offload.map(|offload| offload.gpu_layers),
+            layers: offload.map(|offload| offload.layers),
+            gpu_memory_bytes: offload
+                .map(|offload| offload.memory)
+                .filter(|bytes| *bytes > 0),
+            running,
+            waiting: waiting + slot.waiting,
+            kv_cells: stats.map(|stats| stats.kv_cells),
+            kv_cells_reserved: stats.map(|stats| stats.reserved_cells),
+            prompt_tokens_per_second: speed.prompt,
+            generation_tokens_per_second: speed.generation,
+            idle_seconds: slot.idle_since.map(|since| (now - since).as_secs()),
+            error: slot.failure,
         }
-        (_, None) => (calls, 0),
-    };
-    ModelStatus {
-        name,
-        state: slot.state,
-        pid: vitals.pid,
-        last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
-        memory_bytes: slot.memory,
-        gpu_layers: offload.map(|offload| offload.gpu_layers),
-        layers: offload.map(|offload| offload.layers),
-        gpu_memory_bytes: offload
-            .map(|offload| offload.memory)
-            .filter(|bytes| *bytes > 0),
-        running,
-        waiting: waiting + slot.waiting,
-        kv_cells: stats.map(|stats| stats.kv_cells),
-        kv_cells_reserved: stats.map(|stats| stats.reserved_cells),
-        prompt_tokens_per_second: speed.prompt,
-        generation_tokens_per_second: speed.generation,
-        idle_seconds: slot.idle_since.map(|since| (now - since).as_secs()),
-        error: slot.failure,
     }
 }
 
@@ -149,15 +167,14 @@ mod tests {
             kv_cells: 0,
             warm: 0,
         });
-        let status = model_status(
-            "m".into(),
+        let model = Observed {
+            name: "m".into(),
             slot,
-            Speed::default(),
-            None,
-            Vitals::default(),
-            stats,
-            Instant::now(),
-        );
+            speed: Speed::default(),
+            offload: None,
+            runner: None,
+        };
+        let status = model.into_status(Vitals::default(), stats, Instant::now());
         (status.running, status.waiting)
     }
 

@@ -215,7 +215,9 @@ impl Task {
             return Some(End::Terminated);
         }
         let limit = self.launcher.stall_timeout();
-        self.liveness.look(limit, self.process.activity());
+        // Without a limit the process cannot stall, so its activity is not read.
+        let activity = limit.and_then(|_| self.process.activity());
+        self.liveness.look(limit, activity);
         if self.liveness.has_stalled(limit) {
             return Some(End::Stalled(self.liveness.silence()));
         }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::model::Model;
-use super::{ModelManager, Observed, read_free_memory};
+use super::{ModelManager, read_free_memory};
 use crate::config::Stamp;
 use crate::engine::Usage;
 use crate::registry::ids::Edition;
 use crate::registry::residency::Refusal;
+use crate::registry::status::Observed;
 
 /// Longest time that a call waits for the check of its model's files. After that the call uses the last known state, and the model's
 /// process finds any fault.
@@ -35,7 +36,9 @@ impl ModelManager {
         model: Edition,
     ) -> Option<OwnedMutexGuard<()>> {
         // Most calls join a running process.
-        self.unloaded(model)?;
+        if self.is_running(model) {
+            return None;
+        }
         let check = async {
             let guard = Arc::clone(&self.checking).lock_owned().await;
             let manager = Arc::clone(self);
@@ -77,6 +80,12 @@ impl ModelManager {
         let model = state.current(model);
         let of_files = state.fault_of(model).map(|fault| fault.to_string());
         of_files.or_else(|| state.residency.status(model)?.failure)
+    }
+
+    /// Returns whether `model` has a process that accepts calls.
+    fn is_running(&self, model: Edition) -> bool {
+        let state = self.lock();
+        state.residency.is_running(state.current(model))
     }
 
     /// Returns the current edition of `model` if it is not running.

@@ -1,12 +1,12 @@
 //! Changes of the state that the manager's lock guards.
 
+use super::State;
 use super::model::Model;
-use super::{Observed, State};
 use crate::backend::{Runner, SourceCheck};
 use crate::config::{FileFault, ModelConfig};
 use crate::registry::ids::{Edition, LeaseId};
 use crate::registry::residency::{ModelState, Refusal, SlotStatus};
-use crate::registry::status::Offload;
+use crate::registry::status::{Observed, Offload};
 
 impl State {
     /// Removes runners that accept no more calls. The reason follows with [`crate::backend::Life::Ending`].
