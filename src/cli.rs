@@ -9,9 +9,9 @@ mod server;
 
 use std::path::PathBuf;
 
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::{Overrides, built_in_value};
 use install::InstallArgs;
@@ -283,8 +283,8 @@ struct Flags {
     auth: Option<String>,
 
     /// File that contains the bearer token
-    #[arg(long = "auth_file", alias = "auth-file", value_name = "FILE", help_heading = TRANSPORT, conflicts_with = "auth")]
-    auth_file: Option<PathBuf>,
+    #[arg(long = "auth_file", alias = "auth-file", value_name = "FILE", value_hint = ValueHint::AnyPath, help_heading = TRANSPORT, conflicts_with = "auth")]
+    auth_file: Option<String>,
 
     /// Serve other machines without a token
     #[arg(long = "allow_unauthenticated", alias = "allow-unauthenticated", help_heading = TRANSPORT)]
@@ -316,7 +316,7 @@ fn with_default(flag: Arg) -> Arg {
 impl ServeArgs {
     /// Returns the flags as overrides of the configuration. `bare_models` are the paths that were typed without `--model`.
     pub(crate) fn into_overrides(self, bare_models: Vec<PathBuf>) -> Overrides {
-        let flags = serde_json::to_value(self.flags).expect("flags are strings");
+        let flags = json!(self.flags);
         let is_set = |value: &Value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Array(items) => !items.is_empty(),
@@ -334,6 +334,30 @@ impl ServeArgs {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             set: self.set,
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_token_file_that_is_not_utf8_is_reported() {
+        let arguments: [&[&str]; 3] = [
+            &["llama-mcp-server", "--auth_file"],
+            &["llama-mcp-server", "status", "--auth_file"],
+            &["llama-mcp-server", "config", "check", "--auth_file"],
+        ];
+        for arguments in arguments {
+            let arguments = arguments.iter().map(OsStr::new);
+            let parsed = Cli::try_parse_from(arguments.chain([OsStr::from_bytes(b"a\xff.token")]));
+            assert_eq!(parsed.unwrap_err().kind(), ErrorKind::InvalidUtf8);
         }
     }
 }

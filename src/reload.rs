@@ -133,7 +133,7 @@ impl Reloader {
             active,
             hidden: Vec::new(),
             files,
-            status: sync::watch::Sender::new(ConfigStatus::new(file, faults::shown(&checked))),
+            status: sync::watch::Sender::new(ConfigStatus::new(&file, faults::shown(&checked))),
             faults: Faults::of(&checked),
             warnings: checked.layers.warnings,
             slow: None,
@@ -248,7 +248,10 @@ impl Reloader {
 
     /// Reports in `status` which files were replaced outside of their mount, and logs a warning once for each.
     fn note_stale_mounts(&mut self, stale: Vec<(PathBuf, Problem)>) {
-        let (files, warnings): (Vec<_>, Vec<_>) = stale.into_iter().unzip();
+        let stale = stale
+            .into_iter()
+            .map(|(file, warning)| (file.display().to_string(), warning));
+        let (files, warnings): (Vec<_>, Vec<_>) = stale.unzip();
         self.status.send_if_modified(|status| {
             let is_changed = status.stale_mounts != files;
             status.stale_mounts = files;

@@ -1,7 +1,7 @@
 //! The state of the server, which `/status` returns and `llama-mcp-server status` prints.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -89,7 +89,7 @@ fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ConfigStatus {
     /// Path of the file.
-    pub file: PathBuf,
+    pub file: String,
     /// Time at which an edit was last applied; `None` if none was.
     pub reloaded_at: Option<Timestamp>,
     /// The last edit that was rejected, if none was applied since.
@@ -99,7 +99,7 @@ pub(crate) struct ConfigStatus {
     pub restart_required: Vec<String>,
     /// Files of the configuration that were replaced outside of their mounts. The server does not see edits of the new files.
     #[serde(default)]
-    pub stale_mounts: Vec<PathBuf>,
+    pub stale_mounts: Vec<String>,
     /// Parts of the active configuration that do not work, as `config check` reports them.
     #[serde(default)]
     pub faults: Vec<String>,
@@ -116,9 +116,9 @@ pub(crate) struct RefusedEdit {
 
 impl ConfigStatus {
     /// Creates the status before the first edit of `file`. `faults` are parts that do not work.
-    pub(crate) fn new(file: PathBuf, faults: Vec<String>) -> Self {
+    pub(crate) fn new(file: &Path, faults: Vec<String>) -> Self {
         Self {
-            file,
+            file: file.display().to_string(),
             reloaded_at: None,
             refused: None,
             restart_required: Vec::new(),
@@ -224,5 +224,22 @@ impl Board {
                 .map_or_else(Vec::new, |rules| unusable_tokens(&rules.borrow())),
             config: self.config.as_ref().map(|config| config.borrow().clone()),
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_file_whose_name_is_not_utf8_is_json() {
+        let file = Path::new(OsStr::from_bytes(b"\xff.toml"));
+        let status = ConfigStatus::new(file, Vec::new());
+        assert_eq!(json!(status)["file"], "\u{fffd}.toml");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::Format;
 use crate::config::Overrides;
@@ -47,24 +47,23 @@ pub(crate) struct RemoteArgs {
         long = "auth_file",
         alias = "auth-file",
         value_name = "FILE",
+        value_hint = ValueHint::AnyPath,
         conflicts_with = "auth"
     )]
-    auth_file: Option<PathBuf>,
+    auth_file: Option<String>,
 }
 
 impl RemoteArgs {
     /// Returns the `--url`, and the other flags as overrides of the configuration.
     pub(crate) fn into_server(self) -> (Option<String>, Overrides) {
         let ServerArgs { config, host, port } = self.server;
-        let auth_file = self.auth_file;
-        let auth_file = auth_file.map(|file| file.to_string_lossy().into_owned());
         let typed = Overrides {
             config,
             ..overrides([
                 ("host", host),
                 ("port", port),
                 ("auth", self.auth),
-                ("auth_file", auth_file),
+                ("auth_file", self.auth_file),
             ])
         };
         (self.url, typed)

@@ -142,14 +142,16 @@ fn stalled(model: &ModelStatus) -> Option<String> {
 }
 
 fn config(config: &ConfigStatus) -> String {
-    let file = config.file.display();
+    let file = &config.file;
     let edited = match &config.reloaded_at {
         Some(at) => format!("configuration {file}, last edit applied at {at}"),
         None => format!("configuration {file}"),
     };
     let mut lines = vec![edited];
     let stale = config.stale_mounts.iter();
-    lines.extend(stale.map(|file| format!("{}; {}", mounted::stale(file), mounted::WAY_OUT)));
+    lines.extend(
+        stale.map(|file| format!("{}; {}", mounted::stale(file.as_ref()), mounted::WAY_OUT)),
+    );
     if !config.restart_required.is_empty() {
         let keys = config.restart_required.join(", ");
         lines.push(format!("requires restart: {keys}"));
@@ -275,7 +277,7 @@ mod tests {
             name: name.into(),
             model: model.into(),
         };
-        let mut file = ConfigStatus::new("/config/llama-mcp-server.toml".into(), Vec::new());
+        let mut file = ConfigStatus::new("/config/llama-mcp-server.toml".as_ref(), Vec::new());
         file.applied(
             "2026-01-02T03:00:00Z".parse().unwrap(),
             vec!["server.port".into(), "log.level".into()],

@@ -62,7 +62,7 @@ pub(crate) async fn metrics(
 /// quote the configuration.
 ///
 /// # Errors
-/// 404 if the service has no status.
+/// 404 if the service has no status, and 500 if it could not be formatted.
 pub(crate) async fn status(
     State(board): State<Option<Board>>,
     Extension(principal): Extension<Principal>,
@@ -73,7 +73,9 @@ pub(crate) async fn status(
     if let Some(tools) = token.and_then(TokenConfig::visible_tools) {
         status.restrict_to(tools);
     }
-    let status =
-        serde_json::to_string(&status).map_err(|_never| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let status = serde_json::to_string(&status).map_err(|error| {
+        tracing::error!("could not format the status: {error}");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })?;
     Ok(([(CONTENT_TYPE, "application/json")], status))
 }
