@@ -20,6 +20,7 @@ mod effective;
 mod overrides;
 mod report;
 mod service;
+mod spelling;
 mod suggestions;
 mod syntax;
 mod unknown_names;
@@ -270,11 +271,16 @@ impl Layers {
         }
     }
 
+    /// Returns the position of the highest layer that sets the value at `address`.
+    fn highest(&self, address: &Address) -> Option<usize> {
+        let mut layers = self.layers.iter();
+        layers.rposition(|layer| address.get(&layer.tree).is_some())
+    }
+
     /// Returns the origin of the value at `address` in the highest layer that sets it. Returns `None` if only the built-in defaults have it.
     fn highest_origin(&self, address: &Address) -> Option<Origin> {
-        let mut layers = self.layers.iter().rev();
-        let layer = layers.find(|layer| address.get(&layer.tree).is_some())?;
-        Some(layer.origin.clone()).filter(|origin| *origin != Origin::BuiltIn)
+        let origin = &self.layers[self.highest(address)?].origin;
+        (*origin != Origin::BuiltIn).then(|| origin.clone())
     }
 
     /// Returns whether parts of the file are unknown, because it could not be read or is not TOML.
@@ -326,15 +332,15 @@ impl Layers {
 
     /// Returns the names of the models in all layers.
     pub(crate) fn model_names(&self) -> BTreeSet<String> {
-        self.names_in("models")
+        self.names_in(&Address::new(["models"]))
     }
 
-    /// Returns the names of the tables inside `table`, in all layers.
-    fn names_in(&self, table: &str) -> BTreeSet<String> {
+    /// Returns the names of the entries of `table`, in all layers.
+    fn names_in(&self, table: &Address) -> BTreeSet<String> {
         let tables = self
             .layers
             .iter()
-            .filter_map(|layer| layer.tree.get(table)?.as_object());
+            .filter_map(|layer| table.get(&layer.tree)?.as_object());
         tables.flat_map(|tables| tables.keys().cloned()).collect()
     }
 
@@ -354,16 +360,12 @@ impl Layers {
     /// Returns the origin and the address of the setting that gives the value at `address`: that of the highest layer. For a key of a model
     /// that no layer sets, this is the key in `[defaults]`.
     pub(crate) fn origin_of(&self, address: &Address) -> (Origin, Address) {
-        let highest = |address: &Address| {
-            let layer = self
-                .layers
-                .iter()
-                .rev()
-                .find(|layer| address.get(&layer.tree).is_some());
-            layer.map(|layer| (layer.origin.clone(), address.clone()))
+        let set_at = |address: &Address| {
+            let layer = &self.layers[self.highest(address)?];
+            Some((layer.origin.clone(), address.clone()))
         };
-        highest(address)
-            .or_else(|| highest(&address.in_defaults()?))
+        set_at(address)
+            .or_else(|| set_at(&address.in_defaults()?))
             // A missing value is located at the lowest layer with the table around it.
             .or_else(|| {
                 let table = address.parent()?;
@@ -376,13 +378,6 @@ impl Layers {
 
     /// Returns whether the layer that sets the value at `address` is higher than the one that sets the value at `other`.
     pub(crate) fn is_above(&self, address: &Address, other: &Address) -> bool {
-        let height = |address: &Address| {
-            self.layers.iter().rposition(|layer| {
-                address
-                    .get(&layer.tree)
-                    .is_some_and(|value| !value.is_null())
-            })
-        };
-        height(address) > height(other)
+        self.highest(address) > self.highest(other)
     }
 }

@@ -4,6 +4,7 @@
 //! therefore agree.
 
 mod dotted;
+mod entries;
 mod messages;
 mod tables;
 mod unknown;
@@ -22,6 +23,7 @@ use super::file::ConfigFile;
 use super::foreign::value_hint;
 use super::units;
 use crate::json::integer::whole;
+pub(crate) use entries::Entries;
 use messages::{LOG_LEVEL, allowed, hint};
 pub(crate) use messages::{nearest, plain, shown, suggestion};
 pub(crate) use value::{ValueCheck, ValueFault};
@@ -171,19 +173,6 @@ impl ConfigSchema {
     /// Returns whether `address` is a known key or table.
     pub(crate) fn knows(&self, address: &Address) -> bool {
         self.at(address).is_some()
-    }
-
-    /// Returns whether `address` is a table, either of keys or of named entries.
-    pub(crate) fn is_table(&self, address: &Address) -> bool {
-        self.at(address).is_some_and(|schema| {
-            let has = |key| schema.get(key).is_some_and(Value::is_object);
-            has("properties") || has("additionalProperties")
-        })
-    }
-
-    /// Returns whether `address` is a known key whose value is not a table.
-    pub(crate) fn is_value(&self, address: &Address) -> bool {
-        self.knows(address) && !self.is_table(address)
     }
 
     /// Returns the description of the key at `address`.

@@ -11,7 +11,7 @@ pub enum WarningKind {
     // Environment variables.
     /// An environment variable begins with `LLAMA_MCP_`, but is not a key.
     UnknownVariable,
-    /// An environment variable matches several models, since variables have neither case nor hyphens.
+    /// An environment variable matches several names, since variables have neither case nor hyphens.
     AmbiguousVariable,
 
     // Files.

@@ -59,18 +59,15 @@ impl Layers {
             }
             let target = match &parts[..] {
                 [key] => self.target_of(key),
-                [table, name, rest @ ..]
-                    if (table == "models" || table == "tools") && !rest.is_empty() =>
-                {
-                    let address = Address::new([table.clone(), self.spelling_of(table, name)]);
-                    Some(Target::Key(
-                        rest.iter().fold(address, |address, key| address.join(key)),
-                    ))
-                }
-                _ => Some(Target::Key(Address::new(parts.clone()))),
+                _ => match self.address_of(&parts) {
+                    Ok(address) => address.map(Target::Key),
+                    Err(key) => {
+                        self.report_unspellable(variable, &key);
+                        continue;
+                    }
+                },
             };
-            let Some(target) = target.filter(|target| self.schema.knows(&target.schema_address()))
-            else {
+            let Some(target) = target else {
                 let hint = self.unknown_variable_hint(name);
                 let origin = Origin::Variable(variable.clone());
                 let message = "unknown environment variable, which is ignored".into();
@@ -132,28 +129,6 @@ impl Layers {
         let is_for_all =
             self.schema.knows(&Address::new(["defaults", key])) && !OF_ONE_MODEL.contains(&key);
         is_for_all.then(|| Target::EveryModel(key.to_owned()))
-    }
-
-    /// Returns the `name` of a model or a tool, a table in `table`, as the file spells it. Variables have neither case nor hyphens.
-    fn spelling_of(&mut self, table: &str, name: &str) -> String {
-        let like = |known: &String| known.to_lowercase().replace('-', "_") == name;
-        let names: Vec<String> = self.names_in(table).into_iter().filter(like).collect();
-        let exact = names.iter().find(|known| *known == name);
-        let Some(meant) = exact.or(names.first()).cloned() else {
-            return name.to_owned();
-        };
-        if names.len() > 1 {
-            let (tables, name) = (table.to_uppercase(), name.to_uppercase());
-            let name = format!("{VARIABLE_PREFIX}{tables}__{name}__…");
-            let kind = table.trim_end_matches('s');
-            let message = format!("sets the {kind} `{meant}`, but also matches others");
-            let hint =
-                format!("use `--set {table}.NAME.KEY=VALUE`, which names the {kind} exactly");
-            let code = WarningKind::AmbiguousVariable;
-            let origin = Origin::Variable(name);
-            self.warn(Problem::warning(origin, None, code, message, &hint));
-        }
-        meant
     }
 
     /// Returns the overrides from the command line. Reports flags that do not apply.

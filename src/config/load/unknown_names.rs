@@ -1,4 +1,4 @@
-//! Reports variables and `--set` that name an unknown model or tool. A typing error would otherwise define a new one.
+//! Reports variables and `--set` that name an unknown model, tool or token. A typing error would otherwise define a new one.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,30 @@ use crate::config::problem::Origin;
 use crate::config::validate::nearest;
 
 /// The kinds of tables whose names can be mistyped.
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
-        table: "models",
+        table: &["models"],
         word: "model",
         defining_keys: &["path"],
         requires: "`path`",
     },
     Kind {
-        table: "tools",
+        table: &["tools"],
         word: "tool",
         defining_keys: &["prompt", "kind"],
         requires: "`prompt`, or `kind = \"chat\"`",
     },
+    Kind {
+        table: &["server", "tokens"],
+        word: "token",
+        defining_keys: &["token", "token_file"],
+        requires: "`token` or `token_file`",
+    },
 ];
 
-/// A kind of named tables: models or tools.
+/// A kind of named tables, such as models.
 struct Kind {
-    table: &'static str,
+    table: &'static [&'static str],
     word: &'static str,
     /// Keys of which a new entry has at least one.
     defining_keys: &'static [&'static str],
@@ -35,18 +41,18 @@ struct Kind {
 }
 
 impl Layers {
-    /// Removes from `overrides` those for unknown models and tools, unless `overrides` or `others` define them. Reports each unknown name
+    /// Removes from `overrides` those for unknown models, tools and tokens, unless `overrides` or `others` define them. Reports each unknown name
     /// once.
     pub(super) fn remove_strays(&mut self, overrides: &mut Vec<Override>, others: &[Override]) {
         let has_path = self.is_set(&Address::new(["defaults", "path"]));
         // Without a file, the check of the model reports the missing `path`.
-        let is_checked = |kind: &&Kind| kind.table == "tools" || (self.file.is_some() && !has_path);
+        let is_checked = |kind: &&Kind| kind.word != "model" || (self.file.is_some() && !has_path);
         let kinds: Vec<&Kind> = KINDS.iter().filter(is_checked).collect();
         if self.is_incomplete() {
             return;
         }
         for kind in kinds {
-            let known = self.names_in(kind.table);
+            let known = self.names_in(&kind.address());
             let all = overrides.iter().chain(others);
             let defined: BTreeSet<String> = all
                 .filter_map(|setting| {
@@ -73,7 +79,7 @@ impl Layers {
     }
 
     fn report_stray(&mut self, origin: Origin, name: &str, kind: &Kind, known: &[&str]) {
-        let address = Address::new([kind.table, name]);
+        let address = kind.address().join(name);
         if self.is_refused(&address) {
             return;
         }
@@ -91,14 +97,19 @@ impl Layers {
 }
 
 impl Kind {
+    /// Returns the address of the table with all entries of this kind.
+    fn address(&self) -> Address {
+        Address::new(self.table.iter().copied())
+    }
+
     /// Returns the name of the entry and the key that `target` sets, if it is an entry of this kind.
     fn entry<'a>(&self, target: &'a Target) -> Option<(&'a str, &'a str)> {
-        match target {
-            Target::Key(address) => match address.parts() {
-                [table, name, key, ..] if table == self.table => Some((name, key)),
-                _ => None,
-            },
-            Target::EveryModel(_) => None,
+        let Target::Key(address) = target else {
+            return None;
+        };
+        match address.parts().strip_prefix(self.address().parts())? {
+            [name, key, ..] => Some((name, key)),
+            _ => None,
         }
     }
 }
