@@ -6,7 +6,7 @@
 
 use figment::Figment;
 use figment::providers::Serialized;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Layers;
 use crate::config::address::Address;
@@ -34,12 +34,14 @@ impl Layers {
             }
         }
         // figment sorts the keys of tables, but the order of properties in a schema is that of the answer.
-        let tools = merged["tools"].as_object().cloned().unwrap_or_default();
-        for name in tools.keys() {
-            let output = Address::new(["tools", name, "output"]);
-            let mut layers = self.layers.iter().rev();
-            if let Some(written) = layers.find_map(|layer| output.get(&layer.tree)) {
-                output.set(&mut merged, written.clone());
+        for (name, tool) in merged["tools"].as_object_mut().into_iter().flatten() {
+            if let Some(output) = tool.get_mut("output") {
+                let address = Address::new(["tools", name, "output"]);
+                let layers = self.layers.iter();
+                let layers: Vec<&Value> = layers
+                    .filter_map(|layer| address.get(&layer.tree))
+                    .collect();
+                restore_order(output, &layers);
             }
         }
         merged
@@ -65,7 +67,7 @@ impl Layers {
             Value::Object(table) => table
                 .iter()
                 .map(|(key, value)| (key.clone(), self.as_written(&address.join(key), value)))
-                .collect::<serde_json::Map<_, _>>()
+                .collect::<Map<_, _>>()
                 .into(),
             _ => match (self.written(address), value) {
                 (Some(written), _) => written.into(),
@@ -77,6 +79,32 @@ impl Layers {
                 (None, value) => value.clone(),
             },
         }
+    }
+}
+
+/// Sorts the keys of tables in `merged` by their first appearance in `layers`, lowest first, from which it was merged.
+fn restore_order(merged: &mut Value, layers: &[&Value]) {
+    match merged {
+        Value::Object(table) => {
+            let mut unordered = std::mem::take(table);
+            let keys = layers.iter().filter_map(|layer| layer.as_object());
+            for key in keys.flat_map(Map::keys) {
+                if let Some((key, mut value)) = unordered.remove_entry(key) {
+                    let layers: Vec<&Value> =
+                        layers.iter().filter_map(|layer| layer.get(&key)).collect();
+                    restore_order(&mut value, &layers);
+                    table.insert(key, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            // Arrays are not merged.
+            let highest = layers.last().and_then(|layer| layer.as_array());
+            for (item, written) in items.iter_mut().zip(highest.into_iter().flatten()) {
+                restore_order(item, &[written]);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -97,4 +125,58 @@ fn with_defaults(model: &Value, defaults: &Value) -> Value {
             .map(|(key, value)| (key.clone(), value.clone())),
     );
     Value::Object(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Overrides;
+
+    /// Returns the `output` of the tool `t` as JSON text.
+    fn output(file: &str, set: &[&str]) -> String {
+        let typed = Overrides {
+            set: set.iter().map(|set| (*set).to_owned()).collect(),
+            ..Overrides::default()
+        };
+        let text = format!("[tools.t]\nprompt = \"x\"\noutput = {file}\n");
+        let path = Path::new("test.toml");
+        let layers = Layers::read_as(&typed, &BTreeMap::new(), path, text);
+        assert_eq!(layers.problems, []);
+        layers.effective()["tools"]["t"]["output"].to_string()
+    }
+
+    #[test]
+    fn an_override_of_one_keyword_keeps_the_rest_of_a_schema_and_its_order() {
+        let file = "{ type = \"object\", properties = { b = { type = \"string\" }, a = { anyOf = [{ type = \"null\", title = \"A\" }] } }, required = [\"b\"] }";
+        let properties =
+            r#""properties":{"b":{"type":"string"},"a":{"anyOf":[{"type":"null","title":"A"}]}}"#;
+        assert_eq!(
+            output(file, &[]),
+            format!(r#"{{"type":"object",{properties},"required":["b"]}}"#)
+        );
+        assert_eq!(
+            output(file, &["tools.t.output.required=[\"a\", \"b\"]"]),
+            format!(r#"{{"type":"object",{properties},"required":["a","b"]}}"#)
+        );
+        assert_eq!(
+            output(file, &["tools.t.output.additionalProperties=false"]),
+            format!(
+                r#"{{"type":"object",{properties},"required":["b"],"additionalProperties":false}}"#
+            )
+        );
+        assert_eq!(
+            output(file, &["tools.t.output.properties.b.maxLength=5"]),
+            format!(
+                r#"{{"type":"object",{},"required":["b"]}}"#,
+                properties.replace(r#""string""#, r#""string","maxLength":5"#)
+            )
+        );
+        assert_eq!(
+            output(file, &["tools.t.output=${file:a.json}"]),
+            r#""${file:a.json}""#
+        );
+    }
 }
