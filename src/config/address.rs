@@ -100,12 +100,16 @@ impl Address {
     }
 }
 
+/// Tables inside other tables whose keys may consist of digits. Elsewhere, such a part is the position in an array.
+const TABLES: [&str; 2] = ["logit_bias", "tokens"];
+
 impl fmt::Display for Address {
-    /// Formats the address as a TOML key, with items of arrays as `stop[1]`.
+    /// Formats the address as a TOML key, with items of arrays as `stop[1]`. The key 13 of a table is `logit_bias.13`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, part) in self.0.iter().enumerate() {
             let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-            if at > 1 && !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()) {
+            let is_item = at > 1 && !TABLES.contains(&self.0[at - 1].as_str());
+            if is_item && !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()) {
                 write!(f, "[{part}]")?;
                 continue;
             }
@@ -119,5 +123,30 @@ impl fmt::Display for Address {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_a_key_of_a_table_or_a_position_in_an_array() {
+        for (parts, shown) in [
+            (&["models", "13", "n_ctx"][..], "models.13.n_ctx"),
+            (&["models", "m", "stop", "1"], "models.m.stop[1]"),
+            (&["defaults", "logit_bias", "13"], "defaults.logit_bias.13"),
+            (
+                &["server", "tokens", "7", "tools", "0"],
+                "server.tokens.7.tools[0]",
+            ),
+            (
+                &["models", "m", "logit_bias", " sorry"],
+                "models.m.logit_bias.\" sorry\"",
+            ),
+        ] {
+            let address = Address::new(parts.iter().copied());
+            assert_eq!(address.to_string(), shown);
+        }
     }
 }

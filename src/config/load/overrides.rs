@@ -77,7 +77,7 @@ impl Layers {
             };
             overrides.push(Override {
                 origin: Origin::Variable(variable.clone()),
-                value: self.schema.typed(&target.schema_address(), value),
+                value: self.typed(&target.schema_address(), value),
                 target,
             });
         }
@@ -131,6 +131,18 @@ impl Layers {
         is_for_all.then(|| Target::EveryModel(key.to_owned()))
     }
 
+    /// Converts `text` to the type of the key at `address`. Values in schemas of answers and variables of templates have any type: JSON, or else
+    /// the text itself.
+    fn typed(&self, address: &Address, text: &str) -> Value {
+        if self.schema.knows(address) {
+            return self.schema.typed(address, text);
+        }
+        match serde_json::from_str(text) {
+            Ok(Value::Null) | Err(_) => text.into(),
+            Ok(value) => value,
+        }
+    }
+
     /// Returns the overrides from the command line. Reports flags that do not apply.
     pub(super) fn overrides_from_flags(&mut self, typed: &Overrides) -> Vec<Override> {
         let mut overrides = Vec::new();
@@ -151,7 +163,7 @@ impl Layers {
                 }
             };
             let value = match value {
-                Value::String(text) => self.schema.typed(&target.schema_address(), text),
+                Value::String(text) => self.typed(&target.schema_address(), text),
                 other => other.clone(),
             };
             overrides.push(Override {
@@ -161,19 +173,82 @@ impl Layers {
             });
         }
         for setting in &typed.set {
-            let Some((name, text)) = setting.split_once('=') else {
+            let Some((name, address, text)) = split_setting(setting) else {
                 let hint = Some("for example `--set models.small.n_ctx=8192`".into());
                 let message = "must be KEY=VALUE, with an equals sign".into();
                 self.add_error(Origin::Flag("--set".into()), None, message, hint);
                 continue;
             };
-            let address = Address::new(name.trim().split('.'));
             overrides.push(Override {
-                origin: Origin::Flag(format!("--set {}", name.trim())),
-                value: self.schema.typed(&address, text),
+                origin: Origin::Flag(format!("--set {name}")),
+                value: self.typed(&address, text),
                 target: Target::Key(address),
             });
         }
         overrides
+    }
+}
+
+/// Splits `setting`, in the form `KEY=VALUE`, into the key as typed, its address and the value. Returns `None` if it has no equals sign.
+fn split_setting(setting: &str) -> Option<(&str, Address, &str)> {
+    let splits = setting
+        .match_indices('=')
+        .map(|(at, _)| (setting[..at].trim(), &setting[at + 1..]));
+    // A quoted key may contain an equals sign.
+    let mut parsed = splits
+        .clone()
+        .filter_map(|(name, text)| Some((name, toml_key(name)?, text)));
+    parsed.next().or_else(|| {
+        let (name, text) = splits.clone().next()?;
+        Some((name, Address::new(name.split('.')), text))
+    })
+}
+
+/// Returns the address that `name` spells as a key in TOML, such as `models.m.logit_bias." sorry"`; `None` if it is not valid.
+fn toml_key(name: &str) -> Option<Address> {
+    let mut table: toml::Table = format!("{name} = 0").parse().ok()?;
+    let mut address = Address::default();
+    loop {
+        let mut entries = table.into_iter();
+        let (key, value) = entries.next().filter(|_| entries.len() == 0)?;
+        address = address.join(key);
+        match value {
+            toml::Value::Table(inner) => table = inner,
+            _ => return Some(address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_have_quoted_parts() {
+        for (setting, parts, value) in [
+            ("server.port=9000", &["server", "port"][..], "9000"),
+            (" server.port =a=b", &["server", "port"], "a=b"),
+            (
+                "models.m.logit_bias.\" sorry\"=-5",
+                &["models", "m", "logit_bias", " sorry"],
+                "-5",
+            ),
+            (
+                "models.m.logit_bias.'a=b.c'=x=y",
+                &["models", "m", "logit_bias", "a=b.c"],
+                "x=y",
+            ),
+            (
+                "models.qwen:7b.n_ctx=1",
+                &["models", "qwen:7b", "n_ctx"],
+                "1",
+            ),
+            ("=1", &[""], "1"),
+        ] {
+            let (_, address, text) = split_setting(setting).unwrap();
+            assert_eq!(address, Address::new(parts.iter().copied()));
+            assert_eq!(text, value);
+        }
+        assert!(split_setting("server.port").is_none());
     }
 }
