@@ -338,26 +338,5 @@ impl ServeArgs {
     }
 }
 
-#[cfg(all(test, unix))]
-mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-
-    use clap::error::ErrorKind;
-
-    use super::*;
-
-    #[test]
-    fn a_token_file_that_is_not_utf8_is_reported() {
-        let arguments: [&[&str]; 3] = [
-            &["llama-mcp-server", "--auth_file"],
-            &["llama-mcp-server", "status", "--auth_file"],
-            &["llama-mcp-server", "config", "check", "--auth_file"],
-        ];
-        for arguments in arguments {
-            let arguments = arguments.iter().map(OsStr::new);
-            let parsed = Cli::try_parse_from(arguments.chain([OsStr::from_bytes(b"a\xff.token")]));
-            assert_eq!(parsed.unwrap_err().kind(), ErrorKind::InvalidUtf8);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
