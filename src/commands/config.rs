@@ -47,38 +47,45 @@ fn check(
     format: Format,
     is_strict: bool,
 ) -> anyhow::Result<ExitCode> {
-    let (error, mut warnings, checked) = match check::examine(typed, around) {
-        Ok(mut checked) => {
-            let doubts = std::mem::take(&mut checked.doubts);
-            let error = (!doubts.is_empty()).then(|| ConfigError::from_problems(doubts));
-            let warnings = std::mem::take(&mut checked.layers.warnings);
-            (error, warnings, Some(checked))
+    let examined = examine(typed, around, is_strict);
+    match (examined, format) {
+        (Ok((checked, warnings)), Format::Text) => print(&to_text(&checked, &warnings)),
+        (Ok((checked, warnings)), Format::Json) => {
+            print(&format!("{:#}\n", to_json(&checked, &warnings)))
         }
-        Err(rejected) => (Some(rejected.error), rejected.warnings, None),
-    };
-    let error = if is_strict {
-        ConfigError::with_warnings_as_errors(error, &mut warnings)
-    } else {
-        error
-    };
-    let code = error
-        .as_ref()
-        .map_or(ExitCode::SUCCESS, |_| ExitCode::from(INVALID));
-    match (error, checked, format) {
-        (None, Some(checked), Format::Text) => print(&to_text(&checked, &warnings))?,
-        (None, Some(checked), Format::Json) => {
-            print(&format!("{:#}\n", to_json(&checked, &warnings)))?
+        (Err(rejected), Format::Text) => report_rejected(&rejected),
+        (Err(Rejected { error, warnings }), Format::Json) => {
+            let json = json!({"ok": false, "problems": error.to_json(), "warnings": problems_to_json(&warnings)});
+            print(&format!("{json:#}\n"))?;
+            Ok(ExitCode::from(INVALID))
         }
-        (Some(error), _, Format::Text) => report_rejected(&Rejected { error, warnings })?,
-        (error, _, Format::Json) => {
-            let problems = error.map(|error| error.to_json());
-            let json =
-                json!({"ok": false, "problems": problems, "warnings": problems_to_json(&warnings)});
-            print(&format!("{json:#}\n"))?
+    }
+}
+
+/// Checks the configuration. Returns it with its warnings.
+///
+/// # Errors
+/// The configuration has errors, or parts that do not work. If `is_strict`, warnings are errors.
+fn examine(
+    typed: &Overrides,
+    around: &Surroundings,
+    is_strict: bool,
+) -> Result<(Checked, Vec<Problem>), Rejected> {
+    let judged = |rejected: Rejected| {
+        if is_strict {
+            rejected.with_warnings_as_errors()
+        } else {
+            rejected
         }
-        (None, None, Format::Text) => ExitCode::SUCCESS,
     };
-    Ok(code)
+    let mut checked = check::examine(typed, around).map_err(judged)?;
+    let doubts = std::mem::take(&mut checked.doubts);
+    let warnings = std::mem::take(&mut checked.layers.warnings);
+    if doubts.is_empty() && (warnings.is_empty() || !is_strict) {
+        return Ok((checked, warnings));
+    }
+    let error = ConfigError::from_problems(doubts);
+    Err(judged(Rejected { error, warnings }))
 }
 
 fn problems_to_json(problems: &[Problem]) -> Vec<Value> {

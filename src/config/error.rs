@@ -65,24 +65,6 @@ impl ConfigError {
         Some(Self::from_problems(problems))
     }
 
-    /// Moves `warnings` into `error` as errors. An `error` that is not a list of problems is returned unchanged.
-    pub(crate) fn with_warnings_as_errors(
-        error: Option<Self>,
-        warnings: &mut Vec<Problem>,
-    ) -> Option<Self> {
-        let mut problems = match error {
-            None if warnings.is_empty() => return None,
-            None => Vec::new(),
-            Some(Self::Problems(problems)) => problems,
-            Some(other) => return Some(other),
-        };
-        problems.extend(warnings.drain(..).map(|warning| Problem {
-            severity: Severity::Error,
-            ..warning
-        }));
-        Some(Self::from_problems(problems))
-    }
-
     /// Writes the error for people, with hints.
     ///
     /// # Errors
@@ -167,6 +149,23 @@ pub(crate) struct Rejected {
 }
 
 impl Rejected {
+    /// Turns the warnings into errors. If the error is not a list of problems, they stay warnings.
+    #[must_use]
+    pub(crate) fn with_warnings_as_errors(self) -> Self {
+        let ConfigError::Problems(mut problems) = self.error else {
+            return self;
+        };
+        let warnings = self.warnings.into_iter();
+        problems.extend(warnings.map(|warning| Problem {
+            severity: Severity::Error,
+            ..warning
+        }));
+        Self {
+            error: ConfigError::from_problems(problems),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Writes the error and the warnings: a misspelled variable may be the cause of the error.
     ///
     /// # Errors
