@@ -37,19 +37,25 @@ impl Layers {
         });
     }
 
-    fn add_problem(&mut self, mut problem: Problem) {
+    fn add_problem(&mut self, problem: Problem) {
+        let problem = self.unreported(problem);
+        self.problems.extend(problem);
+    }
+
+    /// Returns `problem`, marked as secret if it is about a secret. Returns `None` if it was reported before.
+    fn unreported(&self, mut problem: Problem) -> Option<Problem> {
         let address = problem.address.as_ref();
         problem.is_secret = address.is_some_and(|address| self.schema.is_secret(address));
         // A value of `[defaults]` is checked once for each model.
-        if !self.problems.contains(&problem) && !self.doubts.contains(&problem) {
-            self.problems.push(problem);
-        }
+        let is_known = self.problems.contains(&problem) || self.doubts.contains(&problem);
+        (!is_known).then_some(problem)
     }
 
     /// Adds an error about the value at `address`, located where the value is set. If no layer sets it, the error is located at the table
     /// in which it is missing. A value that was refused before gets no further error.
     pub(crate) fn problem_at(&mut self, address: &Address, message: String, hint: Option<String>) {
-        self.problem_of(None, address, message, hint);
+        let problem = self.problem_for(None, address, message, hint);
+        self.problems.extend(problem);
     }
 
     /// Adds an error about a value that is out of its range, located like [`Self::problem_at`].
@@ -59,37 +65,40 @@ impl Layers {
         message: String,
         hint: Option<String>,
     ) {
-        self.problem_of(Some(ErrorCode::ConfigValue), address, message, hint);
+        let problem = self.problem_for(Some(ErrorCode::ConfigValue), address, message, hint);
+        self.problems.extend(problem);
     }
 
-    fn problem_of(
-        &mut self,
+    /// Returns the error about the value at `address`, located as [`Self::problem_at`] says. Returns `None` if the value was refused, or the
+    /// error was reported before.
+    fn problem_for(
+        &self,
         code: Option<ErrorCode>,
         address: &Address,
         message: String,
         hint: Option<String>,
-    ) {
-        if !self.is_refused(address) {
-            let (origin, at) = self.location(address);
-            self.add_problem(Problem::error(origin, Some(&at), code, message, hint));
+    ) -> Option<Problem> {
+        if self.is_refused(address) {
+            return None;
         }
+        let (origin, at) = self.location(address);
+        self.unreported(Problem::error(origin, Some(&at), code, message, hint))
     }
 
     /// Adds a doubt about the value at `address`, located like [`Self::problem_at`].
     pub(crate) fn doubt_at(&mut self, address: &Address, message: String, hint: Option<String>) {
-        let known = self.problems.len();
-        self.problem_at(address, message, hint);
-        self.doubts.extend(self.problems.drain(known..));
+        let doubt = self.problem_for(None, address, message, hint);
+        self.doubts.extend(doubt);
     }
 
     /// Adds an error about a schema at `address`, located at the part that `pointer`, a JSON pointer such as `#/properties/a`, names
     /// if the schema is written as a table.
     pub(crate) fn schema_problem_at(&mut self, address: &Address, pointer: &str, message: String) {
-        let known = self.problems.len();
-        self.problem_at(address, message, None);
-        if let Some(problem) = self.problems.get_mut(known) {
+        let mut problem = self.problem_for(None, address, message, None);
+        if let Some(problem) = &mut problem {
             locate(problem, pointer);
         }
+        self.problems.extend(problem);
     }
 
     /// Adds a warning about the value at `address`, located like [`Self::problem_at`].
