@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 /// Range from `min` to `max`, both included.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Range<T> {
+pub(crate) struct Range<T> {
     /// Smallest allowed value.
     pub min: T,
     /// Largest allowed value.
@@ -13,7 +13,7 @@ pub struct Range<T> {
 
 impl<T: Copy + PartialOrd> Range<T> {
     /// Returns whether `value` is in the range. NaN is in no range.
-    pub fn contains(&self, value: T) -> bool {
+    pub(crate) fn contains(&self, value: T) -> bool {
         self.min <= value && value <= self.max
     }
 }

@@ -30,22 +30,22 @@ pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
 /// A time span, such as `"90s"` or 90.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
-pub struct Time(pub Duration);
+pub(crate) struct Time(pub Duration);
 
 /// A time after which something idle ends; `None` is `"never"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
-pub struct IdleTime(pub Option<Duration>);
+pub(crate) struct IdleTime(pub Option<Duration>);
 
 /// A size in bytes, such as `"4MiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 /// An amount of memory, such as `"24GiB"` or `"80%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "String")]
-pub enum Budget {
+pub(crate) enum Budget {
     /// Percentage of the memory of the machine or container.
     Percent(u8),
     /// Number of bytes.
@@ -55,7 +55,7 @@ pub enum Budget {
 /// Number of layers of a model that GPUs compute. The output counts as one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
-pub enum GpuLayers {
+pub(crate) enum GpuLayers {
     /// The most layers that fit into the free memory of the GPUs.
     Auto,
     /// A number of layers. More than the model has means all.
@@ -64,12 +64,12 @@ pub enum GpuLayers {
 
 impl Time {
     /// Returns a time of whole seconds.
-    pub const fn from_secs(seconds: u64) -> Self {
+    pub(crate) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
     /// Returns an error message if the time is not in the range `seconds`.
-    pub fn fault(self, seconds: Range<f64>) -> Option<String> {
+    pub(crate) fn fault(self, seconds: Range<f64>) -> Option<String> {
         let is_in = seconds.contains(self.0.as_secs_f64());
         (!is_in).then(|| format!("must be {seconds} seconds, found `{}`", String::from(self)))
     }
@@ -77,21 +77,21 @@ impl Time {
 
 impl IdleTime {
     /// Returns a time of whole seconds.
-    pub const fn after_secs(seconds: u64) -> Self {
+    pub(crate) const fn after_secs(seconds: u64) -> Self {
         Self(Some(Duration::from_secs(seconds)))
     }
 }
 
 impl Size {
     /// Returns a size of `count` MiB.
-    pub const fn mebibytes(count: u64) -> Self {
+    pub(crate) const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
     }
 }
 
 impl Budget {
     /// Returns the budget in bytes, on a machine or in a container with `total` bytes of memory.
-    pub fn in_bytes(self, total: u64) -> u64 {
+    pub(crate) fn in_bytes(self, total: u64) -> u64 {
         match self {
             // Divides first, so that the product cannot overflow.
             Self::Percent(percent) => total / 100 * u64::from(percent),
@@ -102,12 +102,12 @@ impl Budget {
 
 impl GpuLayers {
     /// Returns whether GPUs compute any layer, provided that there are GPUs with enough memory.
-    pub fn is_any(self) -> bool {
+    pub(crate) fn is_any(self) -> bool {
         self != Self::Count(0)
     }
 
     /// Returns the maximum number of layers that GPUs may compute.
-    pub fn most(self) -> u32 {
+    pub(crate) fn most(self) -> u32 {
         match self {
             Self::Auto => u32::MAX,
             Self::Count(count) => count,

@@ -219,7 +219,7 @@ pub(crate) fn usage_changed(model: &str, known: Usage, now: Usage) {
 /// Reason why a model was unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum UnloadReason {
+pub(crate) enum UnloadReason {
     /// The model was not called for its `idle_ttl`.
     Idle,
     /// Another model required its memory, or its slot of `max_loaded`.
@@ -234,7 +234,7 @@ pub enum UnloadReason {
 
 impl UnloadReason {
     /// Returns the value of the label `reason`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.into()
     }
 }

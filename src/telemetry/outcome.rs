@@ -7,7 +7,7 @@ use crate::error_code::ErrorCode;
 /// The kind of a call's end, as metrics and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The answer is complete.
     Stop,
     /// The answer was truncated by a limit of its length.
