@@ -166,9 +166,7 @@ impl HttpConfig {
             limits,
         })
     }
-}
 
-impl HttpConfig {
     /// Returns the tokens of a server that runs with this configuration and reloads `new`. If `new` has no token, the tokens end but stay in
     /// the list, so that the server refuses every request: only a restart opens it to everybody.
     pub(super) fn tokens_after(&self, new: &Self) -> Vec<Arc<TokenConfig>> {

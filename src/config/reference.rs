@@ -15,14 +15,17 @@ pub(crate) use markdown::markdown;
 const HEAD: &str = "\
 #:schema llama-mcp-server.schema.json
 #
-# llama-mcp-server: every key. What is commented out counts as it stands, but for examples of what has no default.
+# llama-mcp-server: every key. The value of a commented key is its default or, if the key has no default, an example.
 #
-# Any text may hold ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for a literal ${. Relative paths start at
-# this file's folder. Any key may be overridden: LLAMA_MCP_SERVER__PORT=9000, LLAMA_MCP_MODELS__SMALL__N_CTX=8192, or for all
-# models LLAMA_MCP_N_CTX=8192; by flags --set server.port=9000, --set models.small.n_ctx=8192, or for all --n_ctx 8192.
+# Any text can contain ${env:NAME}, ${env:NAME:-default} and ${file:PATH}; write $${ for a literal ${. Relative paths start
+# from the folder of this file. Environment variables and flags override any key:
 #
-# `llama-mcp-server config check` finds what is wrong; `llama-mcp-server config schema > llama-mcp-server.schema.json` makes
-# the schema by which editors complete and check this file.
+#     LLAMA_MCP_SERVER__PORT=9000            --set server.port=9000
+#     LLAMA_MCP_MODELS__SMALL__N_CTX=8192    --set models.small.n_ctx=8192
+#     LLAMA_MCP_N_CTX=8192                   --n_ctx 8192                     (for all models)
+#
+# `llama-mcp-server config check` reports all errors. `llama-mcp-server config schema > llama-mcp-server.schema.json` creates
+# the JSON Schema with which editors complete and check this file.
 ";
 
 /// Required keys, which have no default.
@@ -36,7 +39,7 @@ pub(crate) fn text() -> String {
         let address = Address::new([table]);
         section(&mut text, &schema, table, &address);
         if table == "defaults" {
-            text.push_str("\n# All keys of a model, below, may stand here.\n");
+            text.push_str("\n# This table accepts all keys of a model, which are listed below.\n");
         } else {
             keys(&mut text, &schema, &address);
         }

@@ -83,6 +83,8 @@ impl Rights {
                 || !mention::may_have_key(&source.text, key)
         };
         let settings = layers.merged();
+        token::set_aside(&mut layers);
+        let tokens = token::resolve(&settings, &mut layers);
         let server = &settings.server;
         let hosts = || {
             server
@@ -100,8 +102,6 @@ impl Rights {
         let allowed_origins = is_known("allowed_origins").then(|| origins().collect());
         let is_readable = !unreadable.contains(&Address::new(["server", "max_calls"]));
         let max_calls = (is_readable && is_known("max_calls")).then_some(server.max_calls);
-        token::set_aside(&mut layers);
-        let tokens = token::resolve(&layers.merged(), &mut layers);
         let readable = |token: &Arc<TokenConfig>| {
             Arc::new(without_unreadable(token, &unreadable, &source.tree))
         };

@@ -44,7 +44,7 @@ pub(crate) struct FileFault {
     pub is_passing: bool,
     /// Description of the fault.
     pub message: String,
-    /// The way out.
+    /// Advice for the operator.
     pub hint: String,
 }
 

@@ -9,9 +9,9 @@ use crate::config::validate::ConfigSchema;
 const HEAD: &str = "\
 # Configuration: every key
 
-This page is made by `llama-mcp-server config reference`. `llama-mcp-server config init` prints the same as a file to start with,
-`llama-mcp-server config schema` as a JSON Schema for editors. [Configuration](configuration.md) explains how files, variables and flags
-come together, and how [sizes and times](configuration.md#sizes-and-times) are written.
+`llama-mcp-server config reference` prints this page. `llama-mcp-server config init` prints the same as a file to start with, and
+`llama-mcp-server config schema` as a JSON Schema for editors. [Configuration](configuration.md) explains how files, variables and flags are
+combined, and how [sizes and times](configuration.md#sizes-and-times) are written.
 
 The column `edit` says when an edit of a key takes effect while the server runs ([Edits are live](configuration.md#edits-are-live)).
 ";
@@ -42,7 +42,7 @@ pub(crate) fn markdown() -> String {
             write!(text, "\n{about}\n").expect("a string takes all");
         }
         if name == "defaults" {
-            text.push_str("\nAll keys of [`[models.NAME]`](#modelsname) may stand here.\n");
+            text.push_str("\nThis table accepts all keys of [`[models.NAME]`](#modelsname).\n");
             continue;
         }
         text.push_str("\n| key | default | edit | |\n| --- | --- | --- | --- |\n");
