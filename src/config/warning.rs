@@ -35,6 +35,8 @@ pub enum WarningKind {
     ThinkingBudgetUnused,
     /// Penalties are set, but apply to no token.
     PenaltiesUnused,
+    /// `logit_bias` names a token that the vocabulary does not have.
+    LogitBiasUnused,
     /// `idle_ttl` unloads a model after each call.
     UnloadedAfterEachCall,
     /// A size is a few bytes, because its number has no unit.

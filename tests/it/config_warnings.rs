@@ -47,6 +47,7 @@ fn example(kind: WarningKind) -> String {
             config_with("", "max_tokens = 100\nthinking_budget = 100")
         }
         WarningKind::PenaltiesUnused => config_with("repeat_penalty = 1.2\nrepeat_last_n = 0", ""),
+        WarningKind::LogitBiasUnused => config_with("logit_bias = { 999999 = -1, Hello = -1 }", ""),
         WarningKind::UnloadedAfterEachCall => config_with("idle_ttl = 0", ""),
         WarningKind::TinySize => config_with("cache_ram = 256", ""),
         WarningKind::UnusedModel => {

@@ -218,6 +218,11 @@ fn settings_that_a_profile_makes_useless_are_warnings() {
             "tools.p.repeat_last_n",
         ),
         (
+            profile("logit_bias = { 999999 = -1 }"),
+            "logit_bias_unused",
+            "tools.p.logit_bias.999999",
+        ),
+        (
             profile("max_tokens = 50"),
             "thinking_budget_unused",
             "tools.p.max_tokens",

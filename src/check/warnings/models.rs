@@ -202,6 +202,7 @@ fn unused_settings(model: &ModelConfig, layers: &mut Layers) {
     }
     thinking_is_off(defaults, &model.address("thinking_budget"), layers);
     penalties(defaults, &model.address("repeat_last_n"), layers);
+    unknown_tokens(defaults, model, &model.address("logit_bias"), layers);
     let cache_ram = model.gguf().settings.cache_ram.0;
     if (1..1 << 20).contains(&cache_ram) {
         let message = format!(
@@ -227,6 +228,35 @@ pub(super) fn penalties(defaults: &Defaults, address: &Address, layers: &mut Lay
         let hint =
             "set `repeat_last_n` to the number of tokens to look at, or remove the penalties";
         layers.warn_at(WarningKind::PenaltiesUnused, address, message, hint);
+    }
+}
+
+/// Warns of ids in the `logit_bias` of `defaults`, the table at `address`, that the vocabulary of `model` does not have.
+pub(super) fn unknown_tokens(
+    defaults: &Defaults,
+    model: &ModelConfig,
+    address: &Address,
+    layers: &mut Layers,
+) {
+    let files = model.gguf().files.as_ref();
+    // 0 if the file does not have it.
+    let tokens = files.map_or(0, |files| files.header.n_vocab);
+    if tokens == 0 {
+        return;
+    }
+    let is_unknown = |key: &&String| {
+        let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
+        is_id && key.parse::<u64>().ok().is_none_or(|id| id >= tokens)
+    };
+    let biases = defaults.sampling.logit_bias.iter().flatten();
+    for id in biases.map(|(key, _)| key).filter(is_unknown) {
+        let message = format!(
+            "token {id} does not exist: the vocabulary of `{}` has {tokens} tokens",
+            model.name
+        );
+        let hint = format!("use an id below {tokens}, or a text");
+        let kind = WarningKind::LogitBiasUnused;
+        layers.warn_at(kind, &address.join(id), message, &hint);
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::models::{
     max_tokens_above, not_rendered, path_as_text, penalties, prompt_above_context,
-    thinking_budget_above, thinking_is_off, unused_variables,
+    thinking_budget_above, thinking_is_off, unknown_tokens, unused_variables,
 };
 use crate::config::file::{ConfigFile, ToolSettings};
 use crate::config::load::Layers;
@@ -124,6 +124,10 @@ fn against_model(tool: &ToolConfig, model: &ModelConfig, own: &ToolSettings, lay
     }
     thinking_budget(tool, model, own, layers);
     let sampling = &own.sampling;
+    if sampling.logit_bias.is_some() {
+        let address = address(&tool.name, "logit_bias");
+        unknown_tokens(defaults, model, &address, layers);
+    }
     let penalty_keys = [
         ("repeat_last_n", sampling.repeat_last_n.is_some()),
         ("repeat_penalty", sampling.repeat_penalty.is_some()),

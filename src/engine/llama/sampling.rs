@@ -57,9 +57,11 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
         .collect();
     for (key, bias) in params.logit_bias.iter().flatten() {
         let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
-        let tokens = match key.parse() {
-            Ok(token) if is_id => vec![LlamaToken(token)],
-            _ => vocab.tokenize(key.as_bytes(), false, false),
+        let tokens: Vec<LlamaToken> = if is_id {
+            // An id that does not fit is beyond every vocabulary, and such ids have no effect.
+            key.parse().map(LlamaToken).into_iter().collect()
+        } else {
+            vocab.tokenize(key.as_bytes(), false, false)
         };
         biases.extend(tokens.iter().map(|token| (Token(token.0), to_f32(*bias))));
     }
