@@ -60,7 +60,7 @@ impl Checked {
     pub(crate) fn startable(self) -> Result<Self, Rejected> {
         let rejects_all = match &self.config.transport {
             Transport::Http(http) => {
-                !http.tokens.is_empty() && http.tokens.iter().all(|token| token.token.is_none())
+                !http.tokens.is_empty() && http.tokens.iter().all(|token| token.secret.is_err())
             }
             Transport::Stdio => false,
         };

@@ -195,8 +195,7 @@ async fn answer(sent: &[u8], chosen: u8) -> Vec<u8> {
 fn http_config(has_token: bool) -> HttpConfig {
     let token = TokenConfig {
         name: "fuzz".into(),
-        token: Some(BearerToken::parse("secret").expect("it is printable")),
-        fault: None,
+        secret: Ok(BearerToken::parse("secret").expect("it is printable")),
         admin: false,
         tools: None,
         is_scraper: false,

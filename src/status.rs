@@ -77,10 +77,12 @@ pub(crate) struct UnusableToken {
 
 /// Returns the tokens of `rules` that do not work.
 fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
-    let tokens = rules.tokens.iter().filter(|token| token.token.is_none());
-    let unusable = tokens.map(|token| UnusableToken {
-        name: token.name.clone(),
-        error: token.fault.clone().unwrap_or_else(|| IN_THE_LOG.into()),
+    let tokens = rules.tokens.iter();
+    let unusable = tokens.filter_map(|token| {
+        Some(UnusableToken {
+            name: token.name.clone(),
+            error: token.secret.as_ref().err()?.clone(),
+        })
     });
     unusable.collect()
 }

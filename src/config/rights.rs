@@ -159,11 +159,10 @@ impl Rights {
             calls_per_minute: least(current.calls_per_minute, new.calls_per_minute),
             ..current.clone()
         };
-        if new.token.is_some() && new.token == current.token {
-            narrowed
-        } else {
-            let fault = new.fault.as_deref();
-            narrowed.ended(fault.unwrap_or("the rejected configuration changes its secret"))
+        match &new.secret {
+            Ok(_) if new.secret == current.secret => narrowed,
+            Ok(_) => narrowed.ended("the rejected configuration changes its secret"),
+            Err(fault) => narrowed.ended(fault),
         }
     }
 

@@ -27,11 +27,9 @@ pub(crate) const AUTH: &str = "auth";
 pub(crate) struct TokenConfig {
     /// Name of the token in logs and metrics.
     pub name: String,
-    /// The secret; `None` if its file is empty or missing, or its text is not a valid token. No request matches it then, but requests
-    /// without a token are still rejected.
-    pub token: Option<BearerToken>,
-    /// Reason why `token` is `None`. It contains no secret.
-    pub fault: Option<String>,
+    /// The secret, or the reason why there is none, which contains no secret: its file is empty or missing, its text is not a valid token, or it
+    /// was revoked. No request matches the token then, but requests without a token are still rejected.
+    pub secret: Result<BearerToken, String>,
     /// Whether the token may unload and restart models.
     pub admin: bool,
     /// Tools that the token may call; `None` for all.
@@ -45,21 +43,22 @@ pub(crate) struct TokenConfig {
 }
 
 impl TokenConfig {
-    /// Returns the token without its secret, so that no request matches it. `fault` is the reason.
+    /// Returns the token without its secret, so that no request matches it. `fault` is the reason, unless there is one already.
     #[must_use]
     pub(crate) fn ended(&self, fault: &str) -> Self {
         Self {
-            token: None,
-            fault: self.fault.clone().or_else(|| Some(fault.to_owned())),
+            secret: Err(match &self.secret {
+                Ok(_) => fault.to_owned(),
+                Err(fault) => fault.clone(),
+            }),
             ..self.clone()
         }
     }
 
     /// Returns whether `given` is the secret of this token.
     pub(crate) fn matches(&self, given: &[u8]) -> bool {
-        self.token
-            .as_ref()
-            .is_some_and(|token| token.matches(given))
+        let secret = self.secret.as_ref();
+        secret.is_ok_and(|secret| secret.matches(given))
     }
 
     /// Returns the tools that the token may see in status and metrics. Returns `None` if it may see all, because it may call all tools or is
@@ -76,19 +75,15 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
         token: (at(AUTH), server.auth.as_ref()),
         file: (at("auth_file"), server.auth_file.as_ref()),
     };
-    let of_auth = source.is_given(layers).then(|| {
-        let token = source.read(layers);
-        TokenConfig {
-            name: AUTH.into(),
-            fault: source.fault(token.as_ref(), layers),
-            token,
-            // It is the only token, or that of the owner.
-            admin: true,
-            tools: None,
-            is_scraper: false,
-            max_calls: None,
-            calls_per_minute: None,
-        }
+    let of_auth = source.is_given(layers).then(|| TokenConfig {
+        name: AUTH.into(),
+        secret: source.read(layers),
+        // It is the only token, or that of the owner.
+        admin: true,
+        tools: None,
+        is_scraper: false,
+        max_calls: None,
+        calls_per_minute: None,
     });
     let refused: Vec<String> = [Address::new(["models"]), Address::new(["tools"])]
         .iter()
@@ -106,7 +101,7 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
     for token in named {
         if let Some(other) = tokens
             .iter()
-            .find(|other| token.token.is_some() && other.token == token.token)
+            .find(|other| token.secret.is_ok() && other.secret == token.secret)
         {
             let other = &other.name;
             let message =
@@ -122,8 +117,8 @@ pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<Tok
 /// Adds a warning for each of `tokens` that is short enough to be guessed. The warnings do not contain the tokens.
 pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
     let is_short = |token: &&Arc<TokenConfig>| {
-        let secret = token.token.as_ref();
-        secret.is_some_and(BearerToken::is_short)
+        let secret = token.secret.as_ref();
+        secret.is_ok_and(BearerToken::is_short)
     };
     for token in tokens.iter().filter(is_short) {
         let keys = match token.name.as_str() {
@@ -164,13 +159,13 @@ pub(super) fn set_aside(layers: &mut Layers) {
 pub(crate) fn for_request(layers: &mut Layers) -> Option<BearerToken> {
     set_aside(layers);
     let tokens = resolve(&layers.merged(), layers);
-    let usable = tokens.iter().filter(|token| token.token.is_some());
+    let usable = tokens.iter().filter(|token| token.secret.is_ok());
     // Reversed, since `max_by_key` returns the last of several equal tokens.
     let most = usable.rev().max_by_key(|token| {
         let tools = token.tools.as_ref().map_or(usize::MAX, |tools| tools.len());
         (token.admin, tools)
     });
-    most?.token.clone()
+    most?.secret.clone().ok()
 }
 
 /// Resolves `[server.tokens.NAME]`. `known` has the names of all tools, including those of models and tools with errors.
@@ -210,11 +205,9 @@ fn resolve_named(
         layers.origin_of(&place.join("tools")).0,
         Origin::Variable(_)
     );
-    let secret = source.read(layers);
     Some(TokenConfig {
         name: name.to_owned(),
-        fault: source.fault(secret.as_ref(), layers),
-        token: secret,
+        secret: source.read(layers),
         admin: token.admin,
         tools: tools.map(|tools| Arc::new(tools.iter().map(named).collect())),
         is_scraper: tools.is_some_and(Vec::is_empty) && !is_lost,
@@ -246,24 +239,26 @@ impl TokenSource<'_> {
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
 
-    /// Returns the error in `layers` because of which `token` is `None`.
-    fn fault(&self, token: Option<&BearerToken>, layers: &Layers) -> Option<String> {
+    /// Returns the message of the error in `layers` about one of the keys.
+    fn reported_fault(&self, layers: &Layers) -> String {
         let concerns_token = |fault: &&Problem| {
             let at = fault.address.as_ref();
             at == Some(&self.token.0) || at == Some(&self.file.0)
         };
         let mut faults = layers.doubts.iter().chain(&layers.problems);
-        match token {
-            Some(_) => None,
-            None => faults
-                .find(concerns_token)
-                .map(|fault| fault.message.clone()),
-        }
+        let fault = faults.find(concerns_token);
+        fault.map_or_else(
+            || "see the server's log".into(),
+            |fault| fault.message.clone(),
+        )
     }
 
-    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, returns `None` and adds
-    /// a doubt or an error.
-    fn read(&self, layers: &mut Layers) -> Option<BearerToken> {
+    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds a doubt or an error
+    /// to `layers`.
+    ///
+    /// # Errors
+    /// The reason why the token cannot be used.
+    fn read(&self, layers: &mut Layers) -> Result<BearerToken, String> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
             && file.is_some()
@@ -276,7 +271,7 @@ impl TokenSource<'_> {
         }
         let (place, token) = match (*token, *file) {
             // The error of its string is already reported.
-            (None, None) => return None,
+            (None, None) => return Err(self.reported_fault(layers)),
             (None, Some(file)) if file.as_os_str().is_empty() => {
                 (file_at, Err("the file name must not be empty".to_owned()))
             }
@@ -293,19 +288,15 @@ impl TokenSource<'_> {
         };
         let token = token
             .and_then(|token| BearerToken::parse(&token).map_err(|invalid| invalid.to_string()));
-        match token {
-            Ok(token) => Some(token),
-            Err(message) => {
-                // A flag or a variable cannot change before the next start, so it is an error, not a doubt.
-                let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
-                if place == file_at || is_of_file {
-                    layers.doubt_at(place, message, None);
-                } else {
-                    layers.problem_at(place, message, None);
-                }
-                None
+        token.inspect_err(|message| {
+            // A flag or a variable cannot change before the next start, so it is an error, not a doubt.
+            let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
+            if place == file_at || is_of_file {
+                layers.doubt_at(place, message.clone(), None);
+            } else {
+                layers.problem_at(place, message.clone(), None);
             }
-        }
+        })
     }
 }
 

@@ -52,7 +52,7 @@ impl Reloader {
         });
         let hidden = narrowed.tokens.iter().filter(|token| {
             let may_hide = |edited: &Rights| edited.may_hide(&token.name);
-            token.token.is_some() && stated.edited.as_ref().is_none_or(may_hide)
+            token.secret.is_ok() && stated.edited.as_ref().is_none_or(may_hide)
         });
         let hidden = hidden.map(|token| token.name.clone()).collect();
         self.warn_of_hidden(hidden);

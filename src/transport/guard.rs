@@ -345,7 +345,7 @@ pub(crate) async fn revoked(mut live: LiveConfig, principal: Principal) {
     };
     let is_valid = |rules: &Arc<HttpConfig>| {
         let mut tokens = rules.tokens.iter();
-        tokens.any(|known| known.name == own.name && known.token == own.token)
+        tokens.any(|known| known.name == own.name && known.secret == own.secret)
     };
     if live.wait_for(|rules| !is_valid(rules)).await.is_err() {
         // The sender of the configuration is gone: the server shuts down.

@@ -48,7 +48,7 @@ fn narrowed(text: &str) -> HttpConfig {
 
 /// Returns the names of the tokens that still work.
 fn working(http: &HttpConfig) -> Vec<&str> {
-    let tokens = http.tokens.iter().filter(|token| token.token.is_some());
+    let tokens = http.tokens.iter().filter(|token| token.secret.is_ok());
     tokens.map(|token| token.name.as_str()).collect()
 }
 

@@ -69,8 +69,7 @@ mod tests {
     fn with_token(admin: bool) -> Principal {
         Principal(Some(Arc::new(TokenConfig {
             name: "ops".into(),
-            token: Some(BearerToken::parse("secret").unwrap()),
-            fault: None,
+            secret: Ok(BearerToken::parse("secret").unwrap()),
             admin,
             tools: None,
             is_scraper: false,

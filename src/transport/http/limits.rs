@@ -209,8 +209,7 @@ mod tests {
     fn token(max_calls: Option<usize>, calls_per_minute: Option<u32>) -> TokenConfig {
         TokenConfig {
             name: "alice".into(),
-            token: Some(BearerToken::parse("secret").unwrap()),
-            fault: None,
+            secret: Ok(BearerToken::parse("secret").unwrap()),
             admin: false,
             tools: None,
             is_scraper: false,

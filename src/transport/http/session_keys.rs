@@ -70,7 +70,7 @@ impl SessionKeys {
         let rules = self.live.borrow();
         let secret = rules.session_secret.as_ref().map(SessionSecret::reveal);
         let token = principal.0.as_ref();
-        let token = token.and_then(|token| Some(token.token.as_ref()?.reveal()));
+        let token = token.and_then(|token| Some(token.secret.as_ref().ok()?.reveal()));
         secret.or(token).unwrap_or_default().to_owned()
     }
 
