@@ -374,7 +374,7 @@ impl EngineError {
             context.n_ctx
         );
         Self::new(EngineErrorKind::ContextOverflow, text)
-            .hint(format!("shorten the text, or {}", context.way_out()))
+            .hint(format!("shorten the text, or {}", context.advice()))
     }
 
     /// Returns the error with advice on what to do.

@@ -34,7 +34,7 @@ impl Progress {
     /// Applies an update of the call.
     pub(super) fn apply(&mut self, update: Update) {
         match update {
-            Update::Queued(place) => *self = Self::Queued(place),
+            Update::Queued(position) => *self = Self::Queued(position),
             Update::Prefill { done, total } => *self = Self::Prefill { done, total },
             Update::Thinking(tokens) => *self = Self::Thinking(tokens),
             Update::Delta(text) => {

@@ -121,14 +121,14 @@ pub(crate) trait Decoder {
     fn piece(&self, token: Token) -> Vec<u8>;
     /// Empties a sequence. Its cells are free before the next decode.
     fn clear(&mut self, sequence: usize);
-    /// Returns whether a sequence can be cut at any token: all its cells are still there. A sliding window drops cells, and a recurrent
-    /// state cannot go back.
-    fn can_cut(&self, sequence: usize) -> bool;
-    /// Returns whether a saved state of `length` tokens can be cut once it is restored. It may lack cells of a sliding window that its
-    /// sequence still has.
-    fn can_cut_saved(&self, length: usize) -> bool;
-    /// Cuts a sequence to its first `length` tokens. On `false` the content of the sequence is undefined.
-    fn cut(&mut self, sequence: usize, length: usize) -> bool;
+    /// Returns whether a sequence can be truncated at any token: all its cells are still there. A sliding window drops cells, and a
+    /// recurrent state cannot go back.
+    fn can_truncate(&self, sequence: usize) -> bool;
+    /// Returns whether a saved state of `length` tokens can be truncated once it is restored. It may lack cells of a sliding window that
+    /// its sequence still has.
+    fn can_truncate_saved(&self, length: usize) -> bool;
+    /// Truncates a sequence to its first `length` tokens. On `false` the content of the sequence is undefined.
+    fn truncate(&mut self, sequence: usize, length: usize) -> bool;
     /// Adds the first `length` tokens of `from` to the empty sequence `to`, in the same cells. Requires that all sequences share a pool. On
     /// `false` the content of `to` is undefined.
     fn share(&mut self, from: usize, to: usize, length: usize) -> bool;

@@ -42,7 +42,7 @@ pub struct ContextSize {
 
 impl ContextSize {
     /// Returns the advice for a context that is too short.
-    pub fn way_out(self) -> String {
+    pub fn advice(self) -> String {
         let Self { n_ctx, trained } = self;
         if n_ctx < trained {
             format!("give the model a larger `n_ctx` (at most {trained})")

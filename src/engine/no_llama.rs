@@ -215,15 +215,15 @@ impl Decoder for LlamaDecoder<'_> {
         match self.0 {}
     }
 
-    fn can_cut(&self, _sequence: usize) -> bool {
+    fn can_truncate(&self, _sequence: usize) -> bool {
         match self.0 {}
     }
 
-    fn can_cut_saved(&self, _length: usize) -> bool {
+    fn can_truncate_saved(&self, _length: usize) -> bool {
         match self.0 {}
     }
 
-    fn cut(&mut self, _sequence: usize, _length: usize) -> bool {
+    fn truncate(&mut self, _sequence: usize, _length: usize) -> bool {
         match self.0 {}
     }
 

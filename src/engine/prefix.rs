@@ -32,17 +32,17 @@ pub(crate) fn common_prefix_len<T: PartialEq>(one: &[T], other: &[T]) -> usize {
         .count()
 }
 
-/// Returns the number of tokens of `held` that `prompt` can start from. `can_cut` is whether a part of `held` can be used.
+/// Returns the number of tokens of `held` that `prompt` can start from. `can_truncate` is whether a part of `held` can be used.
 ///
 /// ```text
-/// held [1 2 3 9]  prompt [1 2 3 4]      → 3 if it can be cut, else 0
+/// held [1 2 3 9]  prompt [1 2 3 4]      → 3 if it can be truncated, else 0
 /// held [1 2]      prompt [1 2 3]        → 2
-/// held [1 2 3]    prompt [1 2 3]        → 2 if it can be cut, else 0: the last token is always decoded
+/// held [1 2 3]    prompt [1 2 3]        → 2 if it can be truncated, else 0: the last token is always decoded
 /// ```
-pub(crate) fn reusable_len(held: &[Token], can_cut: bool, prompt: &[Token]) -> usize {
+pub(crate) fn reusable_len(held: &[Token], can_truncate: bool, prompt: &[Token]) -> usize {
     let most = prompt.len().saturating_sub(1);
     let shared = common_prefix_len(held, prompt);
-    if can_cut {
+    if can_truncate {
         shared.min(most)
     } else if shared == held.len() && shared <= most {
         shared
@@ -121,7 +121,7 @@ pub(crate) struct Candidate {
     pub is_valuable: bool,
     /// Whether a neighbouring sequence is busy, or no sequence is: llama.cpp decodes neighbours in one pass
     /// ([`compaction`](super::compaction)).
-    pub is_beside: bool,
+    pub is_adjacent: bool,
     /// Time of the last use; greater is later.
     pub last_used: u64,
 }
@@ -148,7 +148,7 @@ pub(crate) fn choose_sequence(candidates: impl Iterator<Item = Candidate>) -> Op
         let gain = if kind >= 2 { reusable } else { 0 };
         // Of equal ones the first.
         let oldest = Reverse((candidate.last_used, candidate.sequence));
-        (kind, gain, candidate.is_beside, oldest)
+        (kind, gain, candidate.is_adjacent, oldest)
     };
     candidates.max_by_key(rank).map(|best| best.sequence)
 }
@@ -163,10 +163,10 @@ mod tests {
 
     fn reusable<const N: usize, const M: usize>(
         held: [i32; N],
-        can_cut: bool,
+        can_truncate: bool,
         prompt: [i32; M],
     ) -> usize {
-        reusable_len(&tokens(held), can_cut, &tokens(prompt))
+        reusable_len(&tokens(held), can_truncate, &tokens(prompt))
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_cannot_be_cut_are_reused_whole_or_not_at_all() {
+    fn tokens_that_cannot_be_truncated_are_reused_whole_or_not_at_all() {
         assert_eq!(reusable([1, 2], false, [1, 2, 3]), 2);
         assert_eq!(reusable([1, 2, 9], false, [1, 2, 3, 4]), 0);
         assert_eq!(reusable([1, 2, 3], false, [1, 2, 3]), 0);
@@ -218,7 +218,7 @@ mod tests {
             held,
             reusable,
             is_valuable,
-            is_beside: true,
+            is_adjacent: true,
             last_used,
         };
         let continued = candidate(0, 50, 50, true, 9);

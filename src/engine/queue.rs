@@ -177,12 +177,12 @@ impl Queue {
 
     /// Returns the ids and positions of the calls whose position has changed since the last call of this function. The head is at 1.
     pub(crate) fn changed_positions(&mut self) -> Vec<(CallId, usize)> {
-        let places = (1..).zip(self.waiting.in_order());
-        places
-            .filter(|(place, call)| call.reported_position != *place)
-            .map(|(place, call)| {
-                call.reported_position = place;
-                (call.id, place)
+        let positions = (1..).zip(self.waiting.in_order());
+        positions
+            .filter(|(position, call)| call.reported_position != *position)
+            .map(|(position, call)| {
+                call.reported_position = position;
+                (call.id, position)
             })
             .collect()
     }

@@ -133,7 +133,7 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Returns whether there is nothing to decode until a call or a prompt arrives.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.has_calls() && !self.cache.has_cold_prompt()
+        !self.has_calls() && !self.cache.has_uncached_prefix()
     }
 
     fn has_calls(&self) -> bool {
@@ -147,9 +147,9 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Takes the updates since the last call in order, and appends the changed queue positions.
     pub(crate) fn take_updates(&mut self) -> Vec<(CallId, Update)> {
-        let places = self.queue.changed_positions().into_iter();
+        let positions = self.queue.changed_positions().into_iter();
         self.updates
-            .extend(places.map(|(id, place)| (id, Update::Queued(place))));
+            .extend(positions.map(|(id, position)| (id, Update::Queued(position))));
         std::mem::take(&mut self.updates)
     }
 
@@ -287,8 +287,8 @@ impl<D: Decoder> Scheduler<D> {
                         total: active.usage.prompt_tokens,
                     };
                     self.updates.push((active.id, update));
-                    let can_cut = self.decoder.can_cut_saved(active.reserved as usize);
-                    if active.should_save(can_cut) {
+                    let can_truncate = self.decoder.can_truncate_saved(active.reserved as usize);
+                    if active.should_save(can_truncate) {
                         self.cache.save(&mut self.decoder, row.sequence);
                     }
                 }

@@ -187,7 +187,7 @@ impl Answering {
             );
             error.hint = Some(format!(
                 "shorten `system` or `prompt` in the configuration, or {}",
-                context.way_out()
+                context.advice()
             ));
         }
     }

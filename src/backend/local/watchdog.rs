@@ -88,8 +88,8 @@ impl Watchdog {
         if !both.is_some_and(|(now, before)| now.has_read_since(&before)) {
             self.without_reads += passed;
         }
-        let stands_still = both.is_some_and(|(now, before)| now == before);
-        self.inactive = if stands_still {
+        let is_inactive = both.is_some_and(|(now, before)| now == before);
+        self.inactive = if is_inactive {
             self.inactive + passed
         } else {
             Duration::ZERO

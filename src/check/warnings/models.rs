@@ -186,7 +186,7 @@ pub(super) fn prompt_above_context(
             n_ctx: context,
             trained: model.trained_context(),
         };
-        let hint = format!("shorten it, or {}", context.way_out());
+        let hint = format!("shorten it, or {}", context.advice());
         layers.warn_at(WarningKind::PromptAboveContext, address, message, &hint);
     }
 }

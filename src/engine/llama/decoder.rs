@@ -138,16 +138,16 @@ impl Decoder for LlamaDecoder<'_> {
 
     /// A sequence whose window has slid, or with a recurrent state, has a first position above 0 (`llama_memory_seq_pos_min` of
     /// `llama-kv-cache-iswa.cpp`, `llama-memory-recurrent.cpp` and `llama-memory-hybrid.cpp`).
-    fn can_cut(&self, sequence: usize) -> bool {
+    fn can_truncate(&self, sequence: usize) -> bool {
         self.context.kv_cache_seq_pos_min(sequence_id(sequence)) <= 0
     }
 
     /// Cells outside a window stay until they are needed, but a saved state does not include them (`state_write` of `llama-kv-cache.cpp`).
-    fn can_cut_saved(&self, length: usize) -> bool {
+    fn can_truncate_saved(&self, length: usize) -> bool {
         self.window.is_none_or(|window| length <= window)
     }
 
-    fn cut(&mut self, sequence: usize, length: usize) -> bool {
+    fn truncate(&mut self, sequence: usize, length: usize) -> bool {
         let Ok(length) = u32::try_from(length) else {
             return false;
         };

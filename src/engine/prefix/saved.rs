@@ -9,7 +9,7 @@ struct Entry<S> {
     tokens: Vec<Token>,
     state: S,
     bytes: u64,
-    can_cut: bool,
+    can_truncate: bool,
     is_pinned: bool,
     last_used: u64,
 }
@@ -69,23 +69,23 @@ impl<S> SavedStates<S> {
         self.entries.iter().position(|entry| entry.tokens == tokens)
     }
 
-    /// Inserts the state of `tokens`, which has `bytes`. `can_cut` is whether a part of it can be used. Evicts unpinned states until it
+    /// Inserts the state of `tokens`, which has `bytes`. `can_truncate` is whether a part of it can be used. Evicts unpinned states until it
     /// fits; does nothing if that is not enough.
     pub(crate) fn insert(
         &mut self,
         tokens: Vec<Token>,
         state: S,
         bytes: u64,
-        can_cut: bool,
+        can_truncate: bool,
         now: u64,
     ) {
         if !self.fits(bytes) {
             return;
         }
-        // A state that can be cut makes all its prefixes redundant, any other state only an older one of the same tokens.
+        // A state that can be truncated makes all its prefixes redundant, any other state only an older one of the same tokens.
         self.entries.retain(|old| {
             let is_within = old.tokens.len() <= tokens.len() && tokens.starts_with(&old.tokens);
-            old.is_pinned || !is_within || (!can_cut && old.tokens.len() < tokens.len())
+            old.is_pinned || !is_within || (!can_truncate && old.tokens.len() < tokens.len())
         });
         while self.bytes() + bytes > self.max_bytes {
             let unpinned = (0..self.entries.len()).filter(|at| !self.entries[*at].is_pinned);
@@ -97,7 +97,7 @@ impl<S> SavedStates<S> {
             tokens,
             state,
             bytes,
-            can_cut,
+            can_truncate,
             is_pinned: false,
             last_used: now,
         });
@@ -116,7 +116,7 @@ impl<S> SavedStates<S> {
         entries
             .map(|(state, entry)| SavedPrefix {
                 state,
-                length: reusable_len(&entry.tokens, entry.can_cut, prompt),
+                length: reusable_len(&entry.tokens, entry.can_truncate, prompt),
             })
             .filter(|prefix| prefix.length > 0)
             .max_by_key(|prefix| prefix.length)
@@ -185,11 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_state_replaces_its_prefixes_only_if_it_can_be_cut() {
-        let mut cut = saved(100);
-        cut.insert(tokens([1]), "one", 10, true, 1);
-        cut.insert(tokens([1, 2]), "two", 10, true, 2);
-        assert_eq!(cut.bytes(), 10);
+    fn a_longer_state_replaces_its_prefixes_only_if_it_can_be_truncated() {
+        let mut truncatable = saved(100);
+        truncatable.insert(tokens([1]), "one", 10, true, 1);
+        truncatable.insert(tokens([1, 2]), "two", 10, true, 2);
+        assert_eq!(truncatable.bytes(), 10);
         let mut whole = saved(100);
         whole.insert(tokens([1]), "one", 10, false, 1);
         whole.insert(tokens([1, 2]), "two", 10, false, 2);

@@ -76,11 +76,12 @@ impl<S> ActiveCall<S> {
     }
 
     /// Returns whether to save the state of the sequence now: at a checkpoint, or at the end of a long prompt whose final state cannot be
-    /// truncated (`can_cut`). The next turn of a conversation may tokenise the answer differently, and then starts at the end of this prompt.
-    pub(super) fn should_save(&self, can_cut: bool) -> bool {
+    /// truncated (`can_truncate`). The next turn of a conversation may tokenise the answer differently, and then starts at the end of this
+    /// prompt.
+    pub(super) fn should_save(&self, can_truncate: bool) -> bool {
         let new = self.prompt.len() - self.usage.cached_tokens as usize;
         let is_end = self.prefilled == self.prompt.len();
-        self.checkpoints.contains(&self.prefilled) || (is_end && !can_cut && new >= MIN_NEW)
+        self.checkpoints.contains(&self.prefilled) || (is_end && !can_truncate && new >= MIN_NEW)
     }
 
     /// Returns the prompt length at which the next rows must end: the next checkpoint, or the end of the prompt.

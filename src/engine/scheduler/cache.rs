@@ -117,7 +117,7 @@ impl<S> PrefixCache<S> {
             self.clear(decoder, sequence);
         }
         let is_there = match source {
-            PrefixSource::Own => self.cut(decoder, sequence, length),
+            PrefixSource::Own => self.truncate(decoder, sequence, length),
             PrefixSource::Sequence(_) if self.copies_prefixes() => false,
             PrefixSource::Sequence(from) => self.share(decoder, from, sequence, length),
             PrefixSource::Saved => self.restore_longest(decoder, sequence, prompt, &is_busy),
@@ -157,18 +157,18 @@ impl<S> PrefixCache<S> {
             self.too_long = tokens.len();
             return false;
         }
-        let can_cut = decoder.can_cut_saved(tokens.len());
+        let can_truncate = decoder.can_truncate_saved(tokens.len());
         let Some((state, bytes)) = decoder.save(sequence) else {
             return false;
         };
         let now = self.now();
         self.saved
-            .insert(tokens.clone(), state, bytes, can_cut, now);
+            .insert(tokens.clone(), state, bytes, can_truncate, now);
         self.saved.contains(&tokens, is_pinned)
     }
 
     /// Returns whether another call can reuse a prefix of `tokens` tokens, in the same cells or as a saved state.
-    pub(super) fn can_hand_over(&self, tokens: usize) -> bool {
+    pub(super) fn can_share_prefix(&self, tokens: usize) -> bool {
         self.reuse == Reuse::Cells || self.can_save(tokens)
     }
 
@@ -233,7 +233,7 @@ impl<S> PrefixCache<S> {
             return false;
         }
         self.append(sequence, tokens.into_iter());
-        self.cut(decoder, sequence, longest.length)
+        self.truncate(decoder, sequence, longest.length)
     }
 
     /// Returns whether a sequence is short enough to be moved.
@@ -279,7 +279,7 @@ impl<S> PrefixCache<S> {
     }
 
     /// Truncates a sequence to its first `length` tokens. Returns whether the decoder could.
-    fn cut<D: Decoder<State = S>>(
+    fn truncate<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         sequence: usize,
@@ -289,7 +289,7 @@ impl<S> PrefixCache<S> {
             self.clear(decoder, sequence);
         }
         if length < self.tokens_in(sequence) {
-            if !decoder.cut(sequence, length) {
+            if !decoder.truncate(sequence, length) {
                 return false;
             }
             let held = &mut self.sequences[sequence];

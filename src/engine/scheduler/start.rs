@@ -35,7 +35,7 @@ impl<D: Decoder> Scheduler<D> {
                 )
             })
             .filter(|(_, active, length)| active.will_decode(*length) && *length >= least)
-            .filter(|(_, _, length)| self.cache.can_hand_over(*length))
+            .filter(|(_, _, length)| self.cache.can_share_prefix(*length))
             .max_by_key(|(_, active, length)| (*length, Reverse(active.order)))
             .map(|(sequence, _, length)| Leader { sequence, length })
     }

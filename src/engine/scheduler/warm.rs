@@ -7,8 +7,8 @@ use super::Scheduler;
 impl<D: Decoder> Scheduler<D> {
     /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. The prefill of a call that begins with one
     /// of them starts after it.
-    pub(crate) fn keep_warm(&mut self, fixed: Vec<Vec<Token>>) {
-        self.cache.keep_warm(&mut self.decoder, fixed);
+    pub(crate) fn set_shared_prefixes(&mut self, fixed: Vec<Vec<Token>>) {
+        self.cache.set_shared_prefixes(&mut self.decoder, fixed);
         for active in self.sequences.iter_mut().flatten() {
             let to_save = self.cache.unsaved_fixed_prompts(&active.prompt);
             let to_come = to_save.filter(|length| active.has_begun && *length > active.prefilled);
@@ -36,7 +36,7 @@ impl<D: Decoder> Scheduler<D> {
             }
             Err(error) => {
                 tracing::warn!(%error, "could not decode the shared prefix of a tool");
-                self.cache.skip_cold_prompt();
+                self.cache.drop_uncached_prefix();
                 self.cache.forget(&mut self.decoder, rows[0].sequence);
             }
         }

@@ -78,7 +78,7 @@ impl CallLimits {
 
     /// Returns advice on how to get a longer context than `generation` had.
     fn longer_context(self, generation: &Generation) -> String {
-        self.context_of(generation).way_out()
+        self.context_of(generation).advice()
     }
 
     /// Returns whether `generation` was truncated at `max_tokens_limit`.

@@ -115,7 +115,7 @@ impl Worker {
             if let Some(prefixes) = self.warming.take_complete() {
                 let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
                 tracing::debug!(tokens = ?lengths, "caching shared prefixes");
-                scheduler.keep_warm(prefixes);
+                scheduler.set_shared_prefixes(prefixes);
             }
             scheduler.admit(Instant::now());
             // If the step ends the process, the server must not send the admitted calls again.

@@ -42,16 +42,16 @@ impl<S> PrefixCache<S> {
         let is_busy = |at: usize| at < self.parallel && !is_free(at);
         let none_is_busy = !(0..self.parallel).any(is_busy);
         choose_sequence(free.map(|sequence| {
-            let is_beside = is_busy(sequence + 1) || (sequence > 0 && is_busy(sequence - 1));
+            let is_adjacent = is_busy(sequence + 1) || (sequence > 0 && is_busy(sequence - 1));
             let held = &self.sequences[sequence];
-            let reusable = reusable_len(&held.tokens, decoder.can_cut(sequence), prompt);
+            let reusable = reusable_len(&held.tokens, decoder.can_truncate(sequence), prompt);
             Candidate {
                 sequence,
                 held: held.tokens.len(),
                 reusable,
                 is_valuable: reusable >= MIN_GAIN && self.is_valuable(sequence, reusable),
                 // In a pool the order of sequences does not matter.
-                is_beside: self.pool.is_some() || none_is_busy || is_beside,
+                is_adjacent: self.pool.is_some() || none_is_busy || is_adjacent,
                 last_used: held.last_used,
             }
         }))
@@ -96,14 +96,14 @@ impl<S> PrefixCache<S> {
         }
         let own = reusable_len(
             &self.sequences[sequence].tokens,
-            decoder.can_cut(sequence),
+            decoder.can_truncate(sequence),
             prompt,
         );
         let others = (0..self.sequences.len()).filter(|other| *other != sequence);
         let others = others.filter_map(|other| {
             let length = self.reusable_len_of(decoder, other, prompt);
-            let is_of_use = !self.copies_prefixes() || self.is_worth_copying(other, length, own);
-            is_of_use.then_some((other, length))
+            let is_useful = !self.copies_prefixes() || self.is_worth_copying(other, length, own);
+            is_useful.then_some((other, length))
         });
         let other = others.max_by_key(|(_, length)| *length);
         let saved = self
@@ -136,12 +136,12 @@ impl<S> PrefixCache<S> {
         other: usize,
         prompt: &[Token],
     ) -> usize {
-        let can_cut = if self.copies_prefixes() {
-            decoder.can_cut_saved(self.tokens_in(other))
+        let can_truncate = if self.copies_prefixes() {
+            decoder.can_truncate_saved(self.tokens_in(other))
         } else {
-            decoder.can_cut(other)
+            decoder.can_truncate(other)
         };
-        reusable_len(&self.sequences[other].tokens, can_cut, prompt)
+        reusable_len(&self.sequences[other].tokens, can_truncate, prompt)
     }
 
     fn is_worth_copying(&self, other: usize, length: usize, own: usize) -> bool {

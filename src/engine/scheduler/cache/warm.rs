@@ -9,7 +9,7 @@ use crate::engine::token::Token;
 
 impl<S> PrefixCache<S> {
     /// Replaces the pinned shared prefixes with those of `fixed` that fit.
-    pub(in crate::engine::scheduler) fn keep_warm<D: Decoder<State = S>>(
+    pub(in crate::engine::scheduler) fn set_shared_prefixes<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         mut fixed: Vec<Vec<Token>>,
@@ -65,12 +65,12 @@ impl<S> PrefixCache<S> {
     }
 
     /// Returns whether a shared prefix has yet to be decoded.
-    pub(in crate::engine::scheduler) fn has_cold_prompt(&self) -> bool {
-        self.next_cold().is_some()
+    pub(in crate::engine::scheduler) fn has_uncached_prefix(&self) -> bool {
+        self.next_uncached().is_some()
     }
 
     /// Returns the index of the next shared prefix that is not cached yet.
-    fn next_cold(&self) -> Option<usize> {
+    fn next_uncached(&self) -> Option<usize> {
         self.fixed.iter().position(|fixed| !self.is_warm(fixed))
     }
 
@@ -96,7 +96,7 @@ impl<S> PrefixCache<S> {
         decoder: &mut D,
         chunk: usize,
     ) -> Vec<Row> {
-        let Some(at) = self.next_cold() else {
+        let Some(at) = self.next_uncached() else {
             return Vec::new();
         };
         let fixed = self.fixed[at].clone();
@@ -135,13 +135,13 @@ impl<S> PrefixCache<S> {
         self.append(sequence, rows.iter().map(|row| row.token));
         let is_whole = self.fixed.contains(&self.sequences[sequence].tokens);
         if is_whole && self.copies_prefixes() && !self.save(decoder, sequence) {
-            self.skip_cold_prompt();
+            self.drop_uncached_prefix();
         }
     }
 
     /// Drops the next shared prefix for good, since it does not fit or cannot be decoded.
-    pub(in crate::engine::scheduler) fn skip_cold_prompt(&mut self) {
-        if let Some(at) = self.next_cold() {
+    pub(in crate::engine::scheduler) fn drop_uncached_prefix(&mut self) {
+        if let Some(at) = self.next_uncached() {
             let tokens = self.fixed.remove(at).len();
             tracing::info!(
                 tokens,

@@ -174,7 +174,7 @@ fn a_tools_prompt_is_decoded_ahead_of_its_calls_without_delaying_other_calls() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench
             .scheduler
-            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
+            .set_shared_prefixes(vec![tokens(of_tool(1)[..300].to_vec())]);
         assert!(!bench.scheduler.is_idle() && bench.scheduler.is_empty());
         bench.step();
         bench.ask(9, (1..10).collect());
@@ -209,7 +209,7 @@ fn a_tools_prompt_is_never_evicted_for_later_prompts() {
         let mut bench = Bench::new(limits, 100, says("abc"));
         bench
             .scheduler
-            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
+            .set_shared_prefixes(vec![tokens(of_tool(1)[..300].to_vec())]);
         while !bench.scheduler.is_idle() {
             bench.step();
         }
@@ -230,11 +230,11 @@ fn the_prompt_of_a_removed_tool_is_not_kept() {
         let mut bench = Bench::new(limits, 8, says("x"));
         bench
             .scheduler
-            .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
+            .set_shared_prefixes(vec![tokens(of_tool(1)[..300].to_vec())]);
         while !bench.scheduler.is_idle() {
             bench.step();
         }
-        bench.scheduler.keep_warm(Vec::new());
+        bench.scheduler.set_shared_prefixes(Vec::new());
         assert!(bench.scheduler.is_idle());
         for id in 1..=8 {
             let first = 10_000 * i32::try_from(id).unwrap();
@@ -261,7 +261,7 @@ fn with_the_prefix_cache_off_every_prompt_is_decoded_in_full() {
     let mut bench = Bench::new(limits, 8, says("x"));
     bench
         .scheduler
-        .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
+        .set_shared_prefixes(vec![tokens(of_tool(1)[..300].to_vec())]);
     assert!(bench.scheduler.is_idle());
     for id in 1..=2 {
         bench.ask(id, of_tool(1));
@@ -308,7 +308,7 @@ fn calls_of_a_tool_reuse_its_prompt_instead_of_each_others() {
     let mut bench = Bench::new(COPIES, 8, endless());
     bench
         .scheduler
-        .keep_warm(vec![tokens(of_tool(1)[..299].to_vec())]);
+        .set_shared_prefixes(vec![tokens(of_tool(1)[..299].to_vec())]);
     while !bench.scheduler.is_idle() {
         bench.step();
     }

@@ -88,7 +88,7 @@ proptest! {
         let script = Script { failing, failing_restores, window, ..endless() };
         let mut bench = Bench::new(limits, 3, script);
         let fixed = fixed.into_iter().map(|(family, length)| of_family(family, length).tokens);
-        bench.scheduler.keep_warm(fixed.collect());
+        bench.scheduler.set_shared_prefixes(fixed.collect());
         let mut ids = 0;
         for operation in operations {
             match operation {

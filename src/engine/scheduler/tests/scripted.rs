@@ -235,22 +235,22 @@ impl Decoder for Scripted {
         self.forgot[sequence] = false;
     }
 
-    fn can_cut(&self, sequence: usize) -> bool {
+    fn can_truncate(&self, sequence: usize) -> bool {
         !self.forgot[sequence]
     }
 
-    fn can_cut_saved(&self, length: usize) -> bool {
+    fn can_truncate_saved(&self, length: usize) -> bool {
         self.script.window.is_none_or(|window| length <= window)
     }
 
-    fn cut(&mut self, sequence: usize, length: usize) -> bool {
-        assert!(self.can_cut(sequence) && length < self.held(sequence).len());
+    fn truncate(&mut self, sequence: usize, length: usize) -> bool {
+        assert!(self.can_truncate(sequence) && length < self.held(sequence).len());
         self.held(sequence).truncate(length);
         true
     }
 
     fn share(&mut self, from: usize, to: usize, length: usize) -> bool {
-        assert!(self.limits.is_pool && self.can_cut(from) && self.held(to).is_empty());
+        assert!(self.limits.is_pool && self.can_truncate(from) && self.held(to).is_empty());
         self.seen.borrow_mut().shared.push(length);
         self.held[to] = Some(self.held(from)[..length].to_vec());
         true
@@ -286,7 +286,7 @@ impl Decoder for Scripted {
             self.add(sequence, *token);
         }
         self.check_cells();
-        self.forgot[sequence] |= !self.can_cut_saved(state.len());
+        self.forgot[sequence] |= !self.can_truncate_saved(state.len());
         true
     }
 }

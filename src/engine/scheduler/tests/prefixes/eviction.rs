@@ -12,7 +12,7 @@ fn in_a_pool_a_long_prompt_is_shared_and_never_copied() {
     let common: Vec<i32> = (10_000..11_400).collect();
     for fixed in [Vec::new(), vec![tokens(common.clone())]] {
         let mut bench = Bench::new(limits, 8, says("abc"));
-        bench.scheduler.keep_warm(fixed.clone());
+        bench.scheduler.set_shared_prefixes(fixed.clone());
         for id in 1..=12 {
             let own = 100 * i32::try_from(id).unwrap();
             bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
@@ -40,7 +40,7 @@ fn shared_cells_count_once_so_more_calls_fit() {
     let mut bench = Bench::new(limits, 8, endless());
     bench
         .scheduler
-        .keep_warm(vec![tokens(of_tool(1)[..300].to_vec())]);
+        .set_shared_prefixes(vec![tokens(of_tool(1)[..300].to_vec())]);
     while !bench.scheduler.is_idle() {
         bench.step();
     }

@@ -103,7 +103,7 @@ fn a_tools_prompt_is_saved_while_a_call_decodes_it() {
     bench.step();
     bench
         .scheduler
-        .keep_warm(vec![tokens(of_tool(1)[..290].to_vec())]);
+        .set_shared_prefixes(vec![tokens(of_tool(1)[..290].to_vec())]);
     bench.run_until_empty();
     assert_eq!(bench.scheduler.stats().warm, 1);
 }
