@@ -48,7 +48,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{FileFault, ModelFiles, Source, Stamp};
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 pub(crate) use crate::gguf::memory::Estimate;
 use crate::threads::SystemLimit;
 pub(crate) use error::{CallError, CallStage, ProcessFailure, Unanswered};
@@ -60,8 +60,8 @@ pub(crate) use progress::Progress;
 pub(crate) use runner::Mail;
 pub(crate) use runner::{Runner, RunningCall};
 
-/// Shared prefixes of a model's tools, one for each tool that has a fixed prompt.
-pub(crate) type FixedPrompts = Arc<[FixedPrompt]>;
+/// Shared prefixes of a model's tools, each as the prompt samples of a tool.
+pub(crate) type SharedPrefixes = Arc<[PromptSamples]>;
 
 /// Memory that the registry offers a model that it starts.
 #[derive(Debug, Clone, Copy)]
@@ -97,18 +97,18 @@ impl Backend {
     }
 
     /// Starts the model `name`, and returns at once. If the model cannot start, every call gets an error. `life` is called with each event.
-    /// The model keeps the shared prefixes in `fixed` cached, and follows their changes.
+    /// The model keeps the shared prefixes in `prefixes` cached, and follows their changes.
     pub(crate) fn start(
         &self,
         name: &str,
         source: &Source,
         offer: Offer,
-        fixed: watch::Receiver<FixedPrompts>,
+        prefixes: watch::Receiver<SharedPrefixes>,
         life: impl Fn(Life) + Send + Sync + 'static,
     ) -> Runner {
         match (self, source) {
             (Self::Local(launcher), Source::Gguf(gguf)) => {
-                local::start(launcher, name, gguf, offer, fixed, life)
+                local::start(launcher, name, gguf, offer, prefixes, life)
             }
             #[cfg(test)]
             (Self::Scripted(script), _) => script.start(name, life),
@@ -160,14 +160,14 @@ pub(crate) fn check_source(
     source: &Source,
     known: Stamp,
     is_fault_passing: bool,
-    fixed: &[FixedPrompt],
+    prefixes: &[PromptSamples],
     allowance: Allowance,
 ) -> SourceCheck {
     let Source::Gguf(gguf) = source;
     let stamp = gguf.settings.stamp();
     let read = || {
         let files = ModelFiles::read(&gguf.settings)?;
-        Ok(memory::need_of(gguf, &files, fixed, allowance))
+        Ok(memory::need_of(gguf, &files, prefixes, allowance))
     };
     SourceCheck {
         stamp,
@@ -175,18 +175,18 @@ pub(crate) fn check_source(
     }
 }
 
-/// Returns the memory need of a model that may take `allowance`, and whose tools have the shared prefixes `fixed`.
+/// Returns the memory need of a model that may take `allowance`, and whose tools have the shared prefixes `prefixes`.
 ///
 /// # Errors
 /// Returns the fault of the model's files if they could not be read.
 pub(crate) fn need_of(
     source: &Source,
-    fixed: &[FixedPrompt],
+    prefixes: &[PromptSamples],
     allowance: Allowance,
 ) -> Result<Need, FileFault> {
     let Source::Gguf(gguf) = source;
     let files = gguf.files.as_ref().map_err(Clone::clone)?;
-    Ok(memory::need_of(gguf, files, fixed, allowance))
+    Ok(memory::need_of(gguf, files, prefixes, allowance))
 }
 
 /// Returns the number of threads with which a model of this `need` computes on the CPUs of this machine; `None` if GPUs compute its layers.

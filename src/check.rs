@@ -27,7 +27,7 @@ use crate::process;
 use crate::process::mounted::{self, Mounted};
 use crate::registry::budget::SharedLimits;
 use crate::registry::memory::needs_of;
-use crate::tools::shared_prefix::fixed_prompts;
+use crate::tools::shared_prefix::shared_prefixes;
 use crate::tools::structured;
 use crate::tools::typed::prompt::{Known, PromptTemplate};
 use crate::worker::trials::Trials;
@@ -165,7 +165,7 @@ fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -
     }
     let needs = needs_of(
         &config.models,
-        &fixed_prompts(config),
+        &shared_prefixes(config),
         budget,
         &config.registry,
     );

@@ -138,7 +138,7 @@
 //! - By default, each sequence has its own cells, and attention reads only these. A prefix is copied as a saved state, which is far cheaper
 //!   than decoding it. llama.cpp decodes several sequences in one pass only if their numbers are consecutive, so [`engine::compaction`] keeps
 //!   generating sequences together.
-//! - If a tool has a long fixed prompt, or memory is scarce, all sequences share one pool of cells (`kv_unified`), in which a prefix is
+//! - If a tool has a long shared prefix, or memory is scarce, all sequences share one pool of cells (`kv_unified`), in which a prefix is
 //!   stored once for all calls. On a CPU, calls that share a long prompt then run without flash attention, as all of them read the shared
 //!   cells in one matrix product ([`engine::limits::Limits::has_flash_attention`]).
 //! - With sliding windows or recurrent states, a sequence cannot be truncated: a prefix is reused as a whole or not at all. So states are saved

@@ -12,7 +12,7 @@ use crate::registry::{Edition, Registry};
 use crate::status::ToolStatus;
 use crate::telemetry::metrics;
 use crate::tools::Catalog;
-use crate::tools::shared_prefix::fixed_prompts;
+use crate::tools::shared_prefix::shared_prefixes;
 
 /// The running parts of the server.
 #[derive(Debug)]
@@ -66,13 +66,13 @@ impl Live {
     pub(crate) fn apply(&mut self, config: &Config) {
         // Before models are staged, so that revoked tokens are refused from here on.
         self.set_rules(&config.transport);
-        let fixed = fixed_prompts(config);
+        let prefixes = shared_prefixes(config);
         let registry = &self.registry;
         // A model that was unloaded on request stays unloaded.
         for edition in &mut self.preloaded {
             *edition = registry.current(*edition);
         }
-        let editions = registry.stage(&config.models, &fixed, &config.registry);
+        let editions = registry.stage(&config.models, &prefixes, &config.registry);
         let catalog = Catalog::new(config, &editions, &self.registry);
         self.show(config, &catalog);
         // Before the former models take no more calls: a call that they refuse finds the new catalog.

@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, CallError, FixedPrompts, Progress, Runner, RunningCall, Unanswered};
+use crate::backend::{
+    Backend, CallError, Progress, Runner, RunningCall, SharedPrefixes, Unanswered,
+};
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::engine::{Answer, FinishReason, GenerateRequest, Generation, Phase, Request, Usage};
 use crate::telemetry::metrics::{self, Occupancy};
@@ -115,15 +117,15 @@ impl Registry {
     }
 
     /// Applies a configuration, and returns the editions of `models` in their order. A model whose load settings are unchanged keeps its
-    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `fixed` has the shared prefixes of each model by name, which its
-    /// process keeps in the prefix cache.
+    /// edition. Former editions serve calls until [`Self::retire_all_but`]. `prefixes` has the shared prefixes of each model by name, which
+    /// its process keeps in the prefix cache.
     pub(crate) fn stage(
         &self,
         models: &[ModelConfig],
-        fixed: &BTreeMap<&str, FixedPrompts>,
+        prefixes: &BTreeMap<&str, SharedPrefixes>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
-        self.manager.stage(models, fixed, shared)
+        self.manager.stage(models, prefixes, shared)
     }
 
     /// Retires all editions except `kept`. They finish their running calls, and calls that wait for them get [`Refusal::Superseded`].

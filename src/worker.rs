@@ -15,7 +15,7 @@ pub(crate) mod trials;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::{
     Answer, CallId, CancelReason, EngineError, FinishReason, Request, Stats, Update,
 };
@@ -57,7 +57,7 @@ pub(crate) enum Command {
     /// Loads the model to serve. This is the first command, and is sent once.
     Load(Box<Launch>),
     /// Replaces the shared prefixes of tools that the worker keeps in its cache. No event follows, even if a prefix cannot be prepared.
-    Warm(Vec<FixedPrompt>),
+    Warm(Vec<PromptSamples>),
     /// Starts a call.
     Call {
         /// Id of the call.

@@ -19,7 +19,7 @@ mod watchdog;
 
 use tokio::sync::watch;
 
-use super::{FixedPrompts, Life, Need, Offer, Runner};
+use super::{Life, Need, Offer, Runner, SharedPrefixes};
 use crate::config::GgufSource;
 use crate::engine::shared_prefix::longest;
 use crate::worker::{Grant, Launch};
@@ -27,13 +27,13 @@ pub(super) use process::Launcher;
 use task::Task;
 
 /// Starts a process for the model `name` of `source`, and returns at once. If the process cannot start or load the model, every call gets an
-/// error. `life` is called with each event. The process keeps the shared prefixes in `fixed` cached, and follows their changes.
+/// error. `life` is called with each event. The process keeps the shared prefixes in `prefixes` cached, and follows their changes.
 pub(super) fn start(
     launcher: &Launcher,
     name: &str,
     source: &GgufSource,
     offer: Offer,
-    fixed: watch::Receiver<FixedPrompts>,
+    prefixes: watch::Receiver<SharedPrefixes>,
     life: impl Fn(Life) + Send + 'static,
 ) -> Runner {
     let need = offer.need.as_ref();
@@ -46,7 +46,7 @@ pub(super) fn start(
         grant: Grant {
             plan: need.map(Need::context_plan),
             memory_limit: Some(offer.memory_limit),
-            shared_prefix_bytes: longest(&fixed.borrow()),
+            shared_prefix_bytes: longest(&prefixes.borrow()),
             ..Grant::default()
         },
     };
@@ -57,7 +57,7 @@ pub(super) fn start(
             launch.grant.cpu_locks = launcher.cpu_locks().await;
         }
         launch.grant.driver_cache = launcher.driver_cache(launch.planned_settings()).await;
-        Task::run(launcher, name, launch, fixed, inbox, Box::new(life)).await;
+        Task::run(launcher, name, launch, prefixes, inbox, Box::new(life)).await;
     });
     runner
 }

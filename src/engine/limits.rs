@@ -25,8 +25,8 @@ const ROWS_WITH_SCORES: usize = 128;
 /// Additional sequences for the shared prefixes of tools, in a pool. A sequence only marks cells and takes no memory of its own.
 const PINNED_SEQUENCES: usize = 8;
 
-/// Fewest tokens of a tool's fixed prompt that make the sequences share a pool of cells.
-const LONG_FIXED_PROMPT: u64 = 512;
+/// Fewest tokens of a tool's shared prefix that make the sequences share a pool of cells.
+const LONG_SHARED_PREFIX: u64 = 512;
 
 /// Bytes of a token, estimated for text that is not tokenised yet.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -80,8 +80,8 @@ pub(crate) struct Limits {
     pub n_batch: usize,
     /// Whether all sequences share one pool of cells. Otherwise each sequence has cells of its own.
     pub is_pool: bool,
-    /// Whether most calls are expected to begin with the same long prompt.
-    pub has_common_prompt: bool,
+    /// Whether most calls are expected to begin with the same long prefix.
+    pub has_long_shared_prefix: bool,
     /// How the prefix cache reuses a prefix.
     pub reuse: Reuse,
     /// Most bytes of saved prefixes, outside the KV cache.
@@ -98,7 +98,7 @@ impl Limits {
             kv_cells: u32::MAX,
             n_batch: load.n_batch,
             is_pool: false,
-            has_common_prompt: false,
+            has_long_shared_prefix: false,
             reuse: Reuse::Nothing,
             cache_bytes: 0,
         }
@@ -146,7 +146,7 @@ impl Limits {
             FlashAttention::On => true,
             FlashAttention::Off => false,
             FlashAttention::Auto => {
-                on_gpu || !self.has_common_prompt || load.cache_type_v.is_quantized()
+                on_gpu || !self.has_long_shared_prefix || load.cache_type_v.is_quantized()
             }
         }
     }
@@ -168,14 +168,15 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Returns whether most calls begin with a long fixed prompt, so that a pool of cells is faster even with enough cells for each sequence.
+    /// Returns whether most calls begin with a long shared prefix, so that a pool of cells is faster even with enough cells for each
+    /// sequence.
     ///
     /// With cells of its own, a sequence's attention reads only its own tokens: eight streams with little in common gain 8 to 25 %. In a
     /// pool a common prompt is stored once, and all sequences read it together: eight streams behind 1,500 common tokens gain 50 %
     /// (`SmolLM2`, 2 cores, AVX-512; [`Limits::has_flash_attention`]).
-    fn has_long_fixed_prompt(&self, load: &LoadSettings) -> bool {
+    fn has_long_shared_prefix(&self, load: &LoadSettings) -> bool {
         let tokens = self.shared_prefix_bytes / BYTES_PER_TOKEN;
-        self.keeps_all && load.parallel > 1 && tokens >= LONG_FIXED_PROMPT
+        self.keeps_all && load.parallel > 1 && tokens >= LONG_SHARED_PREFIX
     }
 }
 
@@ -215,8 +216,8 @@ impl Limits {
         let kv_cells = u32::try_from(cells.next_multiple_of(CELL_STEP.into()))
             .unwrap_or(u32::MAX - CELL_STEP + 1);
         let is_scarce = u64::from(kv_cells) < parallel as u64 * u64::from(n_ctx);
-        let has_common_prompt = load.cache_prompt && facts.has_long_fixed_prompt(load);
-        let is_pool = is_scarce || has_common_prompt;
+        let has_long_shared_prefix = load.cache_prompt && facts.has_long_shared_prefix(load);
+        let is_pool = is_scarce || has_long_shared_prefix;
         let reuse = match (load.cache_prompt, is_pool && facts.keeps_all) {
             (false, _) => Reuse::Nothing,
             (true, true) => Reuse::Cells,
@@ -228,7 +229,7 @@ impl Limits {
             n_ctx_train: trained,
             kv_cells,
             is_pool,
-            has_common_prompt,
+            has_long_shared_prefix,
             reuse,
             cache_bytes: load.cache_ram.0,
             // llama.cpp reduces n_batch to the number of cells, and a larger batch would abort the process.

@@ -10,9 +10,9 @@ use super::token::Token;
 use super::vocabulary::Vocabulary;
 use super::{Conversation, EngineError};
 
-/// Two sample prompts of a tool that differ in everything that a caller gives. Their common prefix is fixed.
+/// Two sample prompts of a tool that differ in everything that a caller gives. Their common beginning is the shared prefix of the tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FixedPrompt {
+pub(crate) struct PromptSamples {
     /// Name of the tool, for the log.
     pub tool: String,
     /// Conversations as calls would have them.
@@ -22,8 +22,8 @@ pub(crate) struct FixedPrompt {
 /// Fewest tokens of a shared prefix. A shorter one costs one small step with the rest of the prompt, and is not worth its memory.
 const SHORTEST: usize = 32;
 
-impl FixedPrompt {
-    /// Returns the bytes of the fixed text, without the text that a chat template adds.
+impl PromptSamples {
+    /// Returns the bytes of the shared prefix, without the text that a chat template adds.
     pub(crate) fn bytes(&self) -> usize {
         let [one, other] = &self.samples;
         let mut bytes = 0;
@@ -40,20 +40,23 @@ impl FixedPrompt {
     }
 }
 
-/// Returns the bytes of the longest fixed text of `prompts`, or 0 if there are none.
-pub(crate) fn longest(prompts: &[FixedPrompt]) -> u64 {
-    let longest = prompts.iter().map(FixedPrompt::bytes).max();
+/// Returns the bytes of the longest shared prefix of `tools`, or 0 if there are none.
+pub(crate) fn longest(tools: &[PromptSamples]) -> u64 {
+    let longest = tools.iter().map(PromptSamples::bytes).max();
     longest.unwrap_or(0) as u64
 }
 
 impl<V: Vocabulary> PromptBuilder<V> {
-    /// Returns the tokens with which all prompts of the tool begin. Returns `None` if they are too few to be worth keeping, or fill the
-    /// context.
+    /// Returns the shared prefix of a tool: the tokens with which all its prompts begin. Returns `None` if they are too few to be worth
+    /// keeping, or fill the context.
     ///
     /// # Errors
     /// The errors of [`PromptBuilder::build`].
-    pub(crate) fn fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
-        let [one, other] = &prompt.samples;
+    pub(crate) fn shared_prefix(
+        &self,
+        prompts: &PromptSamples,
+    ) -> Result<Option<Vec<Token>>, EngineError> {
+        let [one, other] = &prompts.samples;
         let (mut tokens, other) = (self.build(one)?.tokens, self.build(other)?.tokens);
         // If other text follows, the last token may become part of a longer one.
         tokens.truncate(common_prefix_len(&tokens, &other).saturating_sub(1));
@@ -61,7 +64,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         if tokens.len() >= SHORTEST && !is_worth_it {
             let (tokens, n_ctx) = (tokens.len(), self.n_ctx());
             tracing::warn!(
-                tool = prompt.tool,
+                tool = prompts.tool,
                 tokens,
                 n_ctx,
                 "the fixed text of a tool fills the context, so all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
@@ -91,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_text_ends_where_the_samples_differ() {
+    fn the_shared_prefix_ends_where_the_samples_differ() {
         use Role::{Assistant, System, User};
         let bytes = |one: &[(Role, &str)], other: &[(Role, &str)]| {
             let samples = [sample(one), sample(other)];
-            FixedPrompt {
+            PromptSamples {
                 tool: "t".into(),
                 samples,
             }

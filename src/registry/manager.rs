@@ -22,7 +22,7 @@ use super::ids::{Edition, LeaseId, RunnerId};
 use super::lease::{Lease, LeaseResult};
 use super::memory::plan;
 use super::residency::{Action, FreeMemory, Refusal, Residency};
-use crate::backend::{Backend, FixedPrompts, Life, Offer, Runner};
+use crate::backend::{Backend, Life, Offer, Runner, SharedPrefixes};
 use crate::config::units::human;
 use crate::config::{ModelConfig, RegistryConfig};
 use crate::memory;
@@ -97,19 +97,19 @@ impl ModelManager {
     pub(super) fn stage(
         self: &Arc<Self>,
         models: &[ModelConfig],
-        fixed: &BTreeMap<&str, FixedPrompts>,
+        prefixes: &BTreeMap<&str, SharedPrefixes>,
         shared: &RegistryConfig,
     ) -> Vec<Edition> {
         self.backend.set_stall_timeout(shared.stall_timeout.0);
         let machine = memory::total();
         let budget = shared.memory_budget.in_bytes(machine);
-        let planned = plan(models, fixed, budget, shared);
+        let planned = plan(models, prefixes, budget, shared);
         let models: Vec<Model> = models
             .iter()
             .zip(planned)
             .map(|(config, planned)| {
-                let fixed = fixed.get(config.name.as_str()).cloned();
-                Model::new(config, planned, fixed.unwrap_or_default())
+                let prefixes = prefixes.get(config.name.as_str()).cloned();
+                Model::new(config, planned, prefixes.unwrap_or_default())
             })
             .collect();
         if let Some(n_threads) = models.iter().filter_map(Model::cpu_threads).max() {
@@ -256,7 +256,7 @@ impl ModelManager {
     fn start(self: &Arc<Self>, state: &State, model: Edition, id: RunnerId) -> Runner {
         let model = &state.models[&model];
         let name = &model.config.name;
-        let fixed = model.fixed.subscribe();
+        let prefixes = model.prefixes.subscribe();
         let offer = Offer {
             // The files may have become unusable while the call waited.
             need: model.need.as_ref().ok().copied(),
@@ -270,7 +270,7 @@ impl ModelManager {
             }
         };
         self.backend
-            .start(name, &model.config.source, offer, fixed, life)
+            .start(name, &model.config.source, offer, prefixes, life)
     }
 
     /// Handles an event in the life of a runner. Measurements are ignored unless the model `is_measured`.

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use super::budget::{SharedLimits, raised_budget, way_out};
 use crate::backend::footprint::{Footprint, Mapped, sum, sum_on_gpu};
-use crate::backend::{self, Allowance, Estimate, FixedPrompts, Need};
+use crate::backend::{self, Allowance, Estimate, Need, SharedPrefixes};
 use crate::config::units::human;
 use crate::config::{FileFault, ModelConfig, RegistryConfig, Source};
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 
 /// Returns the memory needs of `models`, in their order, or `Err` for a model whose files cannot be loaded. See [`plan`].
 pub(crate) fn needs_of(
     models: &[ModelConfig],
-    fixed: &BTreeMap<&str, FixedPrompts>,
+    prefixes: &BTreeMap<&str, SharedPrefixes>,
     budget: u64,
     registry: &RegistryConfig,
 ) -> Vec<Result<Need, FileFault>> {
-    let planned = plan(models, fixed, budget, registry);
+    let planned = plan(models, prefixes, budget, registry);
     planned.into_iter().map(|planned| planned.need).collect()
 }
 
@@ -31,23 +31,23 @@ pub(super) struct Planned {
 
 /// Plans the memory of `models`, in their order.
 ///
-/// All models together may take `budget` bytes, `registry` describes the GPUs, and `fixed` has the shared prefixes of tools by model name.
-/// Pinned models come first, and the others get only the memory that pinned models leave.
+/// All models together may take `budget` bytes, `registry` describes the GPUs, and `prefixes` has the shared prefixes of tools by model
+/// name. Pinned models come first, and the others get only the memory that pinned models leave.
 pub(super) fn plan(
     models: &[ModelConfig],
-    fixed: &BTreeMap<&str, FixedPrompts>,
+    prefixes: &BTreeMap<&str, SharedPrefixes>,
     budget: u64,
     registry: &RegistryConfig,
 ) -> Vec<Planned> {
     let plan_of = |model: &ModelConfig, pinned: &[Footprint]| {
-        let fixed = fixed.get(model.name.as_str());
-        let fixed: &[FixedPrompt] = fixed.map_or(&[], |fixed| fixed);
+        let prefixes = prefixes.get(model.name.as_str());
+        let prefixes: &[PromptSamples] = prefixes.map_or(&[], |prefixes| prefixes);
         let with = |mapped| {
             let allowance = Allowance {
                 machine: left_for(mapped, pinned, budget),
                 gpu: gpu_left_for(&model.source, pinned, registry),
             };
-            let need = backend::need_of(&model.source, fixed, allowance);
+            let need = backend::need_of(&model.source, prefixes, allowance);
             Planned { need, allowance }
         };
         let planned = with(None);

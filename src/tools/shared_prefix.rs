@@ -1,4 +1,4 @@
-//! The fixed prompt of each tool, as the configuration shows it: the system prompt, and the tool's prompt up to its first argument. All
+//! The shared prefix of each tool, as the configuration shows it: the system prompt, and the tool's prompt up to its first argument. All
 //! calls of the tool share it, so models keep it in their cache ([`crate::worker::Command::Warm`]). Pure.
 
 use std::cmp::Reverse;
@@ -7,39 +7,39 @@ use std::collections::BTreeMap;
 use super::conversation::from_prompt;
 use super::typed::prompt::{PromptError, PromptTemplate};
 use super::typed::sample::{SampleSize, values};
-use crate::backend::FixedPrompts;
+use crate::backend::SharedPrefixes;
 use crate::config::tool::{PreparedPrompt, ToolBody};
 use crate::config::{Config, ModelConfig, ToolConfig};
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::{Conversation, Message};
 
-/// Most fixed prompts of one model. Each takes memory of the cache; the longest ones save the most work.
-const MAX_PROMPTS: usize = 16;
+/// Most shared prefixes of one model. Each takes memory of the cache; the longest ones save the most work.
+const MAX_PREFIXES: usize = 16;
 
-/// Returns the fixed prompts of all models that have any, by the name of the model.
-pub(crate) fn fixed_prompts(config: &Config) -> BTreeMap<&str, FixedPrompts> {
+/// Returns the shared prefixes of all models that have any, by the name of the model.
+pub(crate) fn shared_prefixes(config: &Config) -> BTreeMap<&str, SharedPrefixes> {
     let models = config
         .models
         .iter()
         .filter(|model| model.gguf().settings.cache_prompt);
     models
-        .map(|model| (model.name.as_str(), prompts_of_model(model, &config.tools)))
+        .map(|model| (model.name.as_str(), samples_of_model(model, &config.tools)))
         .filter(|(_, prompts)| !prompts.is_empty())
         .collect()
 }
 
-fn prompts_of_model(model: &ModelConfig, tools: &[ToolConfig]) -> FixedPrompts {
+fn samples_of_model(model: &ModelConfig, tools: &[ToolConfig]) -> SharedPrefixes {
     let own = ToolConfig::own_of(model);
     let tools = tools.iter().filter(|tool| tool.model == model.name);
-    let mut prompts: Vec<FixedPrompt> = Vec::new();
-    for prompt in own.iter().chain(tools).filter_map(prompt_of_tool) {
+    let mut prompts: Vec<PromptSamples> = Vec::new();
+    for prompt in own.iter().chain(tools).filter_map(samples_of_tool) {
         let is_known = prompts.iter().any(|known| known.samples == prompt.samples);
         if prompt.bytes() > 0 && !is_known {
             prompts.push(prompt);
         }
     }
     prompts.sort_by_key(|prompt| Reverse(prompt.bytes()));
-    prompts.truncate(MAX_PROMPTS);
+    prompts.truncate(MAX_PREFIXES);
     prompts.into()
 }
 
@@ -54,38 +54,38 @@ pub(crate) fn least_tokens(tool: &ToolConfig) -> usize {
     let of_message =
         |message: &Message| -> usize { message.content.split_whitespace().map(of_word).sum() };
     let of_sample = |sample: &Conversation| sample.messages.iter().map(of_message).sum();
-    let prompt = prompt_of_tool(tool);
+    let prompt = samples_of_tool(tool);
     let samples = prompt.iter().flat_map(|prompt| &prompt.samples);
     samples.map(of_sample).min().unwrap_or(0)
 }
 
-fn prompt_of_tool(tool: &ToolConfig) -> Option<FixedPrompt> {
+fn samples_of_tool(tool: &ToolConfig) -> Option<PromptSamples> {
     match &tool.body {
-        ToolBody::Chat => Some(prompt_of_chat(tool)),
+        ToolBody::Chat => Some(samples_of_chat(tool)),
         ToolBody::Prompt(prepared) => {
             // The template may reject the samples and yet accept the values of calls.
-            let prompt = prompt_of_typed(prepared, tool).inspect_err(|cause| {
-                tracing::debug!(tool = tool.name, "the fixed prompt is not cached: {cause}");
+            let prompt = samples_of_typed(prepared, tool).inspect_err(|cause| {
+                tracing::debug!(tool = tool.name, "the shared prefix is not cached: {cause}");
             });
             prompt.ok()
         }
     }
 }
 
-/// Returns the fixed prompt of a chat tool, with the configured suffix, which most calls keep.
-fn prompt_of_chat(tool: &ToolConfig) -> FixedPrompt {
+/// Returns the prompt samples of a chat tool, with the configured suffix, which most calls keep.
+fn samples_of_chat(tool: &ToolConfig) -> PromptSamples {
     let sample = |text: &str| from_prompt(text.to_owned(), &tool.defaults);
-    FixedPrompt {
+    PromptSamples {
         tool: tool.name.clone(),
         samples: [sample("a"), sample("bb")],
     }
 }
 
-/// Returns the fixed prompt of a typed tool.
-fn prompt_of_typed(
+/// Returns the prompt samples of a typed tool.
+fn samples_of_typed(
     prepared: &PreparedPrompt,
     tool: &ToolConfig,
-) -> Result<FixedPrompt, PromptError> {
+) -> Result<PromptSamples, PromptError> {
     let template = PromptTemplate::compile(prepared)?;
     let sample = |size| -> Result<Conversation, PromptError> {
         let content = template.render(&values(&prepared.arguments, size))?;
@@ -98,7 +98,7 @@ fn prompt_of_typed(
             ..from_prompt(content, &tool.defaults)
         })
     };
-    Ok(FixedPrompt {
+    Ok(PromptSamples {
         tool: tool.name.clone(),
         samples: [sample(SampleSize::Small)?, sample(SampleSize::Large)?],
     })
@@ -112,8 +112,8 @@ mod tests {
     use crate::config::{Overrides, Surroundings};
     use crate::process::Cpus;
 
-    /// Returns the fixed prompts of the model `a`, with the overrides `set`.
-    fn prompts(set: &[&str]) -> Vec<FixedPrompt> {
+    /// Returns the prompt samples of the model `a`, with the overrides `set`.
+    fn prompts(set: &[&str]) -> Vec<PromptSamples> {
         let around = Surroundings {
             program: None,
             cpus: Cpus::single(1),
@@ -130,14 +130,14 @@ mod tests {
             ..Overrides::default()
         };
         let (config, _) = Config::load(&typed, &around).unwrap_or_else(|error| panic!("{error:?}"));
-        let all = fixed_prompts(&config);
+        let all = shared_prefixes(&config);
         all.get("a")
             .map(|prompts| prompts.to_vec())
             .unwrap_or_default()
     }
 
     /// Returns the messages of both samples, one per line.
-    fn messages(prompt: &FixedPrompt) -> [String; 2] {
+    fn messages(prompt: &PromptSamples) -> [String; 2] {
         prompt.samples.each_ref().map(|sample| {
             let messages = sample.messages.iter();
             let lines =
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_tool_with_a_system_prompt_has_a_fixed_prompt_and_one_without_has_none() {
+    fn a_chat_tool_with_a_system_prompt_has_a_shared_prefix_and_one_without_has_none() {
         assert_eq!(prompts(&[]), []);
         let made = prompts(&[
             "models.a.system=Be brief.",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_without_fixed_text_and_those_that_fail_are_skipped_and_equal_ones_are_merged() {
+    fn prompts_without_a_shared_prefix_and_those_that_fail_are_skipped_and_equal_ones_are_merged() {
         let typed = |name: &str, prompt: &str| {
             [
                 format!("tools.{name}.prompt={prompt}"),
@@ -211,7 +211,7 @@ mod tests {
         ]
         .concat();
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
-        let bytes: Vec<usize> = prompts(&set).iter().map(FixedPrompt::bytes).collect();
+        let bytes: Vec<usize> = prompts(&set).iter().map(PromptSamples::bytes).collect();
         assert_eq!(bytes, ["Say it slowly: ".len(), "Say it: ".len()]);
     }
 
@@ -221,7 +221,7 @@ mod tests {
             .map(|n| format!("tools.t{n}.prompt={}", "x".repeat(n)))
             .collect();
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
-        let bytes: Vec<usize> = prompts(&set).iter().map(FixedPrompt::bytes).collect();
+        let bytes: Vec<usize> = prompts(&set).iter().map(PromptSamples::bytes).collect();
         let expected: Vec<usize> = (5..=20).rev().collect();
         assert_eq!(bytes, expected);
     }

@@ -180,9 +180,15 @@ fn a_variable_or_a_flag_takes_a_table_as_json_or_toml() {
     for table in [r#"{"13": -100}"#, "{ 13 = -100 }"] {
         let shown = folder.run(&["config", "show"], &[("LLAMA_MCP_LOGIT_BIAS", table)]);
         let shown = text(shown.stdout);
-        assert!(shown.contains("logit_bias") && shown.contains("-100"), "{shown}");
+        assert!(
+            shown.contains("logit_bias") && shown.contains("-100"),
+            "{shown}"
+        );
         let set = format!("models.a.logit_bias={table}");
         let shown = text(folder.run(&["config", "show", "--set", &set], &[]).stdout);
-        assert!(shown.contains("logit_bias") && shown.contains("-100"), "{shown}");
+        assert!(
+            shown.contains("logit_bias") && shown.contains("-100"),
+            "{shown}"
+        );
     }
 }

@@ -4,14 +4,14 @@ use super::planner::Planner;
 use crate::backend::{Allowance, Need};
 use crate::config::units::{GpuLayers, human};
 use crate::config::{GgufSource, ModelFiles};
-use crate::engine::shared_prefix::{FixedPrompt, longest};
+use crate::engine::shared_prefix::{PromptSamples, longest};
 
 /// Returns the memory need of the model of `source` with `files`. The model may take `allowance`, and its tools have the shared prefixes
-/// `fixed`.
+/// `prefixes`.
 pub(crate) fn need_of(
     source: &GgufSource,
     files: &ModelFiles,
-    fixed: &[FixedPrompt],
+    prefixes: &[PromptSamples],
     allowance: Allowance,
 ) -> Need {
     let load = &source.settings;
@@ -19,7 +19,7 @@ pub(crate) fn need_of(
         load,
         files,
         allowance,
-        shared_prefix_bytes: longest(fixed),
+        shared_prefix_bytes: longest(prefixes),
         gpu_layers: if source.is_on_gpu {
             load.n_gpu_layers.most().into()
         } else {

@@ -19,9 +19,9 @@ use super::model_log::ModelLog;
 use super::process::Process;
 use super::watchdog::PATIENCE;
 use crate::backend::runner::{Inbox, Mail, NewCall};
-use crate::backend::{CallError, Ended, FixedPrompts, Life};
+use crate::backend::{CallError, Ended, Life, SharedPrefixes};
 use crate::config::units::{human, human_time};
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::{CancelReason, Request, Stats};
 use crate::process::usage::Usage;
 use crate::telemetry::metrics::{self, UnloadReason};
@@ -38,7 +38,7 @@ pub(super) struct Task {
     process: Process,
     /// Log of the lines that are not events.
     log: ModelLog,
-    fixed: watch::Receiver<FixedPrompts>,
+    prefixes: watch::Receiver<SharedPrefixes>,
     calls: Calls,
     /// Pending requests for statistics.
     asking: Vec<oneshot::Sender<Stats>>,
@@ -58,7 +58,7 @@ impl Task {
         launcher: Launcher,
         name: String,
         launch: Launch,
-        mut fixed: watch::Receiver<FixedPrompts>,
+        mut prefixes: watch::Receiver<SharedPrefixes>,
         inbox: Inbox,
         life: Box<dyn Fn(Life) + Send>,
     ) {
@@ -81,7 +81,7 @@ impl Task {
             "loading"
         );
         process.send(&Command::Load(Box::new(launch)));
-        let prompts = fixed.borrow_and_update().to_vec();
+        let prompts = prefixes.borrow_and_update().to_vec();
         if !prompts.is_empty() {
             process.send(&Command::Warm(prompts));
         }
@@ -91,7 +91,7 @@ impl Task {
             launcher,
             liveness: Liveness::new(process.id(), inbox.vitals.clone()),
             process,
-            fixed,
+            prefixes,
             calls: Calls::default(),
             asking: Vec::new(),
             memory: 0,
@@ -122,7 +122,7 @@ impl Task {
                     Some(message) => if let Some(end) = self.handle(message) { return end },
                     None => return End::Unused,
                 },
-                prompts = changed(&mut self.fixed) => self.process.send(&Command::Warm(prompts)),
+                prompts = changed(&mut self.prefixes) => self.process.send(&Command::Warm(prompts)),
                 line = lines.next() => match line {
                     Some(line) => if let Some(end) = self.handle_line(&line) { return end },
                     None => return End::Died,
@@ -316,12 +316,12 @@ impl Task {
 }
 
 /// Waits until the prompts change, and returns the new ones. Cancel safe.
-async fn changed(fixed: &mut watch::Receiver<FixedPrompts>) -> Vec<FixedPrompt> {
-    if fixed.changed().await.is_err() {
+async fn changed(prefixes: &mut watch::Receiver<SharedPrefixes>) -> Vec<PromptSamples> {
+    if prefixes.changed().await.is_err() {
         // The sender was dropped, so the prompts never change again.
         std::future::pending::<()>().await;
     }
-    fixed.borrow_and_update().to_vec()
+    prefixes.borrow_and_update().to_vec()
 }
 
 /// Waits until `time`; forever if it is `None`. Cancel safe.

@@ -103,10 +103,10 @@ impl<S> SavedStates<S> {
         });
     }
 
-    /// Pins the states of `fixed`, and unpins all others.
-    pub(crate) fn pin_only(&mut self, fixed: &[Vec<Token>]) {
+    /// Pins the states of `prefixes`, and unpins all others.
+    pub(crate) fn pin_only(&mut self, prefixes: &[Vec<Token>]) {
         for entry in &mut self.entries {
-            entry.is_pinned = fixed.contains(&entry.tokens);
+            entry.is_pinned = prefixes.contains(&entry.tokens);
         }
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::Role;
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::token::tokens as numbers;
 use crate::engine::vocabulary::SpecialToken;
 
@@ -258,31 +258,35 @@ fn a_prompt_can_end_inside_a_block() {
 
 #[test]
 fn a_shared_prefix_ends_one_token_before_the_samples_differ() {
-    let prompt = |fixed: &str| FixedPrompt {
+    let prompts = |shared: &str| PromptSamples {
         tool: "t".into(),
-        samples: ["a", "bb"].map(|text| user(&format!("{fixed}{text}"))),
+        samples: ["a", "bb"].map(|text| user(&format!("{shared}{text}"))),
     };
-    let fixed = |text: &str| builder(Some(CHAT), true).fixed(&prompt(text)).unwrap();
+    let prefix = |text: &str| {
+        builder(Some(CHAT), true)
+            .shared_prefix(&prompts(text))
+            .unwrap()
+    };
     let tokens = |count: usize| {
         let mut tokens: Vec<Token> = vec![b'x'.into(); count];
         tokens.insert(0, Token(256));
         Some(tokens)
     };
     // With the BOS token and without the last one: 32 tokens are worth keeping.
-    assert_eq!(fixed(&"x".repeat(31)), None);
-    assert_eq!(fixed(&"x".repeat(32)), tokens(31));
+    assert_eq!(prefix(&"x".repeat(31)), None);
+    assert_eq!(prefix(&"x".repeat(32)), tokens(31));
     // The context is 100 tokens.
-    assert_eq!(fixed(&"x".repeat(99)), tokens(98));
-    assert_eq!(fixed(&"x".repeat(100)), None);
-    assert_eq!(fixed(&"x".repeat(300)), None);
+    assert_eq!(prefix(&"x".repeat(99)), tokens(98));
+    assert_eq!(prefix(&"x".repeat(100)), None);
+    assert_eq!(prefix(&"x".repeat(300)), None);
 }
 
 #[test]
-fn a_fixed_prompt_that_the_template_rejects_is_an_error() {
+fn samples_that_the_template_rejects_are_an_error() {
     let refusing = "{{ raise_exception('no') }}";
     let samples = ["a", "bb"].map(user);
     let error = builder(Some(refusing), true)
-        .fixed(&FixedPrompt {
+        .shared_prefix(&PromptSamples {
             tool: "t".into(),
             samples,
         })

@@ -56,7 +56,7 @@ pub(super) struct PrefixCache<S> {
     /// Length in tokens from which states are known to be too large to save.
     too_long: usize,
     /// Shared prefixes of tools, which are pinned.
-    fixed: Vec<Vec<Token>>,
+    shared_prefixes: Vec<Vec<Token>>,
     clock: u64,
 }
 
@@ -71,7 +71,7 @@ impl<S> PrefixCache<S> {
             saved: SavedStates::new(limits.cache_bytes),
             pool: limits.is_pool.then(|| CellPool::new(limits.kv_cells)),
             too_long: usize::MAX,
-            fixed: Vec::new(),
+            shared_prefixes: Vec::new(),
             clock: 0,
         }
     }
@@ -145,7 +145,7 @@ impl<S> PrefixCache<S> {
     /// Saves the state of a sequence, unless it is saved already. Returns whether it is saved.
     pub(super) fn save<D: Decoder<State = S>>(&mut self, decoder: &mut D, sequence: usize) -> bool {
         let tokens = self.sequences[sequence].tokens.clone();
-        let is_pinned = self.fixed.contains(&tokens);
+        let is_pinned = self.shared_prefixes.contains(&tokens);
         if self.saved.contains(&tokens, is_pinned) {
             return true;
         }

@@ -124,7 +124,7 @@ impl<D: Decoder> Scheduler<D> {
         active.usage.cached_tokens = count(start);
         active
             .checkpoints
-            .extend(self.cache.unsaved_fixed_prompts(&active.prompt));
+            .extend(self.cache.unsaved_shared_prefixes(&active.prompt));
         // Another state has a longer prefix of this prompt but cannot be truncated. A checkpoint lets the next call reuse that prefix.
         let is_new = known >= start + 2 * MIN_GAIN && known < active.prompt.len();
         if is_new && self.cache.copies_prefixes() && self.cache.can_save(known) {

@@ -7,10 +7,10 @@ use super::Scheduler;
 impl<D: Decoder> Scheduler<D> {
     /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. The prefill of a call that begins with one
     /// of them starts after it.
-    pub(crate) fn set_shared_prefixes(&mut self, fixed: Vec<Vec<Token>>) {
-        self.cache.set_shared_prefixes(&mut self.decoder, fixed);
+    pub(crate) fn set_shared_prefixes(&mut self, prefixes: Vec<Vec<Token>>) {
+        self.cache.set_shared_prefixes(&mut self.decoder, prefixes);
         for active in self.sequences.iter_mut().flatten() {
-            let to_save = self.cache.unsaved_fixed_prompts(&active.prompt);
+            let to_save = self.cache.unsaved_shared_prefixes(&active.prompt);
             let to_come = to_save.filter(|length| active.has_begun && *length > active.prefilled);
             active.checkpoints.extend(to_come);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::backend::footprint::Demand;
-use crate::backend::{self, Allowance, FixedPrompts, Need, SourceCheck};
+use crate::backend::{self, Allowance, Need, SharedPrefixes, SourceCheck};
 use crate::config::{FileFault, ModelConfig, Stamp};
 use crate::registry::memory::Planned;
 use crate::registry::residency::ModelTerms;
@@ -22,20 +22,20 @@ pub(super) struct Model {
     /// Memory that pinned models leave to this model.
     allowance: Allowance,
     /// Shared prefixes that the model's runner keeps in its prefix cache.
-    pub(super) fixed: watch::Sender<FixedPrompts>,
+    pub(super) prefixes: watch::Sender<SharedPrefixes>,
     pub(super) speed: Speed,
 }
 
 impl Model {
     /// Creates the model of `config` with its `planned` memory.
-    pub(super) fn new(config: &ModelConfig, planned: Planned, fixed: FixedPrompts) -> Self {
+    pub(super) fn new(config: &ModelConfig, planned: Planned, prefixes: SharedPrefixes) -> Self {
         let Planned { need, allowance } = planned;
         Self {
             config: Arc::new(config.clone()),
             stamp: config.source.stamp(),
             allowance,
             need,
-            fixed: watch::Sender::new(fixed),
+            prefixes: watch::Sender::new(prefixes),
             speed: Speed::default(),
         }
     }
@@ -72,12 +72,12 @@ impl Model {
     pub(super) fn check(&self) -> SourceCheck {
         let fault = self.need.as_ref().err();
         let is_passing = fault.is_some_and(|fault| fault.is_passing);
-        let fixed = self.fixed.borrow().clone();
+        let prefixes = self.prefixes.borrow().clone();
         backend::check_source(
             &self.config.source,
             self.stamp,
             is_passing,
-            &fixed,
+            &prefixes,
             self.allowance,
         )
     }

@@ -39,13 +39,13 @@ impl State {
     /// the new shared prefixes to the process.
     pub(super) fn put(&mut self, edition: Edition, mut model: Model) {
         if let Some(former) = self.models.remove(&edition) {
-            let fixed = model.fixed.borrow().clone();
-            former.fixed.send_if_modified(|known| {
-                let is_other = *known != fixed;
-                *known = fixed;
+            let prefixes = model.prefixes.borrow().clone();
+            former.prefixes.send_if_modified(|known| {
+                let is_other = *known != prefixes;
+                *known = prefixes;
                 is_other
             });
-            model.fixed = former.fixed;
+            model.prefixes = former.prefixes;
             model.speed = former.speed;
         }
         self.models.insert(edition, model);

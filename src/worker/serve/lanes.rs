@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::warming::PrefixSet;
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::{CallId, Conversation};
 use crate::worker::{LONG_PROMPTS, SHORT_PROMPTS};
 
@@ -34,7 +34,7 @@ pub(super) enum Job {
     /// The id of a call, and its conversation.
     Call(CallId, Conversation),
     /// A set of shared prefixes, and one of its prompts.
-    Fixed(PrefixSet, Box<FixedPrompt>),
+    SharedPrefix(PrefixSet, Box<PromptSamples>),
 }
 
 impl Job {
@@ -42,7 +42,7 @@ impl Job {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Call(_, conversation) => conversation.bytes(),
-            Self::Fixed(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
+            Self::SharedPrefix(_, prompt) => prompt.samples.iter().map(Conversation::bytes).sum(),
         }
     }
 }

@@ -103,7 +103,9 @@ impl Worker {
                             Prepared::Call(id, prompt) => {
                                 scheduler.set_prompt(id, prompt.map(|prompt| *prompt));
                             }
-                            Prepared::Fixed(set, tokens) => self.warming.prepared(set, tokens),
+                            Prepared::SharedPrefix(set, tokens) => {
+                                self.warming.prepared(set, tokens);
+                            }
                         }
                     }
                     Some(LoopEvent::Shutdown) => return,
@@ -141,7 +143,7 @@ impl Worker {
             return None;
         }
         let (set, prompt) = self.warming.next()?;
-        Some(Job::Fixed(set, Box::new(prompt)))
+        Some(Job::SharedPrefix(set, Box::new(prompt)))
     }
 
     fn send_scheduler_updates(&self, scheduler: &mut Scheduler<impl Decoder>, timing: &Timing) {

@@ -11,7 +11,7 @@ use crate::engine::grammar::Grammars;
 use crate::engine::limits::ContextSize;
 use crate::engine::llama::ModelVocabulary;
 use crate::engine::prompt::{Prompt, PromptBuilder};
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::template::{ChatTemplate, stack_size};
 use crate::engine::token::Token;
 use crate::engine::{CallId, Conversation, EngineError, EngineErrorKind, Update};
@@ -23,7 +23,7 @@ pub(super) enum Prepared {
     /// The id of a call, and its prompt.
     Call(CallId, Result<Box<Prompt>, EngineError>),
     /// A set of shared prefixes, and the tokens of one of them; `None` if it is not worth keeping.
-    Fixed(PrefixSet, Option<Vec<Token>>),
+    SharedPrefix(PrefixSet, Option<Vec<Token>>),
 }
 
 const UNRENDERABLE: &str = "the model's chat template could not be rendered";
@@ -111,13 +111,13 @@ impl<'model> Preparer<'model> {
                     self.events.send_update(id, Update::Preparing(false));
                     Prepared::Call(id, prompt.map(Box::new))
                 }
-                Job::Fixed(set, prompt) => {
+                Job::SharedPrefix(set, prompt) => {
                     inbox.progress.begin(Stage::Rendering);
                     // Calls of the tool report the error to their clients.
-                    let tokens = self.prepare_fixed(&prompt).inspect_err(|error| {
+                    let tokens = self.prepare_shared_prefix(&prompt).inspect_err(|error| {
                         tracing::debug!(%error, "could not prepare a tool's prompt ahead of its calls");
                     });
-                    Prepared::Fixed(set, tokens.ok().flatten())
+                    Prepared::SharedPrefix(set, tokens.ok().flatten())
                 }
             };
             if self
@@ -158,10 +158,13 @@ impl<'model> Preparer<'model> {
         })
     }
 
-    fn prepare_fixed(&self, prompt: &FixedPrompt) -> Result<Option<Vec<Token>>, EngineError> {
+    fn prepare_shared_prefix(
+        &self,
+        prompt: &PromptSamples,
+    ) -> Result<Option<Vec<Token>>, EngineError> {
         let builder = self.builder.as_ref().map_err(Clone::clone)?;
         catch_panic(EngineErrorKind::Template, UNRENDERABLE, || {
-            builder.fixed(prompt)
+            builder.shared_prefix(prompt)
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::shared_prefix::FixedPrompt;
+use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::token::Token;
 
 /// Id of a set of shared prefixes.
@@ -15,7 +15,7 @@ pub(super) struct PrefixSet(u64);
 pub(super) struct Warming {
     /// Id of the set. Prefixes of an earlier set that are still being prepared are dropped.
     set: PrefixSet,
-    waiting: VecDeque<FixedPrompt>,
+    waiting: VecDeque<PromptSamples>,
     is_preparing: bool,
     /// Prepared prefixes of the set; `None` once the set was handed over.
     ready: Option<Vec<Vec<Token>>>,
@@ -23,7 +23,7 @@ pub(super) struct Warming {
 
 impl Warming {
     /// Replaces the set with `prompts`.
-    pub(super) fn replace(&mut self, prompts: Vec<FixedPrompt>) {
+    pub(super) fn replace(&mut self, prompts: Vec<PromptSamples>) {
         self.set.0 += 1;
         self.waiting = prompts.into();
         self.is_preparing = false;
@@ -31,7 +31,7 @@ impl Warming {
     }
 
     /// Returns the next prompt to prepare, and its set.
-    pub(super) fn next(&mut self) -> Option<(PrefixSet, FixedPrompt)> {
+    pub(super) fn next(&mut self) -> Option<(PrefixSet, PromptSamples)> {
         let prompt = self.waiting.pop_front()?;
         self.is_preparing = true;
         Some((self.set, prompt))
@@ -69,7 +69,7 @@ mod tests {
     use crate::engine::Conversation;
     use crate::engine::token::tokens;
 
-    fn prompt() -> FixedPrompt {
+    fn prompt() -> PromptSamples {
         let sample = Conversation {
             messages: Vec::new(),
             thinking: crate::engine::ThinkingOutput::Strip,
@@ -77,7 +77,7 @@ mod tests {
             thinking_budget: None,
             template_arguments: serde_json::Map::new(),
         };
-        FixedPrompt {
+        PromptSamples {
             tool: "t".into(),
             samples: [sample.clone(), sample],
         }

@@ -8,30 +8,30 @@ use crate::engine::prefix::cells::CellPool;
 use crate::engine::token::Token;
 
 impl<S> PrefixCache<S> {
-    /// Replaces the pinned shared prefixes with those of `fixed` that fit.
+    /// Replaces the pinned shared prefixes with those of `prefixes` that fit.
     pub(in crate::engine::scheduler) fn set_shared_prefixes<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
-        mut fixed: Vec<Vec<Token>>,
+        mut prefixes: Vec<Vec<Token>>,
     ) {
-        let wanted = fixed.len();
+        let wanted = prefixes.len();
         match self.reuse {
             Reuse::Nothing => return,
-            Reuse::Copies if self.saved.is_enabled() => self.saved.pin_only(&fixed),
-            Reuse::Copies => fixed.clear(),
+            Reuse::Copies if self.saved.is_enabled() => self.saved.pin_only(&prefixes),
+            Reuse::Copies => prefixes.clear(),
             Reuse::Cells => {
                 // At most half of the cells: otherwise calls and shared prefixes would keep evicting each other.
                 let mut left = self.pool.as_ref().map_or(0, CellPool::len) / 2;
-                fixed.retain(|tokens| {
+                prefixes.retain(|tokens| {
                     let fits = tokens.len() <= left;
                     left -= if fits { tokens.len() } else { 0 };
                     fits
                 });
-                fixed.truncate(self.sequences.len() - self.parallel);
+                prefixes.truncate(self.sequences.len() - self.parallel);
             }
         }
-        if fixed.len() < wanted {
-            let (kept, cells) = (fixed.len(), self.pool.as_ref().map(CellPool::len));
+        if prefixes.len() < wanted {
+            let (kept, cells) = (prefixes.len(), self.pool.as_ref().map(CellPool::len));
             tracing::info!(
                 wanted,
                 kept,
@@ -39,27 +39,27 @@ impl<S> PrefixCache<S> {
                 "not all shared prefixes of tools fit the prefix cache; raise `kv_cells` or `cache_ram`"
             );
         }
-        self.fixed = fixed;
+        self.shared_prefixes = prefixes;
         // The pinned states have changed, so a state of any length may fit again.
         self.too_long = usize::MAX;
         for at in self.parallel..self.sequences.len() {
-            let is_fixed = |fixed: &Vec<Token>| fixed.starts_with(&self.sequences[at].tokens);
-            if !self.fixed.iter().any(is_fixed) {
+            let is_kept = |prefix: &Vec<Token>| prefix.starts_with(&self.sequences[at].tokens);
+            if !self.shared_prefixes.iter().any(is_kept) {
                 self.clear(decoder, at);
             }
         }
     }
 
     /// Returns the lengths of the shared prefixes that `prompt` begins with and that have yet to be saved.
-    pub(in crate::engine::scheduler) fn unsaved_fixed_prompts(
+    pub(in crate::engine::scheduler) fn unsaved_shared_prefixes(
         &self,
         prompt: &[Token],
     ) -> impl Iterator<Item = usize> {
-        let wanted = self.fixed.iter().filter(|fixed| {
+        let wanted = self.shared_prefixes.iter().filter(|prefix| {
             self.reuse == Reuse::Copies
-                && prompt.len() > fixed.len()
-                && prompt.starts_with(fixed)
-                && self.saved.find(fixed).is_none()
+                && prompt.len() > prefix.len()
+                && prompt.starts_with(prefix)
+                && self.saved.find(prefix).is_none()
         });
         wanted.map(Vec::len)
     }
@@ -71,22 +71,24 @@ impl<S> PrefixCache<S> {
 
     /// Returns the index of the next shared prefix that is not cached yet.
     fn next_uncached(&self) -> Option<usize> {
-        self.fixed.iter().position(|fixed| !self.is_warm(fixed))
+        self.shared_prefixes
+            .iter()
+            .position(|prefix| !self.is_cached(prefix))
     }
 
-    fn is_warm(&self, fixed: &Vec<Token>) -> bool {
+    fn is_cached(&self, prefix: &Vec<Token>) -> bool {
         let pinned = &self.sequences[self.parallel..];
         match self.reuse {
-            Reuse::Cells => pinned.iter().any(|held| held.tokens == *fixed),
-            _ => self.saved.find(fixed).is_some(),
+            Reuse::Cells => pinned.iter().any(|held| held.tokens == *prefix),
+            _ => self.saved.find(prefix).is_some(),
         }
     }
 
     /// Returns the number of shared prefixes that are cached.
     pub(in crate::engine::scheduler) fn warm_count(&self) -> usize {
-        self.fixed
+        self.shared_prefixes
             .iter()
-            .filter(|fixed| self.is_warm(fixed))
+            .filter(|prefix| self.is_cached(prefix))
             .count()
     }
 
@@ -99,21 +101,21 @@ impl<S> PrefixCache<S> {
         let Some(at) = self.next_uncached() else {
             return Vec::new();
         };
-        let fixed = self.fixed[at].clone();
+        let prefix = self.shared_prefixes[at].clone();
         let sequence = match self.reuse {
             // The pinned sequence that holds the longest part of the prefix, or an empty one.
             Reuse::Cells => (self.parallel..self.sequences.len())
-                .filter(|at| fixed.starts_with(&self.sequences[*at].tokens))
-                .filter(|at| !self.fixed.contains(&self.sequences[*at].tokens))
+                .filter(|at| prefix.starts_with(&self.sequences[*at].tokens))
+                .filter(|at| !self.shared_prefixes.contains(&self.sequences[*at].tokens))
                 .max_by_key(|at| self.tokens_in(*at)),
-            _ => self.choose_sequence(decoder, &fixed, |_| true),
+            _ => self.choose_sequence(decoder, &prefix, |_| true),
         };
         let Some(sequence) = sequence else {
-            self.fixed.remove(at);
+            self.shared_prefixes.remove(at);
             return Vec::new();
         };
-        let start = self.reuse_prefix(decoder, sequence, &fixed, |at| at == sequence);
-        let rows = fixed.iter().enumerate().skip(start).take(chunk);
+        let start = self.reuse_prefix(decoder, sequence, &prefix, |at| at == sequence);
+        let rows = prefix.iter().enumerate().skip(start).take(chunk);
         rows.map(|(position, token)| Row {
             token: *token,
             position: count(position),
@@ -133,7 +135,9 @@ impl<S> PrefixCache<S> {
             return;
         };
         self.append(sequence, rows.iter().map(|row| row.token));
-        let is_whole = self.fixed.contains(&self.sequences[sequence].tokens);
+        let is_whole = self
+            .shared_prefixes
+            .contains(&self.sequences[sequence].tokens);
         if is_whole && self.copies_prefixes() && !self.save(decoder, sequence) {
             self.drop_uncached_prefix();
         }
@@ -142,7 +146,7 @@ impl<S> PrefixCache<S> {
     /// Drops the next shared prefix for good, since it does not fit or cannot be decoded.
     pub(in crate::engine::scheduler) fn drop_uncached_prefix(&mut self) {
         if let Some(at) = self.next_uncached() {
-            let tokens = self.fixed.remove(at).len();
+            let tokens = self.shared_prefixes.remove(at).len();
             tracing::info!(
                 tokens,
                 "the shared prefix of a tool is not cached: it does not fit in `cache_ram`; raise `cache_ram`"

@@ -35,7 +35,7 @@ pub(super) const LIMITS: Limits = Limits {
     kv_cells: 200,
     n_batch: 64,
     is_pool: true,
-    has_common_prompt: false,
+    has_long_shared_prefix: false,
     reuse: Reuse::Nothing,
     cache_bytes: 0,
 };

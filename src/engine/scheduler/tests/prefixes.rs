@@ -16,14 +16,14 @@ const COPIES: Limits = Limits {
     kv_cells: 4000,
     n_batch: 512,
     is_pool: false,
-    has_common_prompt: false,
+    has_long_shared_prefix: false,
     reuse: Reuse::Copies,
     cache_bytes: 10_000,
 };
 
 const CELLS: Limits = Limits {
     is_pool: true,
-    has_common_prompt: false,
+    has_long_shared_prefix: false,
     reuse: Reuse::Cells,
     ..COPIES
 };

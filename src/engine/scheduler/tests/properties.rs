@@ -80,15 +80,15 @@ proptest! {
     #[test]
     fn every_call_ends_once_and_no_limit_is_exceeded(
         (limits, window) in kinds(),
-        fixed in prop::collection::vec((0_u8..6, 35_usize..90), 0..3),
+        prefixes in prop::collection::vec((0_u8..6, 35_usize..90), 0..3),
         operations in prop::collection::vec(operation(), 1..80),
         failing in prop::collection::vec(1_usize..60, 0..3),
         failing_restores in prop::collection::vec(1_usize..20, 0..3),
     ) {
         let script = Script { failing, failing_restores, window, ..endless() };
         let mut bench = Bench::new(limits, 3, script);
-        let fixed = fixed.into_iter().map(|(family, length)| of_family(family, length).tokens);
-        bench.scheduler.set_shared_prefixes(fixed.collect());
+        let prefixes = prefixes.into_iter().map(|(family, length)| of_family(family, length).tokens);
+        bench.scheduler.set_shared_prefixes(prefixes.collect());
         let mut ids = 0;
         for operation in operations {
             match operation {

@@ -10,15 +10,15 @@ fn in_a_pool_a_long_prompt_is_shared_and_never_copied() {
         ..CELLS
     };
     let common: Vec<i32> = (10_000..11_400).collect();
-    for fixed in [Vec::new(), vec![tokens(common.clone())]] {
+    for prefixes in [Vec::new(), vec![tokens(common.clone())]] {
         let mut bench = Bench::new(limits, 8, says("abc"));
-        bench.scheduler.set_shared_prefixes(fixed.clone());
+        bench.scheduler.set_shared_prefixes(prefixes.clone());
         for id in 1..=12 {
             let own = 100 * i32::try_from(id).unwrap();
             bench.ask(id, common.iter().copied().chain(own..own + 20).collect());
             if id % 4 == 0 {
                 bench.run_until_empty();
-                // The rest of the fixed prompt is decoded now.
+                // The rest of the shared prefix is decoded now.
                 bench.step();
             }
         }
@@ -27,7 +27,7 @@ fn in_a_pool_a_long_prompt_is_shared_and_never_copied() {
             cached[1..].iter().all(|cached| *cached == 1400),
             "{cached:?}"
         );
-        assert_eq!(bench.seen.borrow().restored.len(), 0, "{}", fixed.len());
+        assert_eq!(bench.seen.borrow().restored.len(), 0, "{}", prefixes.len());
     }
 }
 
