@@ -30,8 +30,8 @@ pub(crate) struct QueuedCall {
     pub client: String,
     /// Request of the call. [`Queue::next_to_prepare`] moves the conversation out of it.
     pub request: GenerateRequest,
-    /// Prompt; `None` until it is rendered and tokenised.
-    pub prompt: Option<Prompt>,
+    /// Prompt; `None` until it is rendered and tokenised. [`Queue::pop`] moves it out of the call.
+    prompt: Option<Prompt>,
     /// Time at which the command was read.
     pub received: Instant,
     /// Size of the conversation, in bytes.
@@ -170,9 +170,11 @@ impl Queue {
         Some((head, head.prompt.as_ref()?))
     }
 
-    /// Removes the head and returns it.
-    pub(crate) fn pop(&mut self) -> Option<QueuedCall> {
-        self.waiting.pop(|call| call.prompt.is_some())
+    /// Removes the head. Returns it and its prompt.
+    pub(crate) fn pop(&mut self) -> Option<(QueuedCall, Prompt)> {
+        let mut call = self.waiting.pop(|call| call.prompt.is_some())?;
+        let prompt = call.prompt.take()?;
+        Some((call, prompt))
     }
 
     /// Returns the ids and positions of the calls whose position has changed since the last call of this function. The head is at 1.

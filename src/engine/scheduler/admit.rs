@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::super::decoder::Decoder;
 use super::super::prefix::MIN_GAIN;
+use super::super::prompt::Prompt;
 use super::super::queue::QueuedCall;
 use super::super::text::Output;
 use super::super::token::Token;
@@ -30,9 +31,11 @@ impl<D: Decoder> Scheduler<D> {
             ) {
                 break;
             }
-            let Some(call) = self.queue.pop() else { break };
+            let Some((call, prompt)) = self.queue.pop() else {
+                break;
+            };
             self.updates.push((call.id, Update::Admitted));
-            self.sequences[sequence] = self.activate(call, max_tokens, now);
+            self.sequences[sequence] = Some(self.activate(call, prompt, max_tokens, now));
             // The next call may share cells with this one.
             self.begin_or_wait(sequence);
         }
@@ -69,14 +72,14 @@ impl<D: Decoder> Scheduler<D> {
     fn activate(
         &mut self,
         call: QueuedCall,
+        prompt: Prompt,
         max_tokens: u32,
         now: Instant,
-    ) -> Option<ActiveCall<D::Sampler>> {
+    ) -> ActiveCall<D::Sampler> {
         let waited = call.waiting_usage(self.ready_at, now);
-        let prompt = call.prompt?;
         let length = count(prompt.tokens.len());
         self.admitted += 1;
-        Some(ActiveCall {
+        ActiveCall {
             id: call.id,
             order: self.admitted,
             has_begun: false,
@@ -102,6 +105,6 @@ impl<D: Decoder> Scheduler<D> {
             prompt: prompt.tokens,
             admitted_at: now,
             generating_at: None,
-        })
+        }
     }
 }
