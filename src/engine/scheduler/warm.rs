@@ -19,25 +19,22 @@ impl<D: Decoder> Scheduler<D> {
     /// Decodes a chunk of the next shared prefix that is not cached yet.
     pub(super) fn warm_up(&mut self) {
         let chunk = self.chunk_sizer.warm_chunk(self.limits.n_batch);
-        let rows = self.cache.next_warm_rows(&mut self.decoder, chunk);
-        if rows.is_empty() {
+        let Some(warm) = self.cache.next_warm_rows(&mut self.decoder, chunk) else {
             return;
-        }
-        self.cache.ensure_free_cells(
-            &mut self.decoder,
-            rows.len(),
-            |at| at == rows[0].sequence,
-            true,
-        );
-        match self.decoder.decode(&rows) {
+        };
+        let is_busy = |at: usize| at == warm.sequence;
+        self.cache
+            .ensure_free_cells(&mut self.decoder, warm.rows.len(), is_busy, true);
+        match self.decoder.decode(&warm.rows) {
             Ok(elapsed) => {
-                self.chunk_sizer.observe(0, rows.len(), elapsed);
-                self.cache.add_warm_rows(&mut self.decoder, &rows);
+                self.chunk_sizer.observe(0, warm.rows.len(), elapsed);
+                self.cache.add_warm_rows(&mut self.decoder, &warm);
             }
             Err(error) => {
-                tracing::warn!(%error, "could not decode the shared prefix of a tool");
-                self.cache.drop_uncached_prefix();
-                self.cache.forget(&mut self.decoder, rows[0].sequence);
+                let tokens = warm.prefix.len();
+                tracing::warn!(tokens, %error, "could not decode the shared prefix of a tool, which is not cached");
+                self.cache.drop_prefix(&warm.prefix);
+                self.cache.forget(&mut self.decoder, warm.sequence);
             }
         }
     }

@@ -7,6 +7,17 @@ use crate::engine::limits::Reuse;
 use crate::engine::prefix::cells::CellPool;
 use crate::engine::token::Token;
 
+/// The next rows of a shared prefix to decode.
+#[derive(Debug)]
+pub(in crate::engine::scheduler) struct WarmRows {
+    /// Tokens of the whole prefix.
+    pub(in crate::engine::scheduler) prefix: Vec<Token>,
+    /// Sequence in which the prefix is decoded.
+    pub(in crate::engine::scheduler) sequence: usize,
+    /// Rows to decode, at least one.
+    pub(in crate::engine::scheduler) rows: Vec<Row>,
+}
+
 impl<S> PrefixCache<S> {
     /// Replaces the pinned shared prefixes with those of `prefixes` that fit.
     pub(in crate::engine::scheduler) fn set_shared_prefixes<D: Decoder<State = S>>(
@@ -69,11 +80,10 @@ impl<S> PrefixCache<S> {
         self.next_uncached().is_some()
     }
 
-    /// Returns the index of the next shared prefix that is not cached yet.
-    fn next_uncached(&self) -> Option<usize> {
-        self.shared_prefixes
-            .iter()
-            .position(|prefix| !self.is_cached(prefix))
+    /// Returns the next shared prefix that is not cached yet.
+    fn next_uncached(&self) -> Option<&Vec<Token>> {
+        let mut prefixes = self.shared_prefixes.iter();
+        prefixes.find(|prefix| !self.is_cached(prefix))
     }
 
     fn is_cached(&self, prefix: &Vec<Token>) -> bool {
@@ -93,15 +103,13 @@ impl<S> PrefixCache<S> {
     }
 
     /// Returns the next rows of a shared prefix to decode, at most `chunk`. No call may be active, since any sequence may be overwritten.
+    /// Returns `None` if all prefixes are cached, or if no sequence can hold the next one, which is then dropped.
     pub(in crate::engine::scheduler) fn next_warm_rows<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
         chunk: usize,
-    ) -> Vec<Row> {
-        let Some(at) = self.next_uncached() else {
-            return Vec::new();
-        };
-        let prefix = self.shared_prefixes[at].clone();
+    ) -> Option<WarmRows> {
+        let prefix = self.next_uncached()?.clone();
         let sequence = match self.reuse {
             // The pinned sequence that holds the longest part of the prefix, or an empty one.
             Reuse::Cells => (self.parallel..self.sequences.len())
@@ -111,46 +119,49 @@ impl<S> PrefixCache<S> {
             _ => self.choose_sequence(decoder, &prefix, |_| true),
         };
         let Some(sequence) = sequence else {
-            self.shared_prefixes.remove(at);
-            return Vec::new();
+            tracing::info!(
+                tokens = prefix.len(),
+                "the shared prefix of a tool is not cached: other shared prefixes hold all pinned sequences"
+            );
+            self.drop_prefix(&prefix);
+            return None;
         };
         let start = self.reuse_prefix(decoder, sequence, &prefix, |at| at == sequence);
         let rows = prefix.iter().enumerate().skip(start).take(chunk);
-        rows.map(|(position, token)| Row {
+        let rows = rows.map(|(position, token)| Row {
             token: *token,
             position: count(position),
             sequence,
             logits: false,
+        });
+        Some(WarmRows {
+            rows: rows.collect(),
+            prefix,
+            sequence,
         })
-        .collect()
     }
 
-    /// Records that `rows` of a shared prefix were decoded.
+    /// Records that rows of a shared prefix were decoded. Saves the prefix once it is complete, or drops it if it does not fit.
     pub(in crate::engine::scheduler) fn add_warm_rows<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
-        rows: &[Row],
+        warm: &WarmRows,
     ) {
-        let Some(sequence) = rows.first().map(|row| row.sequence) else {
-            return;
-        };
-        self.append(sequence, rows.iter().map(|row| row.token));
-        let is_whole = self
-            .shared_prefixes
-            .contains(&self.sequences[sequence].tokens);
-        if is_whole && self.copies_prefixes() && !self.save(decoder, sequence) {
-            self.drop_uncached_prefix();
+        self.append(warm.sequence, warm.rows.iter().map(|row| row.token));
+        let decoded = &self.sequences[warm.sequence].tokens;
+        let is_whole = self.shared_prefixes.contains(decoded);
+        if is_whole && self.copies_prefixes() && !self.save(decoder, warm.sequence) {
+            let prefix = self.sequences[warm.sequence].tokens.clone();
+            tracing::info!(
+                tokens = prefix.len(),
+                "the shared prefix of a tool is not cached: it does not fit in `cache_ram`; raise `cache_ram`"
+            );
+            self.drop_prefix(&prefix);
         }
     }
 
-    /// Drops the next shared prefix for good, since it does not fit or cannot be decoded.
-    pub(in crate::engine::scheduler) fn drop_uncached_prefix(&mut self) {
-        if let Some(at) = self.next_uncached() {
-            let tokens = self.shared_prefixes.remove(at).len();
-            tracing::info!(
-                tokens,
-                "the shared prefix of a tool is not cached: it does not fit in `cache_ram`; raise `cache_ram`"
-            );
-        }
+    /// Drops a shared prefix for good, since it cannot be cached.
+    pub(in crate::engine::scheduler) fn drop_prefix(&mut self, prefix: &[Token]) {
+        self.shared_prefixes.retain(|known| known != prefix);
     }
 }

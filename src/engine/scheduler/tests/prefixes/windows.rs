@@ -109,6 +109,36 @@ fn a_tools_prompt_is_saved_while_a_call_decodes_it() {
 }
 
 #[test]
+fn a_prefix_that_cannot_be_decoded_is_dropped_and_no_other() {
+    let limits = Limits {
+        parallel: 1,
+        ..COPIES
+    };
+    // The call leaves the whole first prefix in the only sequence, which is saved before the prefix is decoded again.
+    let after_call = |failing| {
+        let script = Script {
+            failing,
+            ..sliding()
+        };
+        let mut bench = Bench::new(limits, 8, script);
+        bench.ask(1, (0..200).collect());
+        bench.run_until_empty();
+        bench
+    };
+    let decodes = after_call(Vec::new()).batches();
+    let mut bench = after_call(vec![decodes + 1]);
+    let first = (0..200).chain([b'x'.into()]);
+    let prefixes = vec![tokens(first), tokens(5000..5100)];
+    bench.scheduler.set_shared_prefixes(prefixes);
+    while !bench.scheduler.is_idle() {
+        bench.step();
+    }
+    bench.ask(2, (5000..5120).collect());
+    bench.run_until_empty();
+    assert_eq!(bench.cached().last(), Some(&(2, 100)));
+}
+
+#[test]
 fn no_call_waits_for_one_that_starts_after_their_common_prefix() {
     let limits = Limits {
         n_batch: 64,
