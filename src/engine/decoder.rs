@@ -23,21 +23,31 @@ pub(crate) struct Row {
 
 /// The next token of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent properties of a token"
-)]
 pub(crate) struct Sampled {
     /// The token.
     pub token: Token,
     /// Whether the token ends the answer and is not part of it.
     pub is_end: bool,
-    /// Whether the token completes the answer: the grammar allows no further token.
-    pub is_last: bool,
-    /// Whether the token was sampled without the grammar, as reasoning before a structured answer.
-    pub is_free: bool,
-    /// Whether the token was forced instead of sampled, see [`Self::forced`].
-    pub is_forced: bool,
+    /// How the token was chosen.
+    pub origin: Origin,
+}
+
+/// How the next token of a call was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(test, feature = "llama")),
+    expect(dead_code, reason = "nothing is sampled without llama.cpp")
+)]
+pub(crate) enum Origin {
+    /// Forced instead of sampled, see [`Sampled::forced`].
+    Forced,
+    /// Sampled without the grammar, as reasoning before a structured answer.
+    Free,
+    /// Sampled as part of the answer, within its grammar if there is one.
+    Answer {
+        /// Whether the token completes the answer: the grammar allows no further token.
+        is_last: bool,
+    },
 }
 
 impl Sampled {
@@ -46,9 +56,7 @@ impl Sampled {
         Self {
             token,
             is_end: false,
-            is_last: false,
-            is_free: true,
-            is_forced: true,
+            origin: Origin::Forced,
         }
     }
 }

@@ -12,7 +12,7 @@ mod top_k_scan;
 
 use self::sample::Buffers;
 pub(super) use self::sample::TokenSelector;
-use crate::engine::decoder::Sampled;
+use crate::engine::decoder::{Origin, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::token::Token;
@@ -97,32 +97,63 @@ impl Sampler {
         ends: &[Token],
         scratch: &mut Scratch,
     ) -> Result<Sampled, EngineError> {
-        let is_end = |token| ends.binary_search(&token).is_ok();
         let chosen = self.selector.select(logits, &mut scratch.selection);
-        let mut token = chosen.ok_or_else(|| {
+        let drawn = chosen.ok_or_else(|| {
             let text =
                 "the model computed invalid numbers: its file may be damaged, or the GPU faulty";
             EngineError::new(EngineErrorKind::Decode, text)
         })?;
-        let mut is_last = false;
-        if let AnswerStart::Choice {
+        let token = self.choose_start(drawn, logits);
+        let sampled = if self.grammar.is_some() && matches!(self.start, AnswerStart::Block) {
+            Sampled {
+                token,
+                is_end: is_end(token, ends),
+                origin: Origin::Free,
+            }
+        } else {
+            self.follow_grammar(token, logits, ends, scratch)?
+        };
+        self.selector.accept(&[sampled.token]);
+        Ok(sampled)
+    }
+
+    /// Decides with the token `drawn` whether a block of reasoning or the answer begins, if that is open. Returns `drawn`, or the likeliest
+    /// opening token if a block is required.
+    fn choose_start(&mut self, drawn: Token, logits: &[f32]) -> Token {
+        let AnswerStart::Choice {
             openings,
             is_required,
         } = &self.start
-        {
-            let is_opening = |token: &Token| openings.binary_search(token).is_ok();
-            if *is_required && !is_opening(&token) {
-                token = best_of(logits, openings).unwrap_or(token);
-            }
-            self.start = if is_opening(&token) {
-                AnswerStart::Block
-            } else {
-                AnswerStart::Answer
-            };
-        }
-        let is_free = self.grammar.is_some() && matches!(self.start, AnswerStart::Block);
-        if let Some(grammar) = self.grammar.as_mut().filter(|_| !is_free) {
-            let is_allowed = if is_end(token) {
+        else {
+            return drawn;
+        };
+        let is_opening = |token: &Token| openings.binary_search(token).is_ok();
+        let token = if *is_required && !is_opening(&drawn) {
+            best_of(logits, openings).unwrap_or(drawn)
+        } else {
+            drawn
+        };
+        self.start = if is_opening(&token) {
+            AnswerStart::Block
+        } else {
+            AnswerStart::Answer
+        };
+        token
+    }
+
+    /// Returns the token `drawn` if the grammar allows it, and otherwise one drawn among the allowed tokens. Advances the grammar. Without a
+    /// grammar, every token is allowed.
+    fn follow_grammar(
+        &mut self,
+        drawn: Token,
+        logits: &[f32],
+        ends: &[Token],
+        scratch: &mut Scratch,
+    ) -> Result<Sampled, EngineError> {
+        let mut token = drawn;
+        let mut is_last = false;
+        if let Some(grammar) = &mut self.grammar {
+            let is_allowed = if is_end(token, ends) {
                 grammar.may_end()?
             } else {
                 grammar.allows(token)?
@@ -138,20 +169,22 @@ impl Sampler {
                     EngineError::new(EngineErrorKind::Grammar, text)
                 })?;
             }
-            if !is_end(token) {
+            if !is_end(token, ends) {
                 grammar.accept(token)?;
                 is_last = grammar.is_complete();
             }
         }
-        self.selector.accept(&[token]);
         Ok(Sampled {
             token,
-            is_end: is_end(token),
-            is_last,
-            is_free,
-            is_forced: false,
+            is_end: is_end(token, ends),
+            origin: Origin::Answer { is_last },
         })
     }
+}
+
+/// Returns whether `token` is one of `ends`, which are in ascending order.
+fn is_end(token: Token, ends: &[Token]) -> bool {
+    ends.binary_search(&token).is_ok()
 }
 
 /// Returns the token with the greatest logit among `tokens`.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::ActiveCall;
-use crate::engine::decoder::{Decoder, Sampled};
+use crate::engine::decoder::{Decoder, Origin, Sampled};
 use crate::engine::thinking::blocks::{AnswerStart, Blocks};
 use crate::engine::token::Token;
 use crate::engine::{EngineError, FinishReason};
@@ -70,14 +70,14 @@ impl<S> ActiveCall<S> {
     ) -> Result<(String, Option<FinishReason>), EngineError> {
         let (token, is_end) = self.resolve_end(decoder, sampled);
         let is_first = self.usage.completion_tokens == 0;
-        if self.reasoning.awaits_answer && !sampled.is_free {
+        if self.reasoning.awaits_answer && matches!(sampled.origin, Origin::Answer { .. }) {
             // The model answers without reasoning.
             self.reasoning.awaits_answer = false;
             self.output.begin_answer();
         }
         let piece = (!is_end).then(|| decoder.piece(token));
         let (mut delta, mut finished) = self.push_token(token, piece.as_deref(), now);
-        if sampled.is_last && finished.is_none() {
+        if sampled.origin == (Origin::Answer { is_last: true }) && finished.is_none() {
             finished = Some(FinishReason::Stop);
         }
         self.reasoning.block = self.output.thinking().block().or(self.reasoning.block);
@@ -96,7 +96,7 @@ impl<S> ActiveCall<S> {
             self.reasoning.close();
         }
         if self.reasoning.awaits_answer && self.output.thinking().is_after_block() {
-            let is_chosen = !sampled.is_forced;
+            let is_chosen = sampled.origin != Origin::Forced;
             let piece = piece.unwrap_or_default();
             delta = self.begin_answer(decoder, delta, &piece, is_chosen)?;
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::bench::MS;
-use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
+use crate::engine::decoder::{DecodeError, Decoder, Origin, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
@@ -44,9 +44,7 @@ impl Script {
                 bytes[(*written - 1) % bytes.len()].into()
             },
             is_end: ends,
-            is_last: false,
-            is_free: false,
-            is_forced: false,
+            origin: Origin::Answer { is_last: false },
         }
     }
 }
@@ -215,10 +213,10 @@ impl Decoder for Scripted {
                 held.map(|(token, _)| token).eq(&*expected),
                 "the sequence has other tokens than its call"
             );
-            let sampled = Sampled {
-                is_free: *is_free,
-                ..self.script.token(written)
-            };
+            let mut sampled = self.script.token(written);
+            if *is_free {
+                sampled.origin = Origin::Free;
+            }
             expected.push(sampled.token);
             Ok(sampled)
         };
