@@ -17,6 +17,7 @@
 
 mod active;
 mod admit;
+mod batch;
 mod cache;
 mod start;
 mod warm;
@@ -24,10 +25,11 @@ mod warm;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use active::ActiveCall;
+use active::{ActiveCall, Written};
+use batch::Batch;
 use cache::PrefixCache;
 
-use super::chunk_size::{ChunkSizer, Work};
+use super::chunk_size::ChunkSizer;
 use super::compaction::{self, Move};
 use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::limits::Limits;
@@ -182,20 +184,20 @@ impl<D: Decoder> Scheduler<D> {
         self.begin_prompts();
         self.compact();
         self.has_copied = false;
-        let (batch, generated) = self.plan_batch();
-        if batch.is_empty() {
+        let Batch { rows, generating } = self.plan_batch();
+        if rows.is_empty() {
             return;
         }
         let is_busy = has_begun(&self.sequences);
         self.cache
-            .ensure_free_cells(&mut self.decoder, batch.len(), is_busy, true);
-        match self.decoder.decode(&batch) {
+            .ensure_free_cells(&mut self.decoder, rows.len(), is_busy, true);
+        match self.decoder.decode(&rows) {
             Ok(elapsed) => {
                 self.chunk_sizer
-                    .observe(generated, batch.len() - generated, elapsed);
-                self.apply_results(&batch, now + elapsed);
+                    .observe(generating, rows.len() - generating, elapsed);
+                self.apply_results(&rows, now + elapsed);
             }
-            Err(error) => self.fail(&batch, &error),
+            Err(error) => self.fail(&rows, &error),
         }
     }
 
@@ -219,52 +221,6 @@ impl<D: Decoder> Scheduler<D> {
             self.has_copied = true;
             self.sequences.swap(from, to);
         }
-    }
-
-    /// Returns the next batch, with the generating sequences first, and the number of these sequences.
-    fn plan_batch(&self) -> (Vec<Row>, usize) {
-        let mut batch = Vec::new();
-        let mut prompts = Vec::new();
-        for (sequence, active) in self.sequences.iter().enumerate() {
-            let Some(active) = active else { continue };
-            match active.next_token {
-                Some(token) => batch.push(Row {
-                    token,
-                    position: active.usage.prompt_tokens + active.usage.completion_tokens - 1,
-                    sequence,
-                    logits: !active.reasoning.is_forced(),
-                }),
-                None if active.has_begun => prompts.push((sequence, active)),
-                None => {}
-            }
-        }
-        let generated = batch.len();
-        let left = |active: &ActiveCall<_>| active.prompt.len() - active.prefilled;
-        let work = Work {
-            streams: generated,
-            prompts: prompts.len(),
-            pending: prompts.iter().map(|(_, active)| left(active)).sum(),
-        };
-        let room = self.limits.n_batch - generated;
-        let mut chunk = self.chunk_sizer.chunk(work, room);
-        if let (0, [(_, active)]) = (generated, &prompts[..]) {
-            chunk = self
-                .chunk_sizer
-                .align_single_prompt(active.next_stop() - active.prefilled, chunk);
-        }
-        prompts.sort_by_key(|(_, active)| left(active));
-        let mut of_prompts = Vec::new();
-        for (done, (sequence, active)) in prompts.iter().enumerate() {
-            // Each prompt gets at least one row: short prompts must not starve a long one.
-            let share = chunk.div_ceil(prompts.len() - done).max(1);
-            let rows = active.prompt_rows(*sequence, share);
-            chunk = chunk.saturating_sub(rows.len());
-            of_prompts.push(rows);
-        }
-        // llama.cpp decodes neighbouring sequences in one pass only if they also follow each other in the batch.
-        of_prompts.sort_by_key(|rows| rows.first().map(|row| row.sequence));
-        batch.extend(of_prompts.into_iter().flatten());
-        (batch, generated)
     }
 
     /// Samples from a batch that was decoded by `now`, and applies the results to its calls.
@@ -302,14 +258,17 @@ impl<D: Decoder> Scheduler<D> {
                 continue;
             };
             match sampled.and_then(|sampled| active.accept(&self.decoder, sampled, now)) {
-                Ok((delta, finished)) => {
+                Ok(Written {
+                    delta,
+                    finish_reason,
+                }) => {
                     if !delta.is_empty() {
                         self.updates.push((active.id, Update::Delta(delta)));
                     } else if active.output.is_thinking() {
                         self.updates
                             .push((active.id, Update::Thinking(active.usage.thinking_tokens)));
                     }
-                    if let Some(reason) = finished {
+                    if let Some(reason) = finish_reason {
                         self.finish(row.sequence, reason, now);
                     }
                 }

@@ -25,6 +25,15 @@ pub(super) struct AwaitedPrefix {
     pub(super) length: usize,
 }
 
+/// The effect of a token on the answer of its call.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// New text of the answer.
+    pub(super) delta: String,
+    /// The reason if the answer ends.
+    pub(super) finish_reason: Option<FinishReason>,
+}
+
 /// An admitted call, which has a sequence.
 #[derive(Debug)]
 pub(super) struct ActiveCall<S> {
@@ -103,31 +112,36 @@ impl<S> ActiveCall<S> {
             .collect()
     }
 
-    /// Appends a token to the answer. `piece` is its bytes, or `None` if the token ends the answer. Returns the new text, and the reason
-    /// if the answer ends.
+    /// Appends a token to the answer. `piece` is its bytes, or `None` if the token ends the answer.
     pub(super) fn push_token(
         &mut self,
         token: Token,
         piece: Option<&[u8]>,
         now: Instant,
-    ) -> (String, Option<FinishReason>) {
+    ) -> Written {
         self.generating_at.get_or_insert(now);
         let Some(piece) = piece else {
-            return (String::new(), Some(FinishReason::Stop));
+            return Written {
+                delta: String::new(),
+                finish_reason: Some(FinishReason::Stop),
+            };
         };
         let was_thinking = self.output.is_thinking();
         let delta = self.output.push(piece).to_owned();
         self.usage.completion_tokens += 1;
         self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
         self.next_token = Some(token);
-        let finished = if self.output.is_stopped() {
+        let finish_reason = if self.output.is_stopped() {
             Some(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {
             Some(FinishReason::Length)
         } else {
             None
         };
-        (delta, finished)
+        Written {
+            delta,
+            finish_reason,
+        }
     }
 
     /// Ends the call. Returns the text that was still held back, and the complete generation.

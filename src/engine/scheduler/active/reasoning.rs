@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::ActiveCall;
+use super::{ActiveCall, Written};
 use crate::engine::decoder::{Decoder, Origin, Sampled};
 use crate::engine::thinking::blocks::{AnswerStart, Blocks};
 use crate::engine::token::Token;
@@ -58,7 +58,7 @@ impl Reasoning {
 }
 
 impl<S> ActiveCall<S> {
-    /// Accepts the next token of the call. Returns the new text, and the reason if the answer ends.
+    /// Accepts the next token of the call, and appends it to the answer.
     ///
     /// # Errors
     /// Returns a `Grammar` error if the grammar cannot be followed.
@@ -67,22 +67,23 @@ impl<S> ActiveCall<S> {
         decoder: &D,
         sampled: Sampled,
         now: Instant,
-    ) -> Result<(String, Option<FinishReason>), EngineError> {
-        let (token, is_end) = self.resolve_end(decoder, sampled);
+    ) -> Result<Written, EngineError> {
+        let sampled = self.resolve_end(decoder, sampled);
+        let token = sampled.token;
         let is_first = self.usage.completion_tokens == 0;
         if self.reasoning.awaits_answer && matches!(sampled.origin, Origin::Answer { .. }) {
             // The model answers without reasoning.
             self.reasoning.awaits_answer = false;
             self.output.begin_answer();
         }
-        let piece = (!is_end).then(|| decoder.piece(token));
-        let (mut delta, mut finished) = self.push_token(token, piece.as_deref(), now);
-        if sampled.origin == (Origin::Answer { is_last: true }) && finished.is_none() {
-            finished = Some(FinishReason::Stop);
+        let piece = (!sampled.is_end).then(|| decoder.piece(token));
+        let mut written = self.push_token(token, piece.as_deref(), now);
+        if sampled.origin == (Origin::Answer { is_last: true }) && written.finish_reason.is_none() {
+            written.finish_reason = Some(FinishReason::Stop);
         }
         self.reasoning.block = self.output.thinking().block().or(self.reasoning.block);
-        if finished.is_some() {
-            return Ok((delta, finished));
+        if written.finish_reason.is_some() {
+            return Ok(written);
         }
         if self.reasoning.awaits_answer && is_first {
             let rest = self.reasoning.blocks.tokens.rest(token).to_vec();
@@ -98,30 +99,31 @@ impl<S> ActiveCall<S> {
         if self.reasoning.awaits_answer && self.output.thinking().is_after_block() {
             let is_chosen = sampled.origin != Origin::Forced;
             let piece = piece.unwrap_or_default();
-            delta = self.begin_answer(decoder, delta, &piece, is_chosen)?;
+            written.delta = self.begin_answer(decoder, written.delta, &piece, is_chosen)?;
         }
-        Ok((delta, finished))
+        Ok(written)
     }
 
-    /// Returns the token that comes next, and whether it ends the answer. An end-of-message token does not end the answer if it closes
-    /// a block of reasoning, or if a structured answer has yet to begin.
-    fn resolve_end<D: Decoder<Sampler = S>>(
-        &mut self,
-        decoder: &D,
-        sampled: Sampled,
-    ) -> (Token, bool) {
-        let is_inside = sampled.is_end && self.output.is_thinking();
-        if !is_inside || self.reasoning.closing().contains(&sampled.token) {
-            return (sampled.token, sampled.is_end && !is_inside);
+    /// Returns the token that comes next. An end-of-message token does not end the answer if it closes a block of reasoning, or if a
+    /// structured answer has yet to begin. In the latter case, the first token that closes the block replaces it.
+    fn resolve_end<D: Decoder<Sampler = S>>(&mut self, decoder: &D, sampled: Sampled) -> Sampled {
+        if !sampled.is_end || !self.output.is_thinking() {
+            return sampled;
         }
-        if self.reasoning.awaits_answer {
+        let mut token = sampled.token;
+        let mut is_end = !self.reasoning.closing().contains(&token);
+        if is_end && self.reasoning.awaits_answer {
             self.reasoning.close();
-            if let Some(token) = self.reasoning.take_forced() {
-                decoder.force(&mut self.sampler, token);
-                return (token, false);
+            if let Some(forced) = self.reasoning.take_forced() {
+                decoder.force(&mut self.sampler, forced);
+                (token, is_end) = (forced, false);
             }
         }
-        (sampled.token, true)
+        Sampled {
+            token,
+            is_end,
+            ..sampled
+        }
     }
 
     /// Makes the sampler follow its grammar once everything between block and answer is written. Call this function for every token after the
