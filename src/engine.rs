@@ -4,6 +4,11 @@
 //! workers, with few exceptions: the server uses the limit of the queue ([`queue::limits`]), and checks templates, schemas and memory in
 //! advance ([`template`], [`grammar`], [`limits`]).
 
+#[cfg_attr(
+    not(any(test, feature = "llama")),
+    expect(dead_code, reason = "only llama.cpp's sampler uses biases")
+)]
+pub(crate) mod bias_key;
 pub(crate) mod chunk_size;
 pub(crate) mod compaction;
 pub(crate) mod decoder;

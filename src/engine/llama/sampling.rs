@@ -12,6 +12,7 @@ use llama_cpp_2::vocab::LlamaVocab;
 
 use crate::config::ranges::to_f32;
 use crate::engine::SamplingParams;
+use crate::engine::bias_key::BiasKey;
 use crate::engine::token::Token;
 
 /// A sampler that changes the logits of recent tokens.
@@ -56,12 +57,9 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
         .map(|token| (Token(token.0), f32::NEG_INFINITY))
         .collect();
     for (key, bias) in params.logit_bias.iter().flatten() {
-        let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
-        let tokens: Vec<LlamaToken> = if is_id {
-            // An id that does not fit is beyond every vocabulary, and such ids have no effect.
-            key.parse().map(LlamaToken).into_iter().collect()
-        } else {
-            vocab.tokenize(key.as_bytes(), false, false)
+        let tokens = match BiasKey::parse(key) {
+            BiasKey::Token(token) => token.map(LlamaToken).into_iter().collect(),
+            BiasKey::Text(text) => vocab.tokenize(text.as_bytes(), false, false),
         };
         biases.extend(tokens.iter().map(|token| (Token(token.0), to_f32(*bias))));
     }
