@@ -14,6 +14,7 @@ mod file_id;
 mod kind;
 pub(crate) mod memory;
 mod reader;
+mod sliding_window;
 mod split;
 mod tensor;
 mod tuning;
@@ -30,9 +31,11 @@ use fault::{Fault, ReadResult};
 pub(crate) use file_id::FileId;
 pub(crate) use kind::FileKind;
 use reader::Reader;
+pub(crate) use sliding_window::SlidingWindow;
 use split::other_parts;
 pub(crate) use split::other_parts_of;
 pub(crate) use tuning::Tuning;
+use weights::MAX_LAYERS;
 pub(crate) use weights::Weights;
 
 use crate::printable::printable;
@@ -82,15 +85,6 @@ pub(crate) struct Header {
     pub sliding_window: Option<SlidingWindow>,
     /// Whether all layers attend to the whole context: no window slides and no state recurs.
     pub keeps_all: bool,
-}
-
-/// A sliding window of attention.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SlidingWindow {
-    /// Size of the window, in tokens.
-    pub size: u64,
-    /// For each layer, whether it has the window. Others attend to the whole context.
-    pub layers: Vec<bool>,
 }
 
 /// Reads the header of the model at `path`. For a split model, `path` is the first part, and the other parts are read, too.
@@ -193,16 +187,8 @@ fn open(path: &Path) -> Result<(File, u64), GgufError> {
 }
 
 fn parse_contents(source: impl Read + Seek, size: u64, path: &Path) -> Result<Contents, GgufError> {
-    Reader::new(source, size)
-        .contents()
-        .map_err(|fault| match fault {
-            Fault::Truncated(needed) => GgufError::Truncated {
-                path: path.into(),
-                found: size,
-                needed,
-            },
-            fault => error_for(path, fault),
-        })
+    let contents = Reader::new(source, size).contents();
+    contents.map_err(|fault| error_for(path, fault))
 }
 
 fn error_for(path: &Path, fault: Fault) -> GgufError {
@@ -212,9 +198,9 @@ fn error_for(path: &Path, fault: Fault) -> GgufError {
         Fault::NotGguf(found) => GgufError::NotGguf { path, found },
         Fault::Substitute(substitute) => GgufError::Substitute { path, substitute },
         Fault::Version(version) => GgufError::Version { path, version },
-        Fault::Truncated(needed) => GgufError::Truncated {
+        Fault::Truncated { found, needed } => GgufError::Truncated {
             path,
-            found: 0,
+            found,
             needed,
         },
         Fault::Malformed(cause) => GgufError::Malformed { path, cause },
@@ -241,19 +227,6 @@ fn error_for(path: &Path, fault: Fault) -> GgufError {
     }
 }
 
-/// Architectures with sliding windows whose files do not say which layers have one. In a pattern of n, every n-th layer has none
-/// (`load_swa_pattern` in llama.cpp).
-const SLIDING_PATTERNS: [(&str, usize); 8] = [
-    ("gemma3", 6),
-    ("gemma3n", 5),
-    ("gemma2", 2),
-    ("gpt-oss", 2),
-    (CHUNKED, 4),
-    ("cohere2", 4),
-    ("exaone4", 4),
-    ("olmo2", 4),
-];
-
 impl Header {
     fn from_contents(contents: &Contents) -> ReadResult<Self> {
         let architecture = contents
@@ -261,44 +234,15 @@ impl Header {
             .unwrap_or_default()
             .to_owned();
         check_architecture(&architecture)?;
+        check_ranges(contents, &architecture)?;
         let key = |key: &str| format!("{architecture}.{key}");
         let number = |name: &str| contents.number(&key(name));
-        for (name, range) in &RANGES {
-            let key = key(name);
-            for value in contents.numbers(&key) {
-                if !range.contains(value) {
-                    return Err(Fault::OutOfRange {
-                        value: *value,
-                        range: range.clone(),
-                        key,
-                    });
-                }
-            }
-        }
         let n_layer = usize::try_from(number("block_count").unwrap_or(0)).unwrap_or(0);
         let per_layer = |name: &str| contents.per_layer(&key(name), n_layer);
         let n_embd = number("embedding_length").unwrap_or(0);
         let heads = per_layer("attention.head_count").unwrap_or_default();
         let n_head = heads.iter().copied().max().unwrap_or(1).max(1);
         let head_length = n_embd / n_head;
-        let sliding_layers = || {
-            let pattern = SLIDING_PATTERNS
-                .iter()
-                .find(|(name, _)| *name == architecture);
-            let pattern = number("attention.sliding_window_pattern")
-                .and_then(|n| usize::try_from(n).ok())
-                .or(pattern.map(|(_, n)| *n));
-            match (per_layer("attention.sliding_window_pattern"), pattern) {
-                (Some(layers), _)
-                    if layers.len() > 1 && number("attention.sliding_window_pattern").is_none() =>
-                {
-                    layers.iter().map(|has| *has != 0).collect()
-                }
-                // Assume that no layer has a window: an estimate that is too high is safe.
-                (_, None | Some(0)) => vec![false; n_layer],
-                (_, Some(n)) => (0..n_layer).map(|layer| layer % n < n - 1).collect(),
-            }
-        };
         Ok(Self {
             name: contents
                 .text("general.name")
@@ -326,12 +270,7 @@ impl Header {
                     .iter()
                     .chain(&RECURRENT_STATES)
                     .all(|name| number(name).unwrap_or(0) == 0),
-            sliding_window: number("attention.sliding_window")
-                .filter(|size| *size > 0)
-                .map(|size| SlidingWindow {
-                    size,
-                    layers: sliding_layers(),
-                }),
+            sliding_window: SlidingWindow::from_contents(contents, &architecture, n_layer),
             architecture,
         })
     }
@@ -349,9 +288,10 @@ pub(crate) const CHUNKED: &str = "llama4";
 /// The range of sizes: llama.cpp's API has them as `int32_t`.
 const SIZES: RangeInclusive<u64> = 0..=i32::MAX as u64;
 
-/// Supported ranges of numbers for which llama.cpp (`llama_model_base::load_hparams`) or its bindings would otherwise abort.
+/// Supported ranges of numbers for which llama.cpp (`llama_model_base::load_hparams`) or its bindings would otherwise abort, by key after
+/// the architecture.
 const RANGES: [(&str, RangeInclusive<u64>); 9] = [
-    ("block_count", 1..=512),
+    ("block_count", 1..=MAX_LAYERS as u64),
     ("expert_count", 0..=1024),
     ("context_length", SIZES),
     ("embedding_length", SIZES),
@@ -372,6 +312,22 @@ fn check_architecture(name: &str) -> ReadResult<()> {
             "its architecture must consist of at most 64 letters, digits, `.`, `_` and `-`",
         )),
     }
+}
+
+/// Checks that the numbers of a model are in the supported [`RANGES`].
+fn check_ranges(contents: &Contents, architecture: &str) -> ReadResult<()> {
+    for (name, range) in RANGES {
+        let key = format!("{architecture}.{name}");
+        let mut numbers = contents.numbers(&key).iter();
+        if let Some(value) = numbers.find(|value| !range.contains(value)) {
+            return Err(Fault::OutOfRange {
+                value: *value,
+                range,
+                key,
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

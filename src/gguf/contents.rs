@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::fault::{Fault, ReadResult};
+use super::sliding_window::SLIDING_LAYERS;
 use super::weights::Weights;
+use super::{RANGES, RECURRENT_STATES, WINDOW_SIZES};
 
 /// The relevant contents of a file.
 #[derive(Debug, Default)]
@@ -37,8 +39,8 @@ pub(super) enum Value {
 
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
-/// Keys whose values are kept. `*` stands for the architecture.
-const KEPT: [&str; 25] = [
+/// Keys whose values are kept.
+const KEPT: [&str; 11] = [
     "general.architecture",
     "general.name",
     "general.finetune",
@@ -50,44 +52,28 @@ const KEPT: [&str; 25] = [
     CHAT_TEMPLATE,
     "tokenizer.ggml.model",
     "tokenizer.ggml.tokens",
-    "*.pooling_type",
-    "*.attention.causal",
-    "*.attention.head_count",
-    "*.attention.head_count_kv",
-    "*.attention.key_length",
-    "*.attention.value_length",
-    "*.attention.sliding_window",
-    "*.attention.sliding_window_pattern",
-    "*.attention.chunk_size",
-    "*.ssm.conv_kernel",
-    "*.shortconv.l_cache",
-    "*.wkv.head_size",
-    "*.block_count",
-    "*.expert_count",
 ];
 
-/// Further keys whose values are kept: widths and lengths.
-const KEPT_SIZES: [&str; 3] = [
-    "*.context_length",
-    "*.embedding_length",
-    "*.feed_forward_length",
-];
+/// Keys after the architecture whose values are kept, in addition to those of the tables that [`is_kept`] uses.
+const KEPT_OF_ARCHITECTURE: [&str; 3] = ["pooling_type", "attention.causal", SLIDING_LAYERS];
 
-/// Returns whether the value of `key` is kept.
+/// Returns whether the value of `key` is kept. The architecture is unknown while the file is read, so any beginning may be one.
 pub(super) fn is_kept(key: &str) -> bool {
-    KEPT.iter()
-        .chain(&KEPT_SIZES)
-        .any(|kept| match kept.strip_prefix('*') {
-            Some(suffix) => key.ends_with(suffix),
-            None => key == *kept,
-        })
+    let is_of_architecture = |name: &str| {
+        let architecture = key.strip_suffix(name);
+        architecture.is_some_and(|architecture| architecture.ends_with('.'))
+    };
+    KEPT.contains(&key)
+        || RANGES.iter().any(|(name, _)| is_of_architecture(name))
+        || WINDOW_SIZES.into_iter().any(is_of_architecture)
+        || RECURRENT_STATES.into_iter().any(is_of_architecture)
+        || KEPT_OF_ARCHITECTURE.into_iter().any(is_of_architecture)
 }
 
 /// Maximum length of an array that is kept. llama.cpp supports fewer layers.
 pub(super) const MAX_NUMBERS: u64 = 1024;
 
-/// Maximum size of the values that are kept, in bytes. The architecture is unknown while the file is read, so any number of keys may
-/// match a `*`.
+/// Maximum size of the values that are kept, in bytes. Any number of keys may differ only in the architecture.
 const MAX_KEPT: usize = 2 << 20;
 
 impl Value {
@@ -167,6 +153,26 @@ impl Contents {
             Value::Length(length) => Some(*length),
             Value::Numbers(numbers) => Some(numbers.len() as u64),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_any_architecture_are_kept_but_no_longer_names_that_end_like_them() {
+        for key in [
+            "general.name",
+            "llama.block_count",
+            "a.b.attention.sliding_window",
+            "rwkv.wkv.head_size",
+        ] {
+            assert!(is_kept(key), "{key}");
+        }
+        for key in ["block_count", "llama.x_block_count", "my.general.name"] {
+            assert!(!is_kept(key), "{key}");
         }
     }
 }

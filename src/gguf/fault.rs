@@ -11,7 +11,13 @@ pub(super) enum Fault {
     /// Another file was downloaded instead of the model.
     Substitute(Substitute),
     Version(u32),
-    Truncated(String),
+    /// The file ends before its content does.
+    Truncated {
+        /// Size of the file, in bytes.
+        found: u64,
+        /// Size that the header requires, as the end of a sentence.
+        needed: String,
+    },
     Malformed(&'static str),
     /// A number that llama.cpp does not support.
     OutOfRange {

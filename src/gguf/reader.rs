@@ -141,7 +141,7 @@ impl<R: Read + Seek> Reader<R> {
         let data = self.position.next_multiple_of(alignment);
         match data.checked_add(end) {
             Some(needed) if needed <= self.size => Ok(()),
-            Some(needed) => Err(Fault::Truncated(format!("its tensors need {needed}"))),
+            Some(needed) => Err(self.truncated(format!("its tensors need {needed}"))),
             None => Err(Fault::Malformed("a tensor is too large")),
         }
     }
@@ -271,12 +271,19 @@ impl<R: Read + Seek> Reader<R> {
         Ok(bytes)
     }
 
+    fn truncated(&self, needed: String) -> Fault {
+        Fault::Truncated {
+            found: self.size,
+            needed,
+        }
+    }
+
     /// Checks that `bytes` more bytes are inside the file and inside the maximum header, before anything is allocated for them.
     fn expect(&self, bytes: u64) -> ReadResult<()> {
         match self.position.checked_add(bytes) {
             Some(end) if end <= self.size.min(MAX_HEADER) => Ok(()),
             Some(end) if end <= self.size => Err(Fault::Malformed("it is longer than 256 MiB")),
-            _ => Err(Fault::Truncated("its header is longer".into())),
+            _ => Err(self.truncated("its header is longer".into())),
         }
     }
 }

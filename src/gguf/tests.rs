@@ -40,7 +40,10 @@ fn the_header_of_a_real_model_is_read() {
 fn a_file_truncated_anywhere_is_refused() {
     for length in [5, 23, 24, 100, 5000, TINY.len() / 2, TINY.len() - 1] {
         assert!(
-            matches!(contents_header(&TINY[..length]), Err(Fault::Truncated(_))),
+            matches!(
+                contents_header(&TINY[..length]),
+                Err(Fault::Truncated { .. })
+            ),
             "at {length}"
         );
     }

@@ -1,7 +1,7 @@
 //! Bytes of the tensors of a model by layer. Pure.
 
-/// Maximum number of layers: `block_count` allows no more.
-const MAX_LAYERS: usize = 512;
+/// Maximum number of layers.
+pub(super) const MAX_LAYERS: usize = 512;
 
 /// Tensors that llama.cpp keeps in the machine's memory whatever is offloaded (`LLM_TENSOR_LAYER_INPUT` in `llama-arch.cpp`).
 const INPUTS: [&str; 5] = [

@@ -57,7 +57,7 @@ pub(super) fn biases(params: &SamplingParams, vocab: &LlamaVocab<'_>) -> Vec<(To
         .map(|token| (Token(token.0), f32::NEG_INFINITY))
         .collect();
     for (key, bias) in params.logit_bias.iter().flatten() {
-        let tokens = match BiasKey::parse(key) {
+        let tokens: Vec<LlamaToken> = match BiasKey::parse(key) {
             BiasKey::Token(token) => token.map(LlamaToken).into_iter().collect(),
             BiasKey::Text(text) => vocab.tokenize(text.as_bytes(), false, false),
         };
