@@ -46,7 +46,7 @@ impl Family {
 
 impl Markers {
     /// Creates the markers for a pair of tags.
-    pub fn pair(open: &str, close: &str) -> Self {
+    pub(crate) fn pair(open: &str, close: &str) -> Self {
         Self {
             name: open.into(),
             open: open.into(),
@@ -57,7 +57,7 @@ impl Markers {
     }
 
     /// Returns whether `prompt`, which has no white space at its end, ends inside a block.
-    pub fn is_open_at(&self, prompt: &str) -> bool {
+    pub(crate) fn is_open_at(&self, prompt: &str) -> bool {
         let open = self.open.trim_end();
         let behind = prompt.rfind(open).filter(|_| !open.is_empty());
         let behind = behind.map(|at| prompt[at + open.len()..].trim_start());
@@ -65,7 +65,7 @@ impl Markers {
     }
 
     /// Returns the text that models write between the marker that closes a block and their answer.
-    pub fn tail(&self) -> &str {
+    pub(crate) fn tail(&self) -> &str {
         let behind = |text: &str| {
             let at = self.closing.rfind(text)?;
             Some(at + text.len())
@@ -76,13 +76,13 @@ impl Markers {
     }
 
     /// Returns the markers with which the text of a model may begin.
-    pub fn beginnings(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn beginnings(&self) -> impl Iterator<Item = &str> {
         let answers = self.around.iter().map(|(begin, _)| begin.as_str());
         answers.chain([self.open.as_str()])
     }
 
     /// Returns all marker texts, none of which is empty.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let around = self
             .around
             .iter()
@@ -95,7 +95,7 @@ impl Markers {
     }
 
     /// Returns whether `text` contains a marker text, or is a part of one.
-    pub fn has_part(&self, text: &str) -> bool {
+    pub(crate) fn has_part(&self, text: &str) -> bool {
         let mut texts = self.texts();
         !text.is_empty() && texts.any(|marker| marker.contains(text) || text.contains(marker))
     }
