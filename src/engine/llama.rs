@@ -13,7 +13,7 @@ mod sampling;
 mod vocabulary;
 
 use std::cell::RefCell;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, TryFromIntError};
 
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -218,50 +218,15 @@ impl Model {
         limits: Limits,
         load: &LoadSettings,
     ) -> Result<LlamaDecoder<'_>, EngineError> {
-        let refused = |cause: String| {
-            EngineError::new(
-                EngineErrorKind::Load,
-                format!(
-                    "could not create a context of {} cells: {cause}",
-                    limits.kv_cells
-                ),
-            )
-            .hint("lower `n_ctx` or `parallel`")
-        };
-        let n_batch = u32::try_from(limits.n_batch).map_err(|error| refused(error.to_string()))?;
-        let n_seq_max =
-            u32::try_from(limits.sequences()).map_err(|error| refused(error.to_string()))?;
-        let n_threads =
-            i32::try_from(load.n_threads).map_err(|error| refused(error.to_string()))?;
-        let on_gpu = self.is_on_gpu(load);
-        let n_ubatch = u32::try_from(limits.n_ubatch(load, on_gpu));
-        let n_ubatch = n_ubatch.map_err(|error| refused(error.to_string()))?;
-        let flash_attention = match load.flash_attn {
-            FlashAttention::On => FLASH_ON,
-            _ if !limits.has_flash_attention(load, on_gpu) => FLASH_OFF,
-            _ => FLASH_AUTO,
-        };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(limits.kv_cells))
-            .with_n_batch(n_batch)
-            .with_n_ubatch(n_ubatch)
-            .with_n_seq_max(n_seq_max)
-            .with_n_threads(n_threads)
-            .with_n_threads_batch(n_threads)
-            .with_kv_unified(limits.is_pool)
-            // Layers with a sliding window keep only the window; the default keeps everything.
-            .with_swa_full(false)
-            .with_flash_attention_policy(flash_attention)
-            .with_type_k(cache_type(load.cache_type_k))
-            .with_type_v(cache_type(load.cache_type_v))
-            .with_no_perf(true);
+        let refused = |cause: &str| context_error(&limits, cause);
+        let params = self.context_params(&limits, load)?;
         let mut context = self
             .model
             .new_context(&self.backend, params)
-            .map_err(|error| refused(reason(&error.to_string())))?;
+            .map_err(|error| refused(&reason(&error.to_string())))?;
         if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
             context.lora_adapter_set(adapter, *scale).map_err(|error| {
-                refused(format!("the adapter does not fit the model ({error})"))
+                refused(&format!("the adapter does not fit the model ({error})"))
             })?;
         }
         Ok(LlamaDecoder {
@@ -276,6 +241,49 @@ impl Model {
             timing: Timing::default(),
         })
     }
+
+    /// Returns llama.cpp's parameters of a context for `limits`.
+    fn context_params(
+        &self,
+        limits: &Limits,
+        load: &LoadSettings,
+    ) -> Result<LlamaContextParams, EngineError> {
+        let too_large = |error: TryFromIntError| context_error(limits, &error.to_string());
+        let on_gpu = self.is_on_gpu(load);
+        let n_batch = u32::try_from(limits.n_batch).map_err(too_large)?;
+        let n_ubatch = u32::try_from(limits.n_ubatch(load, on_gpu)).map_err(too_large)?;
+        let n_seq_max = u32::try_from(limits.sequences()).map_err(too_large)?;
+        let n_threads = i32::try_from(load.n_threads).map_err(too_large)?;
+        let flash_attention = match load.flash_attn {
+            FlashAttention::On => FLASH_ON,
+            _ if !limits.has_flash_attention(load, on_gpu) => FLASH_OFF,
+            _ => FLASH_AUTO,
+        };
+        Ok(LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(limits.kv_cells))
+            .with_n_batch(n_batch)
+            .with_n_ubatch(n_ubatch)
+            .with_n_seq_max(n_seq_max)
+            .with_n_threads(n_threads)
+            .with_n_threads_batch(n_threads)
+            .with_kv_unified(limits.is_pool)
+            // Layers with a sliding window keep only the window; the default keeps everything.
+            .with_swa_full(false)
+            .with_flash_attention_policy(flash_attention)
+            .with_type_k(cache_type(load.cache_type_k))
+            .with_type_v(cache_type(load.cache_type_v))
+            .with_no_perf(true))
+    }
+}
+
+/// Returns the error for a context that could not be created.
+fn context_error(limits: &Limits, cause: &str) -> EngineError {
+    let cells = limits.kv_cells;
+    EngineError::new(
+        EngineErrorKind::Load,
+        format!("could not create a context of {cells} cells: {cause}"),
+    )
+    .hint("lower `n_ctx` or `parallel`")
 }
 
 fn cache_type(kind: CacheType) -> KvCacheType {

@@ -45,6 +45,17 @@ enum MarkerEffect {
     Begin(usize),
 }
 
+/// The marker with which held text begins.
+#[derive(Debug)]
+enum FirstMarker {
+    /// There is none.
+    Missing,
+    /// The rest of a marker may still come.
+    Incomplete,
+    /// The longest marker.
+    Complete(String, MarkerEffect),
+}
+
 /// The filter that removes the reasoning from one answer.
 #[derive(Debug)]
 pub(crate) struct Thinking {
@@ -236,8 +247,32 @@ impl Thinking {
     fn step_at_start(&mut self, is_end: bool) -> bool {
         let begun = self.held.trim_start();
         let blank = self.held.len() - begun.len();
+        match self.first_marker(begun, is_end) {
+            FirstMarker::Incomplete => return false,
+            FirstMarker::Missing if begun.is_empty() => return false,
+            FirstMarker::Missing => {
+                if self.state == FilterState::AfterBlock {
+                    self.held.drain(..blank);
+                }
+                self.state = if self.is_leading_only {
+                    FilterState::Off
+                } else {
+                    FilterState::Answer
+                };
+            }
+            FirstMarker::Complete(text, effect) => {
+                self.held.drain(..blank + text.len());
+                self.pass(&text, effect);
+            }
+        }
+        true
+    }
+
+    /// Returns the longest marker with which `begun` begins, the beginning of an answer without the white space before it. `is_end`: no more
+    /// text will follow.
+    fn first_marker(&self, begun: &str, is_end: bool) -> FirstMarker {
         let markers = self.markers.iter().enumerate();
-        let steps = markers.flat_map(|(at, markers)| {
+        let effects = markers.flat_map(|(at, markers)| {
             let begins = markers.around.iter();
             let begins = begins.map(move |(begin, _)| (begin.as_str(), MarkerEffect::Begin(at)));
             [
@@ -248,41 +283,32 @@ impl Thinking {
             .chain(begins)
             .filter(|(text, _)| !text.is_empty())
         });
-        let mut met: Option<(&str, MarkerEffect)> = None;
-        for (text, step) in steps {
+        let mut longest: Option<(&str, MarkerEffect)> = None;
+        for (text, effect) in effects {
             if !is_end && text.len() > begun.len() && text.starts_with(begun) {
-                // The rest of the marker may still come.
-                return false;
+                return FirstMarker::Incomplete;
             }
-            let is_longer = met.is_none_or(|(other, _)| text.len() > other.len());
+            let is_longer = longest.is_none_or(|(other, _)| text.len() > other.len());
             if is_longer && begun.starts_with(text) {
-                met = Some((text, step));
+                longest = Some((text, effect));
             }
         }
-        let Some((text, step)) = met else {
-            if begun.is_empty() {
-                return false;
-            }
-            if self.state == FilterState::AfterBlock {
-                self.held.drain(..blank);
-            }
-            self.state = if self.is_leading_only {
-                FilterState::Off
-            } else {
-                FilterState::Answer
-            };
-            return true;
-        };
-        let (length, text) = (blank + text.len(), text.to_owned());
-        self.held.drain(..length);
-        match step {
+        match longest {
+            Some((text, effect)) => FirstMarker::Complete(text.to_owned(), effect),
+            None => FirstMarker::Missing,
+        }
+    }
+
+    /// Enters the state after the marker `text` at the beginning of an answer.
+    fn pass(&mut self, text: &str, effect: MarkerEffect) {
+        match effect {
             MarkerEffect::Open(at) => self.state = FilterState::Leading(at),
             // The opening marker was not visible to the filter.
             MarkerEffect::Close(at) => self.close(at),
             MarkerEffect::Begin(at) => {
                 let mut around = self.markers[at].around.iter();
                 self.end = around
-                    .find(|(begin, _)| *begin == text)
+                    .find(|(begin, _)| begin == text)
                     .map(|(_, end)| end.clone());
                 self.has_begun = true;
                 let has_head = !self.markers[at].head_end.is_empty();
@@ -293,7 +319,6 @@ impl Thinking {
                 };
             }
         }
-        true
     }
 
     fn step_in_answer(&mut self, out: &mut String) -> bool {

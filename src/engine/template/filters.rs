@@ -18,45 +18,35 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("urlencode", urlencode);
     environment.add_filter("wordcount", wordcount);
     environment.add_filter("wordwrap", wordwrap);
-    add_checked(
-        environment,
-        "format",
-        Value::from_function(builtin::format),
-        check_format,
-    );
-    add_checked(
-        environment,
-        "join",
-        Value::from_function(builtin::join),
-        check_join,
-    );
-    add_checked(
-        environment,
-        "pprint",
-        Value::from_function(builtin::pprint),
-        check_pprint,
-    );
-    add_checked(
-        environment,
-        "string",
-        Value::from_function(builtin::string),
-        check_string,
-    );
-    add_checked(
-        environment,
-        "sum",
-        Value::from_function(builtin::sum),
-        check_sum,
-    );
+    let checked: [(&'static str, Value, Check); 5] = [
+        (
+            "format",
+            Value::from_function(builtin::format),
+            check_format,
+        ),
+        ("join", Value::from_function(builtin::join), check_join),
+        (
+            "pprint",
+            Value::from_function(builtin::pprint),
+            check_pprint,
+        ),
+        (
+            "string",
+            Value::from_function(builtin::string),
+            check_string,
+        ),
+        ("sum", Value::from_function(builtin::sum), check_sum),
+    ];
+    for (name, filter, check) in checked {
+        add_checked(environment, name, filter, check);
+    }
 }
 
+/// Checks the arguments of a filter.
+type Check = fn(&State<'_, '_>, &[Value]) -> Result<(), Error>;
+
 /// Adds minijinja's `filter` called `name`, which runs only if `check` accepts its arguments.
-fn add_checked(
-    environment: &mut Environment<'_>,
-    name: &'static str,
-    filter: Value,
-    check: fn(&State<'_, '_>, &[Value]) -> Result<(), Error>,
-) {
+fn add_checked(environment: &mut Environment<'_>, name: &'static str, filter: Value, check: Check) {
     let checked = move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
         let args = args.into_values();
         check(state, &args)?;
