@@ -71,14 +71,21 @@ pub(crate) enum SourceKind {
     Saved,
 }
 
-/// Returns the best source for a prompt, and the tokens to reuse from it. `own` tokens are in the prompt's sequence, at most `other` in
-/// another sequence and `saved` in a saved state. In a pool (`in_pool`), another sequence shares its tokens without a copy.
-pub(crate) fn choose_source(
-    own: usize,
-    other: usize,
-    saved: usize,
-    in_pool: bool,
-) -> (SourceKind, usize) {
+/// Lengths of the prefixes that a prompt can start from, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PrefixLengths {
+    /// Length in the sequence of the prompt.
+    pub own: usize,
+    /// Greatest length in another sequence.
+    pub other: usize,
+    /// Greatest length in a saved state.
+    pub saved: usize,
+}
+
+/// Returns the best source for a prompt, and the tokens to reuse from it. In a pool (`in_pool`), another sequence shares its tokens without
+/// a copy.
+pub(crate) fn choose_source(lengths: PrefixLengths, in_pool: bool) -> (SourceKind, usize) {
+    let PrefixLengths { own, other, saved } = lengths;
     let takes_saved = if in_pool {
         is_worth_cells(saved, other.max(own))
     } else {
@@ -193,7 +200,8 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins_unless_another_one_saves_a_copy() {
         let starts = |own, other, saved| {
-            [true, false].map(|in_pool| choose_source(own, other, saved, in_pool))
+            let lengths = PrefixLengths { own, other, saved };
+            [true, false].map(|in_pool| choose_source(lengths, in_pool))
         };
         assert_eq!(starts(100, 120, 120), [(SourceKind::Own, 100); 2]);
         assert_eq!(starts(0, 500, 0), [(SourceKind::Other, 500); 2]);

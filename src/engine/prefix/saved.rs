@@ -3,13 +3,22 @@
 use super::{common_prefix_len, reusable_len};
 use crate::engine::token::Token;
 
+/// The state of a sequence, saved to memory.
+#[derive(Debug)]
+pub(crate) struct SavedState<S> {
+    /// The state.
+    pub state: S,
+    /// Size of the state, in bytes.
+    pub bytes: u64,
+    /// Whether a part of the state can be used.
+    pub can_truncate: bool,
+}
+
 /// A saved state and its tokens.
 #[derive(Debug)]
 struct Entry<S> {
     tokens: Vec<Token>,
-    state: S,
-    bytes: u64,
-    can_truncate: bool,
+    saved: SavedState<S>,
     is_pinned: bool,
     last_used: u64,
 }
@@ -41,13 +50,13 @@ impl<S> SavedStates<S> {
 
     /// Returns the bytes of all states.
     pub(crate) fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.bytes).sum()
+        self.entries.iter().map(|entry| entry.saved.bytes).sum()
     }
 
     /// Returns whether a state of `bytes` fits beside the pinned ones.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         let pinned = self.entries.iter().filter(|entry| entry.is_pinned);
-        pinned.map(|entry| entry.bytes).sum::<u64>() + bytes <= self.max_bytes
+        pinned.map(|entry| entry.saved.bytes).sum::<u64>() + bytes <= self.max_bytes
     }
 
     /// Returns whether any state can be saved.
@@ -69,16 +78,13 @@ impl<S> SavedStates<S> {
         self.entries.iter().position(|entry| entry.tokens == tokens)
     }
 
-    /// Inserts the state of `tokens`, which has `bytes`. `can_truncate` is whether a part of it can be used. Evicts unpinned states until it
-    /// fits; does nothing if that is not enough.
-    pub(crate) fn insert(
-        &mut self,
-        tokens: Vec<Token>,
-        state: S,
-        bytes: u64,
-        can_truncate: bool,
-        now: u64,
-    ) {
+    /// Inserts the state of `tokens`, last used at `now`. Evicts unpinned states until it fits; does nothing if that is not enough.
+    pub(crate) fn insert(&mut self, tokens: Vec<Token>, saved: SavedState<S>, now: u64) {
+        let SavedState {
+            bytes,
+            can_truncate,
+            ..
+        } = saved;
         if !self.fits(bytes) {
             return;
         }
@@ -95,9 +101,7 @@ impl<S> SavedStates<S> {
         }
         self.entries.push(Entry {
             tokens,
-            state,
-            bytes,
-            can_truncate,
+            saved,
             is_pinned: false,
             last_used: now,
         });
@@ -116,7 +120,7 @@ impl<S> SavedStates<S> {
         entries
             .map(|(state, entry)| SavedPrefix {
                 state,
-                length: reusable_len(&entry.tokens, entry.can_truncate, prompt),
+                length: reusable_len(&entry.tokens, entry.saved.can_truncate, prompt),
             })
             .filter(|prefix| prefix.length > 0)
             .max_by_key(|prefix| prefix.length)
@@ -140,7 +144,7 @@ impl<S> SavedStates<S> {
     pub(crate) fn get(&mut self, at: usize, now: u64) -> (&S, &[Token]) {
         let entry = &mut self.entries[at];
         entry.last_used = now;
-        (&entry.state, &entry.tokens)
+        (&entry.saved.state, &entry.tokens)
     }
 
     /// Removes the state `at`.
@@ -158,6 +162,14 @@ mod tests {
         SavedStates::new(max_bytes)
     }
 
+    fn state(state: &'static str, bytes: u64, can_truncate: bool) -> SavedState<&'static str> {
+        SavedState {
+            state,
+            bytes,
+            can_truncate,
+        }
+    }
+
     fn longest<const N: usize>(
         saved: &mut SavedStates<&'static str>,
         prompt: [i32; N],
@@ -169,16 +181,16 @@ mod tests {
     #[test]
     fn a_state_that_does_not_fit_evicts_nothing() {
         let mut saved = saved(100);
-        saved.insert(tokens([1, 2]), "fits", 90, true, 1);
-        saved.insert(tokens([1, 2, 3]), "too large", 110, true, 2);
+        saved.insert(tokens([1, 2]), state("fits", 90, true), 1);
+        saved.insert(tokens([1, 2, 3]), state("too large", 110, true), 2);
         assert_eq!(longest(&mut saved, [1, 2, 3, 4]), Some(("fits", 2)));
     }
 
     #[test]
     fn the_longest_prefix_is_found() {
         let mut saved = saved(100);
-        saved.insert(tokens([1, 2]), "short", 10, true, 1);
-        saved.insert(tokens([1, 3, 4, 5]), "long", 10, true, 2);
+        saved.insert(tokens([1, 2]), state("short", 10, true), 1);
+        saved.insert(tokens([1, 3, 4, 5]), state("long", 10, true), 2);
         assert_eq!(longest(&mut saved, [1, 3, 4, 9]), Some(("long", 3)));
         assert_eq!(longest(&mut saved, [1, 2, 9]), Some(("short", 2)));
         assert_eq!(longest(&mut saved, [7, 2, 9]), None);
@@ -187,13 +199,13 @@ mod tests {
     #[test]
     fn a_longer_state_replaces_its_prefixes_only_if_it_can_be_truncated() {
         let mut truncatable = saved(100);
-        truncatable.insert(tokens([1]), "one", 10, true, 1);
-        truncatable.insert(tokens([1, 2]), "two", 10, true, 2);
+        truncatable.insert(tokens([1]), state("one", 10, true), 1);
+        truncatable.insert(tokens([1, 2]), state("two", 10, true), 2);
         assert_eq!(truncatable.bytes(), 10);
         let mut whole = saved(100);
-        whole.insert(tokens([1]), "one", 10, false, 1);
-        whole.insert(tokens([1, 2]), "two", 10, false, 2);
-        whole.insert(tokens([1, 2]), "again", 10, false, 3);
+        whole.insert(tokens([1]), state("one", 10, false), 1);
+        whole.insert(tokens([1, 2]), state("two", 10, false), 2);
+        whole.insert(tokens([1, 2]), state("again", 10, false), 3);
         assert_eq!(whole.bytes(), 20);
         assert_eq!(longest(&mut whole, [1, 9, 9]), Some(("one", 1)));
         assert_eq!(longest(&mut whole, [1, 2, 9]), Some(("again", 2)));
@@ -202,26 +214,26 @@ mod tests {
     #[test]
     fn the_least_recently_used_states_are_evicted_first_and_pinned_ones_never() {
         let mut saved = saved(30);
-        saved.insert(tokens([1]), "pinned", 10, true, 1);
+        saved.insert(tokens([1]), state("pinned", 10, true), 1);
         assert!(saved.contains(&tokens([1]), true));
-        saved.insert(tokens([2]), "two", 10, true, 2);
-        saved.insert(tokens([3]), "three", 10, true, 3);
+        saved.insert(tokens([2]), state("two", 10, true), 2);
+        saved.insert(tokens([3]), state("three", 10, true), 3);
         let two = saved.longest_prefix(&tokens([2, 9])).unwrap();
         saved.get(two.state, 4);
-        saved.insert(tokens([4]), "four", 10, true, 5);
+        saved.insert(tokens([4]), state("four", 10, true), 5);
         assert_eq!(longest(&mut saved, [3, 9]), None);
         assert!(
             saved.contains(&tokens([1]), false)
                 && saved.contains(&tokens([2]), false)
                 && saved.contains(&tokens([4]), false)
         );
-        saved.insert(tokens([5]), "five", 20, true, 6);
+        saved.insert(tokens([5]), state("five", 20, true), 6);
         assert!(saved.contains(&tokens([1]), false) && saved.contains(&tokens([5]), false));
         assert_eq!(saved.bytes(), 30);
-        saved.insert(tokens([6]), "too large", 21, true, 7);
+        saved.insert(tokens([6]), state("too large", 21, true), 7);
         assert!(!saved.contains(&tokens([6]), false));
         saved.pin_only(&[]);
-        saved.insert(tokens([7]), "all", 30, true, 8);
+        saved.insert(tokens([7]), state("all", 30, true), 8);
         assert_eq!(
             (saved.bytes(), longest(&mut saved, [7, 9])),
             (30, Some(("all", 1)))

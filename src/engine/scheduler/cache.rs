@@ -21,7 +21,7 @@ mod warm;
 use super::super::decoder::Decoder;
 use super::super::limits::{Limits, Reuse};
 use super::super::prefix::cells::{Cell, CellPool};
-use super::super::prefix::saved::SavedStates;
+use super::super::prefix::saved::{SavedState, SavedStates};
 use super::super::token::Token;
 use source::{CachedPrefix, PrefixSource};
 
@@ -161,9 +161,13 @@ impl<S> PrefixCache<S> {
         let Some((state, bytes)) = decoder.save(sequence) else {
             return false;
         };
+        let state = SavedState {
+            state,
+            bytes,
+            can_truncate,
+        };
         let now = self.now();
-        self.saved
-            .insert(tokens.clone(), state, bytes, can_truncate, now);
+        self.saved.insert(tokens.clone(), state, now);
         self.saved.contains(&tokens, is_pinned)
     }
 

@@ -4,8 +4,8 @@ use super::PrefixCache;
 use crate::engine::decoder::Decoder;
 use crate::engine::limits::Reuse;
 use crate::engine::prefix::{
-    Candidate, MIN_GAIN, SourceKind, choose_sequence, choose_source, common_prefix_len,
-    is_worth_copying, is_worth_saving, reusable_len,
+    Candidate, MIN_GAIN, PrefixLengths, SourceKind, choose_sequence, choose_source,
+    common_prefix_len, is_worth_copying, is_worth_saving, reusable_len,
 };
 use crate::engine::token::Token;
 
@@ -111,8 +111,12 @@ impl<S> PrefixCache<S> {
             .longest_prefix(prompt)
             .map_or(0, |prefix| prefix.length);
         let in_pool = self.reuse == Reuse::Cells;
-        let of_other = other.map_or(0, |(_, length)| length);
-        let (start, length) = choose_source(own, of_other, saved, in_pool);
+        let lengths = PrefixLengths {
+            own,
+            other: other.map_or(0, |(_, length)| length),
+            saved,
+        };
+        let (start, length) = choose_source(lengths, in_pool);
         let source = match (start, other) {
             (SourceKind::Other, Some((other, _))) => PrefixSource::Sequence(other),
             (SourceKind::Saved, _) => PrefixSource::Saved,
