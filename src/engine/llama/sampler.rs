@@ -141,8 +141,8 @@ impl Sampler {
         token
     }
 
-    /// Returns the token `drawn` if the grammar allows it, and otherwise one drawn among the allowed tokens. Advances the grammar. Without a
-    /// grammar, every token is allowed.
+    /// Returns the token `drawn` if the grammar allows it, and otherwise one drawn among the allowed tokens. Advances the grammar. Without
+    /// a grammar, every token is allowed.
     fn follow_grammar(
         &mut self,
         drawn: Token,
