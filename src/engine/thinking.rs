@@ -48,7 +48,7 @@ enum MarkerEffect {
 /// The marker with which held text begins.
 #[derive(Debug)]
 enum FirstMarker {
-    /// There is none.
+    /// The text begins with no marker.
     Missing,
     /// The rest of a marker may still come.
     Incomplete,
