@@ -153,13 +153,12 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
         Largest::of(estimate)
     };
     let (key, hint) = match largest {
-        Largest::Weights => ("path", way_out(need.demand(), 0, shared)),
         Largest::Cache => ("n_ctx", SMALLER_CACHE.to_owned()),
         Largest::Buffers if need.fits_with_a_small_batch(budget) => {
             let raised = raised_budget(total, shared);
             ("n_batch", format!("choose a smaller `n_batch`{raised}"))
         }
-        Largest::Buffers => ("path", way_out(need.demand(), 0, shared)),
+        Largest::Weights | Largest::Buffers => ("path", way_out(need.demand(), 0, shared)),
     };
     let (what, bytes) = largest.named(estimate);
     let message = format!(
