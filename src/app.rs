@@ -197,7 +197,7 @@ impl Endpoint {
     }
 }
 
-/// Logs the notes, warnings and doubts of the check.
+/// Logs the notes, warnings and tolerated faults of the check.
 fn log_findings(checked: &Checked) {
     for note in &checked.layers.notes {
         tracing::info!("{note}");
@@ -205,7 +205,7 @@ fn log_findings(checked: &Checked) {
     for warning in &checked.layers.warnings {
         tracing::warn!(kind = warning.code, "{}", warning.line());
     }
-    checked.warn_of_doubts();
+    checked.log_tolerated_faults();
 }
 
 /// Applies edits of the configuration until `drain` is cancelled: a shutdown begins no further reload.

@@ -52,7 +52,7 @@ use crate::engine::shared_prefix::PromptSamples;
 pub(crate) use crate::gguf::memory::Estimate;
 use crate::threads::SystemLimit;
 pub(crate) use error::{CallError, CallStage, ProcessFailure, Unanswered};
-pub(crate) use life::{Ended, Life, Vitals};
+pub(crate) use life::{Ended, Life, ProcessStatus};
 use local::{Launcher, memory};
 pub(crate) use need::{Allowance, Need};
 pub(crate) use progress::Progress;
@@ -154,12 +154,12 @@ pub(crate) struct SourceCheck {
     pub need: Option<Result<Need, FileFault>>,
 }
 
-/// Checks whether `source` has changed since it had the stamp `known`, and reads it again if so. Also reads it again if `is_fault_passing`: the
+/// Checks whether `source` has changed since it had the stamp `known`, and reads it again if so. Also reads it again if `is_fault_transient`: the
 /// source could not be read the last time, but may be readable now. Blocks on the file system.
 pub(crate) fn check_source(
     source: &Source,
     known: Stamp,
-    is_fault_passing: bool,
+    is_fault_transient: bool,
     prefixes: &[PromptSamples],
     allowance: Allowance,
 ) -> SourceCheck {
@@ -171,7 +171,7 @@ pub(crate) fn check_source(
     };
     SourceCheck {
         stamp,
-        need: (stamp != known || is_fault_passing).then(read),
+        need: (stamp != known || is_fault_transient).then(read),
     }
 }
 

@@ -47,9 +47,9 @@ pub(crate) struct Checked {
     pub needs: Vec<Result<Need, FileFault>>,
     /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
     /// models work, files may come later, and machines differ in their memory.
-    pub doubts: Vec<Problem>,
-    /// Those of `doubts` that settings cause, not the file of a model or token. An edit must not add any.
-    pub setting_doubts: Vec<Problem>,
+    pub tolerated: Vec<Problem>,
+    /// Those of `tolerated` that settings cause, not the file of a model or token. An edit must not add any.
+    pub tolerated_settings: Vec<Problem>,
 }
 
 impl Checked {
@@ -66,7 +66,7 @@ impl Checked {
         };
         if rejects_all {
             return Err(Rejected {
-                error: ConfigError::from_problems(self.doubts),
+                error: ConfigError::from_problems(self.tolerated),
                 warnings: self.layers.warnings,
             });
         }
@@ -74,10 +74,10 @@ impl Checked {
     }
 
     /// Logs the faults that the server can run with.
-    pub(crate) fn warn_of_doubts(&self) {
-        for doubt in &self.doubts {
+    pub(crate) fn log_tolerated_faults(&self) {
+        for fault in &self.tolerated {
             tracing::warn!(
-                "part of the configuration does not work; the server runs without it\n{doubt}"
+                "part of the configuration does not work; the server runs without it\n{fault}"
             );
         }
     }
@@ -143,8 +143,8 @@ fn examine_with(
     gpus::assign(&mut config, around, &mut layers);
     let memory = check_needs(&config, are_settings_right, &mut layers);
     warn_of_stale_mounts(&config, &mut layers);
-    let doubts = layers.problems.split_off(fatal);
-    into_result(config, layers, memory, doubts)
+    let tolerated = layers.problems.split_off(fatal);
+    into_result(config, layers, memory, tolerated)
 }
 
 /// Memory budget, and the memory needs of the models.
@@ -183,17 +183,17 @@ fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -
     Memory { budget, needs }
 }
 
-/// Returns the checked configuration. If `config` cannot be run, returns all faults, including the `doubts`.
+/// Returns the checked configuration. If `config` cannot be run, returns all faults, including the `tolerated` ones.
 fn into_result(
     config: Config,
     mut layers: Layers,
     memory: Memory,
-    mut doubts: Vec<Problem>,
+    mut tolerated: Vec<Problem>,
 ) -> Result<Checked, Rejected> {
     if let Some(error) = config.error(&mut layers) {
         let error = match error {
             ConfigError::Problems(mut problems) => {
-                problems.append(&mut doubts);
+                problems.append(&mut tolerated);
                 ConfigError::from_problems(problems)
             }
             other => other,
@@ -203,15 +203,15 @@ fn into_result(
             warnings: layers.warnings,
         });
     }
-    let mut all = std::mem::take(&mut layers.doubts);
-    all.extend(doubts.iter().cloned());
+    let mut all = std::mem::take(&mut layers.tolerated);
+    all.extend(tolerated.iter().cloned());
     Ok(Checked {
         config,
         layers,
         budget: memory.budget,
         needs: memory.needs,
-        doubts: all,
-        setting_doubts: doubts,
+        tolerated: all,
+        tolerated_settings: tolerated,
     })
 }
 
@@ -312,6 +312,6 @@ fn check_log(log: &LogSettings, layers: &mut Layers) {
             .map(|(folder, error)| format!("`{}` cannot be written: {error}", folder.display()))
     };
     if let Some(fault) = fault {
-        layers.doubt_at(&Address::new(["log", "file"]), fault, None);
+        layers.tolerate_at(&Address::new(["log", "file"]), fault, None);
     }
 }

@@ -308,10 +308,10 @@ impl Registry {
                 .flatten();
             // The metrics of a process that has ended are 0 already.
             let runner = model.runner.as_ref().filter(|runner| !runner.has_ended());
-            let vitals = runner.map(Runner::vitals);
+            let process_status = runner.map(Runner::process_status);
             let stats = stats.filter(|_| runner.is_some());
-            if let Some(vitals) = vitals {
-                metrics::last_step(&model.name, vitals.silence.unwrap_or_default());
+            if let Some(process_status) = process_status {
+                metrics::last_step(&model.name, process_status.silence.unwrap_or_default());
             }
             if let Some(stats) = stats {
                 let now = Occupancy {
@@ -321,7 +321,7 @@ impl Registry {
                 };
                 metrics::occupancy_changed(&model.name, now);
             }
-            model.into_status(vitals.unwrap_or_default(), stats, Instant::now())
+            model.into_status(process_status.unwrap_or_default(), stats, Instant::now())
         });
         join_all(models).await
     }

@@ -332,7 +332,7 @@ impl Reloader {
                 "the configuration no longer has a token; the server refuses every request with 401 until an edit adds a token; to serve without tokens, restart the server"
             );
         }
-        checked.warn_of_doubts();
+        checked.log_tolerated_faults();
         self.warn_of(checked.layers.warnings.clone());
         self.files = Files::of(self.files.main.clone(), &checked);
         self.faults = Faults::of(&checked);

@@ -12,11 +12,11 @@ use crate::error_code::{Coded, ErrorCode};
 
 /// The error of a process or thread that the system did not start for lack of resources.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} could not be started: {cause}; {way_out}")]
+#[error("{what} could not be started: {cause}; {advice}")]
 pub struct SystemLimit {
     what: &'static str,
     cause: String,
-    way_out: &'static str,
+    advice: &'static str,
 }
 
 /// Advice if processes, threads or memory are short.
@@ -28,7 +28,7 @@ const MORE_FILES: &str = "the limit on open files is reached: raise `--ulimit no
 impl SystemLimit {
     /// Returns the limit that kept `what` from being started; `None` if `error` has another cause.
     pub fn from_io_error(what: &'static str, error: &io::Error) -> Option<Self> {
-        let way_out = match error.kind() {
+        let advice = match error.kind() {
             // EAGAIN and ENOMEM.
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => MORE_PROCESSES,
             _ if is_lack_of_files(error) => MORE_FILES,
@@ -37,7 +37,7 @@ impl SystemLimit {
         Some(Self {
             what,
             cause: error.to_string(),
-            way_out,
+            advice,
         })
     }
 
@@ -50,7 +50,7 @@ impl SystemLimit {
         Self {
             what: "a thread",
             cause: error.to_string(),
-            way_out: MORE_PROCESSES,
+            advice: MORE_PROCESSES,
         }
     }
 }
@@ -145,7 +145,7 @@ pub(crate) fn or_exit<T>(work: impl FnOnce() -> T) -> T {
         let limit = SystemLimit {
             what: "a thread",
             cause: panic.payload_as_str().unwrap_or("unknown").to_owned(),
-            way_out: MORE_PROCESSES,
+            advice: MORE_PROCESSES,
         };
         let mut stderr = io::stderr().lock();
         // If stderr is closed, nobody reads the message.

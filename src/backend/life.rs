@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Process id, and time since the last step, of the process behind a runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Vitals {
+pub(crate) struct ProcessStatus {
     /// Process id; `None` until the process is started.
     pub pid: Option<u32>,
     /// Time since the last finished step; `None` if the process has no work.

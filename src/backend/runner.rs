@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{CallStage, ProcessFailure, Progress, Unanswered, Vitals};
+use super::{CallStage, ProcessFailure, ProcessStatus, Progress, Unanswered};
 use crate::engine::{Answer, CallId, CancelReason, Request, Stats};
 use crate::telemetry::metrics::UnloadReason;
 
@@ -16,7 +16,7 @@ use crate::telemetry::metrics::UnloadReason;
 #[derive(Debug, Clone)]
 pub(crate) struct Runner {
     name: Arc<str>,
-    vitals: watch::Receiver<Vitals>,
+    process_status: watch::Receiver<ProcessStatus>,
     mailbox: mpsc::UnboundedSender<Mail>,
     ids: Arc<AtomicU64>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Inbox {
     /// Messages to the task. The channel closes when the last runner is dropped.
     pub mail: mpsc::UnboundedReceiver<Mail>,
     /// Channel for the process id, and the time since the last step.
-    pub vitals: watch::Sender<Vitals>,
+    pub process_status: watch::Sender<ProcessStatus>,
 }
 
 impl Inbox {
@@ -90,16 +90,16 @@ impl Runner {
     /// Creates a runner of the model `name`, and the inbox of its task.
     pub(super) fn new(name: &str) -> (Self, Inbox) {
         let (mailbox, mail) = mpsc::unbounded_channel();
-        let (to_vitals, vitals) = watch::channel(Vitals::default());
+        let (to_vitals, process_status) = watch::channel(ProcessStatus::default());
         let runner = Self {
             name: name.into(),
-            vitals,
+            process_status,
             mailbox,
             ids: Arc::new(AtomicU64::new(1)),
         };
         let inbox = Inbox {
             mail,
-            vitals: to_vitals,
+            process_status: to_vitals,
         };
         (runner, inbox)
     }
@@ -110,8 +110,8 @@ impl Runner {
     }
 
     /// Returns the process id, and the time since the last step.
-    pub(crate) fn vitals(&self) -> Vitals {
-        *self.vitals.borrow()
+    pub(crate) fn process_status(&self) -> ProcessStatus {
+        *self.process_status.borrow()
     }
 
     /// Returns whether a new call would get no answer, because the model has ended or is about to.

@@ -83,7 +83,7 @@ pub(super) fn check_templates(
             && let Err(error) = trials.run(Trial::Validity)
         {
             let hint = "set a `chat_template` in the configuration";
-            layers.doubt_at(&model.address("path"), error.text, Some(hint.into()));
+            layers.tolerate_at(&model.address("path"), error.text, Some(hint.into()));
             continue;
         }
         check_rendering(model, &mut trials, &tools, layers);
@@ -226,7 +226,7 @@ fn check_questions(model: &ModelConfig, uses: &[Use<'_>], layers: &mut Layers) {
                 layers.problem_at(&model.address("chat_template"), text, Some(hint.into()));
             } else {
                 let hint = "set a `chat_template` that prints all messages";
-                layers.doubt_at(&model.address("path"), text, Some(hint.into()));
+                layers.tolerate_at(&model.address("path"), text, Some(hint.into()));
             }
         }
         return;

@@ -79,12 +79,12 @@ fn examine(
         }
     };
     let mut checked = check::examine(typed, around).map_err(judged)?;
-    let doubts = std::mem::take(&mut checked.doubts);
+    let tolerated = std::mem::take(&mut checked.tolerated);
     let warnings = std::mem::take(&mut checked.layers.warnings);
-    if doubts.is_empty() && (warnings.is_empty() || !is_strict) {
+    if tolerated.is_empty() && (warnings.is_empty() || !is_strict) {
         return Ok((checked, warnings));
     }
-    let error = ConfigError::from_problems(doubts);
+    let error = ConfigError::from_problems(tolerated);
     Err(judged(Rejected { error, warnings }))
 }
 

@@ -55,13 +55,14 @@ impl ConfigError {
         Self::Problems(problems)
     }
 
-    /// Moves all problems and doubts out of `layers` into an error. Returns `None` and moves nothing if there are only doubts.
+    /// Moves all problems and tolerated faults out of `layers` into an error. Returns `None` and moves nothing if there are only tolerated
+    /// faults.
     pub(crate) fn take(layers: &mut Layers) -> Option<Self> {
         if layers.problems.is_empty() {
             return None;
         }
         let mut problems = std::mem::take(&mut layers.problems);
-        problems.append(&mut layers.doubts);
+        problems.append(&mut layers.tolerated);
         Some(Self::from_problems(problems))
     }
 

@@ -68,7 +68,7 @@ impl TokenConfig {
     }
 }
 
-/// Resolves the tokens of `settings`, and adds errors to `layers`. A token that is unusable for now is a doubt.
+/// Resolves the tokens of `settings`, and adds errors to `layers`. The fault of a token that is unusable for now is tolerated.
 pub(super) fn resolve(settings: &ConfigFile, layers: &mut Layers) -> Vec<Arc<TokenConfig>> {
     let server = &settings.server;
     let source = TokenSource {
@@ -136,7 +136,7 @@ pub(super) fn warn_of_short(tokens: &[Arc<TokenConfig>], layers: &mut Layers) {
     }
 }
 
-/// Turns errors in the file about the text of a single token into doubts. Requests with that token are rejected, but the rest of the
+/// Turns errors in the file about the text of a single token into tolerated faults. Requests with that token are rejected, but the rest of the
 /// configuration is used.
 pub(super) fn set_aside(layers: &mut Layers) {
     let concerns_token = |problem: &Problem| {
@@ -149,9 +149,9 @@ pub(super) fn set_aside(layers: &mut Layers) {
         is_token && matches!(problem.origin, Origin::File(_))
     };
     let problems = std::mem::take(&mut layers.problems);
-    let (doubts, problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(concerns_token);
+    let (tolerated, problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(concerns_token);
     layers.problems = problems;
-    layers.doubts.extend(doubts);
+    layers.tolerated.extend(tolerated);
 }
 
 /// Returns the token with the most rights, for a request to the server. An admin token comes first, in particular that of `auth`; then the one
@@ -232,9 +232,9 @@ impl TokenSource<'_> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         let is_doubted = |at: &Address| {
             layers
-                .doubts
+                .tolerated
                 .iter()
-                .any(|doubt| doubt.address.as_ref() == Some(at))
+                .any(|fault| fault.address.as_ref() == Some(at))
         };
         token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
     }
@@ -245,7 +245,7 @@ impl TokenSource<'_> {
             let at = fault.address.as_ref();
             at == Some(&self.token.0) || at == Some(&self.file.0)
         };
-        let mut faults = layers.doubts.iter().chain(&layers.problems);
+        let mut faults = layers.tolerated.iter().chain(&layers.problems);
         let fault = faults.find(concerns_token);
         fault.map_or_else(
             || "see the server's log".into(),
@@ -253,7 +253,7 @@ impl TokenSource<'_> {
         )
     }
 
-    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds a doubt or an error
+    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds a tolerated fault or an error
     /// to `layers`.
     ///
     /// # Errors
@@ -289,10 +289,10 @@ impl TokenSource<'_> {
         let token = token
             .and_then(|token| BearerToken::parse(&token).map_err(|invalid| invalid.to_string()));
         token.inspect_err(|message| {
-            // A flag or a variable cannot change before the next start, so it is an error, not a doubt.
+            // A flag or a variable cannot change before the next start, so it is not tolerated.
             let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
             if place == file_at || is_of_file {
-                layers.doubt_at(place, message.clone(), None);
+                layers.tolerate_at(place, message.clone(), None);
             } else {
                 layers.problem_at(place, message.clone(), None);
             }

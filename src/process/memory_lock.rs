@@ -27,7 +27,7 @@ fn is_privileged() -> bool {
 }
 
 /// Returns what to do if `limit`, in bytes, is too low.
-pub(crate) fn way_out(limit: u64) -> String {
+pub(crate) fn advice(limit: u64) -> String {
     format!(
         "the system lets a process lock {} KiB (RLIMIT_MEMLOCK); raise this limit with `docker run --ulimit memlock=-1`, `LimitMEMLOCK=infinity` in the systemd unit or `ulimit -l unlimited`, or remove `mlock`",
         limit / 1024

@@ -96,13 +96,13 @@ pub(crate) fn room_for(
         evicted.push(occupant.model);
         fit = limits.fit(&staying);
     }
-    let may_come = |occupant: &Occupant| {
+    let will_free_memory = |occupant: &Occupant| {
         let is_busy = occupant.idle_since.is_none() && !occupant.is_pinned;
         occupant.is_ending || occupant.is_loading || is_busy
     };
     match fit {
         Fit::ExceedsLimits => Room::Busy,
-        Fit::LacksFreeMemory if occupants.iter().any(may_come) => Room::Busy,
+        Fit::LacksFreeMemory if occupants.iter().any(will_free_memory) => Room::Busy,
         // No other model can free memory.
         Fit::LacksFreeMemory | Fit::Fits if evicted.is_empty() => Room::Available,
         Fit::LacksFreeMemory | Fit::Fits => Room::AfterEviction(evicted),
@@ -281,12 +281,12 @@ fn never(need: Demand, with_pinned: u64, shared: SharedLimits) -> NeverFits {
         human(total),
         human(shared.budget)
     );
-    let hint = way_out(need, held, shared);
+    let hint = advice(need, held, shared);
     NeverFits { cause, hint }
 }
 
 /// Returns the advice for a model that needs `need` while pinned models hold `held` bytes. It names only what can help.
-pub(super) fn way_out(need: Demand, held: u64, shared: SharedLimits) -> String {
+pub(super) fn advice(need: Demand, held: u64, shared: SharedLimits) -> String {
     let Demand { footprint, least } = need;
     let left = shared.budget.saturating_sub(held);
     let mut ways = if least <= left {

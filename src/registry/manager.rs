@@ -123,8 +123,8 @@ impl ModelManager {
                 .into_iter()
                 .map(|model| {
                     let edition = state.edition_of(&model.config);
-                    state.residency.set_terms(edition, model.terms());
-                    state.put(edition, model);
+                    state.residency.set_policy(edition, model.policy());
+                    state.insert_model(edition, model);
                     edition
                 })
                 .collect();

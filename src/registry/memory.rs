@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::budget::{SharedLimits, raised_budget, way_out};
+use super::budget::{SharedLimits, advice, raised_budget};
 use crate::backend::footprint::{Footprint, Mapped, sum, sum_on_gpu};
 use crate::backend::{self, Allowance, Estimate, Need, SharedPrefixes};
 use crate::config::units::human;
@@ -158,7 +158,7 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
             let raised = raised_budget(total, shared);
             ("n_batch", format!("choose a smaller `n_batch`{raised}"))
         }
-        Largest::Weights | Largest::Buffers => ("path", way_out(need.demand(), 0, shared)),
+        Largest::Weights | Largest::Buffers => ("path", advice(need.demand(), 0, shared)),
     };
     let (what, bytes) = largest.named(estimate);
     let message = format!(

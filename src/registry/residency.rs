@@ -36,7 +36,7 @@ pub(crate) use status::{ModelState, SlotStatus};
 
 /// Memory need and policies of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ModelTerms {
+pub(crate) struct ModelPolicy {
     /// Memory that the model will take.
     pub need: Demand,
     /// Whether the model is pinned, so that it is never evicted.
@@ -99,11 +99,11 @@ impl Residency {
         }
     }
 
-    /// Adds `model`, or replaces its terms.
-    pub(crate) fn set_terms(&mut self, model: Edition, terms: ModelTerms) {
+    /// Adds `model`, or replaces its policy.
+    pub(crate) fn set_policy(&mut self, model: Edition, policy: ModelPolicy) {
         match self.slots.entry(model) {
-            Entry::Occupied(mut slot) => slot.get_mut().terms = terms,
-            Entry::Vacant(place) => drop(place.insert(Slot::new(terms))),
+            Entry::Occupied(mut slot) => slot.get_mut().policy = policy,
+            Entry::Vacant(place) => drop(place.insert(Slot::new(policy))),
         }
     }
 
@@ -131,7 +131,7 @@ impl Residency {
     /// Replaces the memory need of `model`, whose file has changed.
     pub(crate) fn set_need(&mut self, model: Edition, need: Demand) {
         if let Some(slot) = self.slots.get_mut(&model) {
-            slot.terms.need = need;
+            slot.policy.need = need;
         }
     }
 
@@ -184,7 +184,7 @@ impl Residency {
         let waiting = self.waiting.iter().filter(|other| other.model == model);
         let own = waiting.clone().filter(|other| other.client == client);
         let (own, all) = (own.count(), waiting.count());
-        if !may_wait(slot.terms.max_waiting, own, all) {
+        if !may_wait(slot.policy.max_waiting, own, all) {
             return self.actions.push(Action::Refuse(call, Refusal::Busy(all)));
         }
         self.waiting.push_back(Waiting {
@@ -250,7 +250,7 @@ impl Residency {
         }
         *known = memory;
         // A model that ran may be loaded again, even if it exceeds the budget.
-        let total = &mut slot.terms.need.footprint.total;
+        let total = &mut slot.policy.need.footprint.total;
         *total = (*total).max(memory.min(budget));
         self.shrink();
     }
@@ -319,7 +319,7 @@ impl Residency {
             else {
                 continue;
             };
-            let Some(due) = slot.terms.idle_ttl.map(|ttl| idle_since + ttl) else {
+            let Some(due) = slot.policy.idle_ttl.map(|ttl| idle_since + ttl) else {
                 continue;
             };
             if due <= now {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::residency::{ModelState, SlotStatus};
-use crate::backend::{Need, Runner, Vitals};
+use crate::backend::{Need, ProcessStatus, Runner};
 use crate::engine::{Stats, Usage};
 
 /// Status of a model, from the registry and from its process.
@@ -99,7 +99,7 @@ impl Observed {
     /// Completes what the registry knows about a model at the time `now` with the values that its process reports.
     pub(super) fn into_status(
         self,
-        vitals: Vitals,
+        process_status: ProcessStatus,
         stats: Option<Stats>,
         now: Instant,
     ) -> ModelStatus {
@@ -122,8 +122,8 @@ impl Observed {
         ModelStatus {
             name,
             state: slot.state,
-            pid: vitals.pid,
-            last_step_seconds: vitals.silence.map(|silence| silence.as_secs()),
+            pid: process_status.pid,
+            last_step_seconds: process_status.silence.map(|silence| silence.as_secs()),
             memory_bytes: slot.memory,
             gpu_layers: offload.map(|offload| offload.gpu_layers),
             layers: offload.map(|offload| offload.layers),
@@ -174,7 +174,7 @@ mod tests {
             offload: None,
             runner: None,
         };
-        let status = model.into_status(Vitals::default(), stats, Instant::now());
+        let status = model.into_status(ProcessStatus::default(), stats, Instant::now());
         (status.running, status.waiting)
     }
 

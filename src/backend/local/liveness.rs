@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::watchdog::{Watchdog, look_interval};
-use crate::backend::Vitals;
+use super::watchdog::{Watchdog, check_interval};
+use crate::backend::ProcessStatus;
 use crate::process::activity::Activity;
 
 /// Grace period for a worker that received SIGTERM. A service manager signals all processes at once, and the server may notice its own
@@ -17,24 +17,24 @@ const TERMINATION_GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Liveness {
     watchdog: Watchdog,
     /// Whether the process has yet to answer [`crate::worker::Command::Stats`].
-    is_asked: bool,
+    is_stats_pending: bool,
     /// Whether the process was already reported as stuck.
     is_reported: bool,
     /// When the process received SIGTERM.
     terminated: Option<Instant>,
-    vitals: watch::Sender<Vitals>,
+    process_status: watch::Sender<ProcessStatus>,
 }
 
 impl Liveness {
-    /// Watches process `pid`, which has just been started, and publishes its `vitals`.
-    pub(super) fn new(pid: u32, vitals: watch::Sender<Vitals>) -> Self {
-        vitals.send_modify(|vitals| vitals.pid = Some(pid));
+    /// Watches process `pid`, which has just been started, and publishes its `process_status`.
+    pub(super) fn new(pid: u32, process_status: watch::Sender<ProcessStatus>) -> Self {
+        process_status.send_modify(|process_status| process_status.pid = Some(pid));
         Self {
             watchdog: Watchdog::new(Instant::now()),
-            is_asked: false,
+            is_stats_pending: false,
             is_reported: false,
             terminated: None,
-            vitals,
+            process_status,
         }
     }
 
@@ -45,18 +45,18 @@ impl Liveness {
 
     /// Records that the process was asked for its statistics.
     pub(super) fn asked(&mut self) {
-        self.is_asked = true;
+        self.is_stats_pending = true;
         self.expect();
     }
 
     /// Returns whether to ask the process for a sign of life: it has work, and no request is pending.
-    pub(super) fn is_to_be_asked(&self) -> bool {
-        !self.is_asked && self.watchdog.silence().is_some()
+    pub(super) fn needs_ping(&self) -> bool {
+        !self.is_stats_pending && self.watchdog.silence().is_some()
     }
 
     /// Records the answer with the statistics. `is_idle` means that the process has no call.
     pub(super) fn answered(&mut self, is_idle: bool) {
-        self.is_asked = false;
+        self.is_stats_pending = false;
         self.heard(is_idle);
     }
 
@@ -64,7 +64,7 @@ impl Liveness {
     pub(super) fn heard(&mut self, is_idle: bool) {
         self.watchdog.heard();
         self.is_reported = false;
-        if is_idle && !self.is_asked {
+        if is_idle && !self.is_stats_pending {
             self.watchdog.rest();
         }
         self.publish();
@@ -87,16 +87,16 @@ impl Liveness {
     }
 
     /// Returns the time of the next check if a step may take at most `limit`; `None` if no check is needed.
-    pub(super) fn next_look(&self, limit: Option<Duration>) -> Option<Instant> {
+    pub(super) fn next_check(&self, limit: Option<Duration>) -> Option<Instant> {
         let termination = self.terminated.map(|since| since + TERMINATION_GRACE);
-        let look = self.watchdog.next_look(look_interval(limit));
-        termination.into_iter().chain(look).min()
+        let check = self.watchdog.next_check(check_interval(limit));
+        termination.into_iter().chain(check).min()
     }
 
     /// Checks the process: a step may take at most `limit`, and `activity` is the work so far.
-    pub(super) fn look(&mut self, limit: Option<Duration>, activity: Option<Activity>) {
+    pub(super) fn check(&mut self, limit: Option<Duration>, activity: Option<Activity>) {
         self.watchdog
-            .look(Instant::now(), look_interval(limit), activity);
+            .check(Instant::now(), check_interval(limit), activity);
         self.publish();
     }
 
@@ -112,7 +112,8 @@ impl Liveness {
 
     fn publish(&self) {
         let silence = self.watchdog.silence();
-        self.vitals
-            .send_if_modified(|vitals| std::mem::replace(&mut vitals.silence, silence) != silence);
+        self.process_status.send_if_modified(|process_status| {
+            std::mem::replace(&mut process_status.silence, silence) != silence
+        });
     }
 }

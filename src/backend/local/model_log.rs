@@ -10,7 +10,7 @@ use super::lines::Line;
 use crate::printable::printable;
 use crate::telemetry;
 use crate::worker::MAX_ERROR_CHARS;
-use rate::{LINES_PER_SECOND, LogRate, Passage};
+use rate::{Decision, LINES_PER_SECOND, LogRate};
 
 /// Maximum number of bytes of a line that are logged.
 pub(super) const MAX_LINE: usize = 16 * 1024;
@@ -37,9 +37,9 @@ impl ModelLog {
     /// Logs `line`, unless the rate limit is exceeded.
     pub(super) fn relay(&mut self, line: &Line) {
         match self.rate.admit(Instant::now()) {
-            Passage::Logged => {}
-            Passage::After(dropped) => self.warn_dropped(dropped),
-            Passage::Dropped => return,
+            Decision::Logged => {}
+            Decision::After(dropped) => self.warn_dropped(dropped),
+            Decision::Dropped => return,
         }
         telemetry::relay(&self.model, &printable(&shortened(line), usize::MAX));
     }
@@ -72,9 +72,9 @@ fn shortened(line: &Line) -> Cow<'_, str> {
 
 /// The newest lines that may explain a crash, cleaned and bounded.
 #[derive(Debug, Default)]
-pub(super) struct LastWords(VecDeque<String>);
+pub(super) struct CrashLines(VecDeque<String>);
 
-impl LastWords {
+impl CrashLines {
     /// Adds a line if it may explain a crash, and drops the oldest lines if there are too many.
     pub(super) fn push(&mut self, line: &str) {
         if !telemetry::may_explain_crash(line) {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn text_of(lines: &[&str]) -> Option<String> {
-        let mut words = LastWords::default();
+        let mut words = CrashLines::default();
         for line in lines {
             words.push(line);
         }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::command_pipe::CommandPipe;
 use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
-use super::model_log::{self, LastWords, ModelLog};
+use super::model_log::{self, CrashLines, ModelLog};
 use crate::config::LoadSettings;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
@@ -219,7 +219,7 @@ pub(super) struct Process {
     id: u32,
     child: Child,
     commands: CommandPipe,
-    stderr: JoinHandle<LastWords>,
+    stderr: JoinHandle<CrashLines>,
     #[cfg(unix)]
     children_end: Signal,
 }
@@ -294,9 +294,9 @@ impl Process {
             Ok(_) => "it closed its output".to_owned(),
             Err(error) => error.to_string(),
         };
-        let last_words = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
-        match last_words {
-            Ok(Ok(last_words)) => match last_words.text() {
+        let crash_lines = tokio::time::timeout(END_LIMIT, &mut self.stderr).await;
+        match crash_lines {
+            Ok(Ok(crash_lines)) => match crash_lines.text() {
                 Some(text) => format!("{status}; last output: {text}"),
                 None => status,
             },
@@ -344,13 +344,13 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Logs the stderr of a worker until it ends, so that the worker never blocks on it. Returns the last lines that may explain a crash.
-async fn drain(name: String, stderr: ChildStderr) -> LastWords {
-    let mut last_words = LastWords::default();
+async fn drain(name: String, stderr: ChildStderr) -> CrashLines {
+    let mut crash_lines = CrashLines::default();
     let mut log = ModelLog::new(name);
     let mut lines = Lines::new(BufReader::new(stderr), model_log::MAX_LINE);
     while let Some(line) = lines.next().await {
         log.relay(&line);
-        last_words.push(&line.text);
+        crash_lines.push(&line.text);
     }
-    last_words
+    crash_lines
 }

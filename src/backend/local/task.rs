@@ -41,7 +41,7 @@ pub(super) struct Task {
     prefixes: watch::Receiver<SharedPrefixes>,
     calls: Calls,
     /// Pending requests for statistics.
-    asking: Vec<oneshot::Sender<Stats>>,
+    stats_requests: Vec<oneshot::Sender<Stats>>,
     liveness: Liveness,
     /// Peak of the measured memory, in bytes.
     memory: u64,
@@ -89,11 +89,11 @@ impl Task {
             log: ModelLog::new(name.clone()),
             name,
             launcher,
-            liveness: Liveness::new(process.id(), inbox.vitals.clone()),
+            liveness: Liveness::new(process.id(), inbox.process_status.clone()),
             process,
             prefixes,
             calls: Calls::default(),
-            asking: Vec::new(),
+            stats_requests: Vec::new(),
             memory: 0,
             usage: Usage::default(),
             unload_reason: UnloadReason::Shutdown,
@@ -116,7 +116,7 @@ impl Task {
             if self.process.ignores_commands() {
                 return End::Violation("it does not read its commands".into());
             }
-            let next_look = self.liveness.next_look(self.launcher.stall_timeout());
+            let next_check = self.liveness.next_check(self.launcher.stall_timeout());
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => if let Some(end) = self.handle(message) { return end },
@@ -128,7 +128,7 @@ impl Task {
                     None => return End::Died,
                 },
                 () = self.process.ended() => return self.handle_rest(lines).await,
-                () = sleep_until(next_look) => if let Some(end) = self.look() { return end },
+                () = sleep_until(next_check) => if let Some(end) = self.check() { return end },
             }
         }
     }
@@ -148,8 +148,9 @@ impl Task {
             Mail::Stats(answer_to) => {
                 self.count_usage();
                 // Forget requests whose caller has stopped waiting.
-                self.asking.retain(|asking| !asking.is_closed());
-                self.asking.push(answer_to);
+                self.stats_requests
+                    .retain(|stats_requests| !stats_requests.is_closed());
+                self.stats_requests.push(answer_to);
                 self.ask();
             }
             Mail::Overdue => {
@@ -187,7 +188,7 @@ impl Task {
 
     fn warn_overdue(&self, silence: Duration) {
         let pid = self.process.id();
-        let way_out = match self.launcher.stall_timeout() {
+        let advice = match self.launcher.stall_timeout() {
             Some(limit) => format!(
                 "it is killed after {} without any work, or {} without a finished step (`stall_timeout`)",
                 human_time(limit),
@@ -198,7 +199,7 @@ impl Task {
         tracing::warn!(
             model = self.name,
             pid,
-            "the model's process is stuck: a call got no answer by its deadline, and no step has finished for {}; {way_out}",
+            "the model's process is stuck: a call got no answer by its deadline, and no step has finished for {}; {advice}",
             human_time(silence)
         );
     }
@@ -210,18 +211,18 @@ impl Task {
     }
 
     /// Checks whether the process makes progress. Returns the reason if the process must end.
-    fn look(&mut self) -> Option<End> {
+    fn check(&mut self) -> Option<End> {
         if self.liveness.take_termination() && !self.launcher.is_draining() {
             return Some(End::Terminated);
         }
         let limit = self.launcher.stall_timeout();
         // Without a limit the process cannot stall, so its activity is not read.
         let activity = limit.and_then(|_| self.process.activity());
-        self.liveness.look(limit, activity);
+        self.liveness.check(limit, activity);
         if self.liveness.has_stalled(limit) {
             return Some(End::Stalled(self.liveness.silence()));
         }
-        if !self.calls.is_loading() && self.liveness.is_to_be_asked() {
+        if !self.calls.is_loading() && self.liveness.needs_ping() {
             self.ask();
         }
         None
@@ -265,7 +266,7 @@ impl Task {
             LineEffect::Terminated => self.liveness.terminated(),
             LineEffect::Stats(stats) => {
                 self.liveness.answered(self.calls.is_empty());
-                for answer_to in self.asking.drain(..) {
+                for answer_to in self.stats_requests.drain(..) {
                     // The caller may have stopped waiting.
                     answer_to.send(stats).ok();
                 }

@@ -18,12 +18,12 @@ use crate::process::activity::Activity;
 pub(super) const PATIENCE: u32 = 10;
 
 /// Longest time between two checks.
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns the time between two checks of a process whose steps may take at most `limit`.
-pub(super) fn look_interval(limit: Option<Duration>) -> Duration {
-    let tenth = limit.map_or(LONGEST_LOOK, |limit| limit / 10);
-    tenth.min(LONGEST_LOOK)
+pub(super) fn check_interval(limit: Option<Duration>) -> Duration {
+    let tenth = limit.map_or(MAX_CHECK_INTERVAL, |limit| limit / 10);
+    tenth.min(MAX_CHECK_INTERVAL)
 }
 
 /// Measures the time since the last finished step of a process that has work.
@@ -31,7 +31,7 @@ pub(super) fn look_interval(limit: Option<Duration>) -> Duration {
 pub(super) struct Watchdog {
     /// Whether the process has work.
     is_watching: bool,
-    last_look: Instant,
+    last_check: Instant,
     /// Time since the last step.
     silent: Duration,
     /// The part of `silent` in which the process read nothing from a disk.
@@ -46,7 +46,7 @@ impl Watchdog {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             is_watching: true,
-            last_look: now,
+            last_check: now,
             silent: Duration::ZERO,
             without_reads: Duration::ZERO,
             inactive: Duration::ZERO,
@@ -74,15 +74,15 @@ impl Watchdog {
     }
 
     /// Returns the time of the next check, `interval` after the last one; `None` if the process has no work.
-    pub(super) fn next_look(&self, interval: Duration) -> Option<Instant> {
-        self.is_watching.then(|| self.last_look + interval)
+    pub(super) fn next_check(&self, interval: Duration) -> Option<Instant> {
+        self.is_watching.then(|| self.last_check + interval)
     }
 
     /// Checks the process. `activity` is its work so far; `None` means unknown and counts as work. Checks are `interval` apart, and time beyond
     /// twice that is ignored.
-    pub(super) fn look(&mut self, now: Instant, interval: Duration, activity: Option<Activity>) {
-        let passed = (now - self.last_look).min(interval * 2);
-        self.last_look = now;
+    pub(super) fn check(&mut self, now: Instant, interval: Duration, activity: Option<Activity>) {
+        let passed = (now - self.last_check).min(interval * 2);
+        self.last_check = now;
         self.silent += passed;
         let both = activity.zip(self.activity);
         if !both.is_some_and(|(now, before)| now.has_read_since(&before)) {

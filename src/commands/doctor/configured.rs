@@ -58,8 +58,8 @@ pub(super) fn inspect(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>
             findings.extend(problem.map(|text| Finding::new(Verdict::Warning, "files", text)));
         }
     }
-    if !checked.doubts.is_empty() {
-        findings.push(problem(&ConfigError::from_problems(checked.doubts)));
+    if !checked.tolerated.is_empty() {
+        findings.push(problem(&ConfigError::from_problems(checked.tolerated)));
     }
     (findings, Some(checked.layers))
 }
@@ -83,7 +83,7 @@ fn configuration(checked: &Checked) -> Finding {
     let from = from.map_or("no file".into(), |file| {
         format!("`{}`", file.path.display())
     });
-    let state = if checked.doubts.is_empty() {
+    let state = if checked.tolerated.is_empty() {
         "valid"
     } else {
         "with the problems below"
@@ -110,7 +110,7 @@ fn memory_lock_limit(model: &ModelConfig, files: &ModelFiles) -> Option<Finding>
         let text = format!(
             "`mlock` will have no effect: the weights take {}\nhint: {}",
             human(files.header.weight_bytes),
-            memory_lock::way_out(limit)
+            memory_lock::advice(limit)
         );
         Finding::new(Verdict::Warning, format!("model {}", model.name), text)
     })

@@ -41,7 +41,7 @@ pub(crate) struct FileFault {
     /// Parts of the model's key that the fault belongs to.
     key: &'static [&'static str],
     /// Whether the fault may disappear without a change of the files, such as an error of a network drive.
-    pub is_passing: bool,
+    pub is_transient: bool,
     /// Description of the fault.
     pub message: String,
     /// Advice for the operator.
@@ -53,7 +53,7 @@ impl FileFault {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         Self {
             key,
-            is_passing: matches!(error, GgufError::Unreadable { .. }),
+            is_transient: matches!(error, GgufError::Unreadable { .. }),
             message: format!("{error}{}", cause.unwrap_or_default()),
             hint: match error {
                 GgufError::Missing(path) => paths::model_hint(path).unwrap_or_else(|| error.hint()),
@@ -105,7 +105,7 @@ impl ModelFiles {
             if kind.is_quantized() && !length.is_multiple_of(32) {
                 return Err(FileFault {
                     key,
-                    is_passing: false,
+                    is_transient: false,
                     message: format!(
                         "the model's heads have {length} numbers, and quantized types take 32 at a time"
                     ),

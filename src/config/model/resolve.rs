@@ -41,7 +41,7 @@ pub(in crate::config) fn resolve(
         let (message, hint) = (fault.message.clone(), Some(fault.hint.clone()));
         // A file may appear, or come back, while other models of the configuration are served.
         if layers.file.is_some() {
-            layers.doubt_at(&fault.address(name), message, hint);
+            layers.tolerate_at(&fault.address(name), message, hint);
         } else {
             layers.problem_at(&fault.address(name), message, hint);
         }

@@ -110,7 +110,7 @@ fn gpu_memory_is_counted_separately_from_the_machines() {
 fn advice_is_given_only_if_it_can_help() {
     let advice = |total, least, held| {
         let footprint = Footprint::alone(total);
-        way_out(Demand { footprint, least }, held, SHARED)
+        advice(Demand { footprint, least }, held, SHARED)
     };
     assert_eq!(
         advice(105, 20, 0),

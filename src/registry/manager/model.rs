@@ -8,7 +8,7 @@ use crate::backend::footprint::Demand;
 use crate::backend::{self, Allowance, Need, SharedPrefixes, SourceCheck};
 use crate::config::{FileFault, ModelConfig, Stamp};
 use crate::registry::memory::Planned;
-use crate::registry::residency::ModelTerms;
+use crate::registry::residency::ModelPolicy;
 use crate::registry::status::Speed;
 
 /// A model and the known facts about its files.
@@ -58,9 +58,9 @@ impl Model {
         !is_on_gpu || self.allowance.gpu.is_some()
     }
 
-    /// Returns the terms for loading and unloading the model.
-    pub(super) fn terms(&self) -> ModelTerms {
-        ModelTerms {
+    /// Returns the policy for loading and unloading the model.
+    pub(super) fn policy(&self) -> ModelPolicy {
+        ModelPolicy {
             need: self.demand(),
             pin: self.config.pin,
             idle_ttl: self.config.idle_ttl,
@@ -71,12 +71,12 @@ impl Model {
     /// Checks the stamp of the source, and reads the source if it has changed or could not be read. Blocks on the file system.
     pub(super) fn check(&self) -> SourceCheck {
         let fault = self.need.as_ref().err();
-        let is_passing = fault.is_some_and(|fault| fault.is_passing);
+        let is_transient = fault.is_some_and(|fault| fault.is_transient);
         let prefixes = self.prefixes.borrow().clone();
         backend::check_source(
             &self.config.source,
             self.stamp,
-            is_passing,
+            is_transient,
             &prefixes,
             self.allowance,
         )

@@ -37,13 +37,13 @@ impl State {
 
     /// Inserts `model` as `edition`. If the edition exists, `model` takes over its speed and its channel to the running process, and sends
     /// the new shared prefixes to the process.
-    pub(super) fn put(&mut self, edition: Edition, mut model: Model) {
+    pub(super) fn insert_model(&mut self, edition: Edition, mut model: Model) {
         if let Some(former) = self.models.remove(&edition) {
             let prefixes = model.prefixes.borrow().clone();
             former.prefixes.send_if_modified(|known| {
-                let is_other = *known != prefixes;
+                let has_changed = *known != prefixes;
                 *known = prefixes;
-                is_other
+                has_changed
             });
             model.prefixes = former.prefixes;
             model.speed = former.speed;

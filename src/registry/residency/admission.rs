@@ -32,7 +32,7 @@ impl Residency {
             return false;
         };
         let waited = now - first.since;
-        let is_pinned = |slot: &Slot| slot.terms.pin;
+        let is_pinned = |slot: &Slot| slot.policy.pin;
         if waited < PATIENCE || self.slots.get(&model).is_none_or(is_pinned) {
             return false;
         }
@@ -110,7 +110,7 @@ impl Residency {
         if let Some(slot) = self.slots.get_mut(&model) {
             slot.state = State::Running {
                 runner,
-                memory: slot.terms.need.footprint.total,
+                memory: slot.policy.need.footprint.total,
                 leases: 0,
                 idle_since: now,
                 loaded_at: None,
@@ -122,7 +122,7 @@ impl Residency {
 
     fn need(&self, model: Edition) -> Demand {
         let slot = self.slots.get(&model);
-        slot.map_or_else(Demand::default, |slot| slot.terms.need)
+        slot.map_or_else(Demand::default, |slot| slot.policy.need)
     }
 
     pub(super) fn room(&self, model: Edition, free: Option<FreeMemory>) -> Room {

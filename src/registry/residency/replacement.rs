@@ -11,7 +11,7 @@ impl Residency {
     /// Unpins `model`, a former edition. It ends with its last call, so its memory is no longer permanently reserved.
     pub(crate) fn unpin(&mut self, model: Edition) {
         if let Some(slot) = self.slots.get_mut(&model) {
-            slot.terms.pin = false;
+            slot.policy.pin = false;
         }
     }
 
@@ -33,7 +33,7 @@ impl Residency {
             return;
         };
         slot.retired.get_or_insert(reason);
-        slot.terms.pin = false;
+        slot.policy.pin = false;
         match slot.state {
             State::Unloaded => drop(self.slots.remove(&model)),
             State::Running {
@@ -58,8 +58,8 @@ impl Residency {
     /// Replaces `old` with `new`. The process of `old` finishes its calls, and new calls start a new process.
     pub(crate) fn replace(&mut self, old: Edition, new: Edition) {
         if let Some(slot) = self.slots.get(&old) {
-            let terms = slot.terms.clone();
-            self.set_terms(new, terms);
+            let policy = slot.policy.clone();
+            self.set_policy(new, policy);
             self.retire_for(UnloadReason::Requested, old);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::FreeMemory;
-use super::ModelTerms;
+use super::ModelPolicy;
 use super::breaker::{Breaker, DEATHS_TO_OPEN};
 use crate::backend::Ended;
 use crate::backend::footprint::Footprint;
@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
     #[error(transparent)]
     NeverFits(NeverFits),
     /// The model's files are missing, incomplete or of the wrong kind.
-    #[error("{0}; try again{when}", when = if .0.is_passing { "" } else { " once the file has changed" })]
+    #[error("{0}; try again{when}", when = if .0.is_transient { "" } else { " once the file has changed" })]
     NotLoadable(FileFault),
     /// The model was changed or removed by an edit of the configuration, so the tool's name may mean something else now, or it was unloaded
     /// or restarted on request.
@@ -70,7 +70,7 @@ pub(crate) enum Refusal {
 /// State and history of one model.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) terms: ModelTerms,
+    pub(super) policy: ModelPolicy,
     pub(super) state: State,
     /// Failed loads in a row; `None` if the last load succeeded.
     pub(super) failures: Option<Failures>,
@@ -122,9 +122,9 @@ impl State {
 
 impl Slot {
     /// Returns the slot of a model that is not loaded.
-    pub(super) fn new(terms: ModelTerms) -> Self {
+    pub(super) fn new(policy: ModelPolicy) -> Self {
         Self {
-            terms,
+            policy,
             state: State::Unloaded,
             failures: None,
             breaker: Breaker::default(),
@@ -218,7 +218,7 @@ impl Slot {
     pub(super) fn occupant(&self, model: Edition, free: Option<FreeMemory>) -> Option<Occupant> {
         let footprint = |total| Footprint {
             total,
-            ..self.terms.need.footprint
+            ..self.policy.need.footprint
         };
         let occupant = match self.state {
             State::Unloaded => return None,
@@ -232,9 +232,9 @@ impl Slot {
                 model,
                 memory: footprint(memory),
                 // A model that is loading is not evicted.
-                idle_since: (leases == 0 && loaded_at.is_some() && !self.terms.pin)
+                idle_since: (leases == 0 && loaded_at.is_some() && !self.policy.pin)
                     .then_some(idle_since),
-                is_pinned: self.terms.pin,
+                is_pinned: self.policy.pin,
                 is_ending: false,
                 is_loading: loaded_at.is_none_or(|at| free.is_some_and(|free| !free.shows(at))),
             },

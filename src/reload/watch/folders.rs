@@ -65,7 +65,7 @@ impl Watched {
         let watched = self.watch(&folders, files);
         let had_failed = std::mem::replace(&mut self.has_failed, watched.is_err());
         if let Err(error) = watched {
-            // The next look tries again: the folder may return.
+            // The next check tries again: the folder may return.
             if !had_failed {
                 warn_of_polling(self.mode, &error);
             }

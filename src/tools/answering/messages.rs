@@ -30,8 +30,8 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     let written = count_of(tokens);
     let cause = match generation.finish_reason {
         FinishReason::Length if tokens < limits.max_tokens => {
-            let way_out = limits.longer_context(&generation);
-            format!("when the model's context was full; shorten the text or {way_out}")
+            let advice = limits.longer_context(&generation);
+            format!("when the model's context was full; shorten the text or {advice}")
         }
         FinishReason::Length => limits.max_tokens_cause().into(),
         FinishReason::Deadline => {
@@ -117,8 +117,8 @@ pub(super) fn empty_answer(generation: &Generation, limits: CallLimits) -> Optio
     };
     Some(code.says(match generation.finish_reason {
         FinishReason::Length if thinking && tokens < max_tokens => {
-            let way_out = limits.longer_context(generation);
-            format!("no answer: the model was still thinking after {written}, when its context was full; shorten the text or {way_out}")
+            let advice = limits.longer_context(generation);
+            format!("no answer: the model was still thinking after {written}, when its context was full; shorten the text or {advice}")
         }
         FinishReason::Length if thinking => {
             format!("no answer: the model was still thinking after {written}, {}", limits.max_tokens_cause())

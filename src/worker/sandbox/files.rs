@@ -16,7 +16,7 @@ use crate::worker::Launch;
 pub(super) use landlock::RulesetError as Error;
 
 /// Newest Landlock ABI that was tested: files, TCP, signals and abstract sockets. Older kernels enforce a part of it.
-const TRIED: ABI = ABI::V6;
+const NEWEST_TESTED_ABI: ABI = ABI::V6;
 
 /// Readable paths of libraries, their settings, time zones, and information about CPUs and cgroups. llama.cpp, OpenMP and drivers read
 /// some of them late.
@@ -122,9 +122,9 @@ fn enforce(launch: &Launch) -> Result<RestrictionStatus, Error> {
     let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
     let create = make_bitflags!(AccessFs::{MakeReg | MakeDir | RemoveFile | RemoveDir | Refer});
     let rules = Ruleset::default()
-        .handle_access(AccessFs::from_all(TRIED))?
-        .handle_access(AccessNet::from_all(TRIED))?
-        .scope(Scope::from_all(TRIED))?
+        .handle_access(AccessFs::from_all(NEWEST_TESTED_ABI))?
+        .handle_access(AccessNet::from_all(NEWEST_TESTED_ABI))?
+        .scope(Scope::from_all(NEWEST_TESTED_ABI))?
         .create()?
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(PROC, read))?

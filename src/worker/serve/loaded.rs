@@ -198,8 +198,8 @@ fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> 
 
 /// Warns that the weights are not locked into memory, and says what to do.
 fn warn_unlocked() {
-    let cause = memory_lock::limit()
-        .map_or_else(|| "the system denied it".to_owned(), memory_lock::way_out);
+    let cause =
+        memory_lock::limit().map_or_else(|| "the system denied it".to_owned(), memory_lock::advice);
     tracing::warn!("`mlock` has no effect, so the weights can be swapped out: {cause}");
 }
 

@@ -28,7 +28,7 @@ pub(super) struct LogRate {
 
 /// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum Decision {
     /// The line is logged.
     Logged,
     /// The line is logged, after a note that this many lines before it were dropped.
@@ -49,22 +49,22 @@ impl LogRate {
     }
 
     /// Decides about a line that arrived at `now`.
-    pub(super) fn admit(&mut self, now: Instant) -> Passage {
+    pub(super) fn admit(&mut self, now: Instant) -> Decision {
         if self.closed_until.is_some_and(|until| now < until) {
             self.dropped += 1;
-            return Passage::Dropped;
+            return Decision::Dropped;
         }
         self.closed_until = None;
         self.refill(now);
         let Some(left) = self.tokens.checked_sub(1) else {
             self.closed_until = Some(now + PAUSE);
             self.dropped += 1;
-            return Passage::Dropped;
+            return Decision::Dropped;
         };
         self.tokens = left;
         match self.take_dropped() {
-            0 => Passage::Logged,
-            dropped => Passage::After(dropped),
+            0 => Decision::Logged,
+            dropped => Decision::After(dropped),
         }
     }
 
@@ -96,13 +96,13 @@ mod tests {
         let (mut passed, mut told, mut notes) = (0, 0, 0);
         for line in 0..lines {
             match rate.admit(start + time * line / lines) {
-                Passage::Logged => passed += 1,
-                Passage::After(dropped) => {
+                Decision::Logged => passed += 1,
+                Decision::After(dropped) => {
                     passed += 1;
                     told += dropped;
                     notes += 1;
                 }
-                Passage::Dropped => {}
+                Decision::Dropped => {}
             }
         }
         (passed, told + rate.take_dropped(), notes)

@@ -28,17 +28,17 @@ impl World {
     }
 
     /// Checks once, `after` the last check.
-    fn look(&mut self, after: Duration) {
+    fn check(&mut self, after: Duration) {
         self.now += after;
         let activity = Activity::new(self.work, self.reads);
-        self.dog.look(self.now, SECOND, Some(activity));
+        self.dog.check(self.now, SECOND, Some(activity));
     }
 
     /// Checks every second until the process has stalled. Returns the seconds.
     fn seconds_to_stall(&mut self, is_working: bool) -> u32 {
         for second in 1..100_000 {
             self.work += u64::from(is_working);
-            self.look(SECOND);
+            self.check(SECOND);
             if self.dog.has_stalled(Some(LIMIT)) {
                 return second;
             }
@@ -63,7 +63,7 @@ fn a_process_that_reads_from_a_slow_disk_never_stalls() {
     let mut world = World::new();
     for _ in 0..100_000 {
         world.reads += 1;
-        world.look(SECOND);
+        world.check(SECOND);
         assert!(!world.dog.has_stalled(Some(LIMIT)));
     }
     // Then it hangs.
@@ -76,7 +76,7 @@ fn time_without_reads_adds_up() {
     for second in 0..2400 {
         world.work += 1;
         world.reads += u64::from(second % 2 == 0);
-        world.look(SECOND);
+        world.check(SECOND);
     }
     assert!(world.dog.has_stalled(Some(LIMIT)));
 }
@@ -86,7 +86,7 @@ fn a_finished_step_restarts_the_time() {
     let mut world = World::new();
     for _ in 0..1000 {
         for _ in 0..100 {
-            world.look(SECOND);
+            world.check(SECOND);
         }
         assert!(!world.dog.has_stalled(Some(LIMIT)));
         world.dog.heard();
@@ -97,8 +97,8 @@ fn a_finished_step_restarts_the_time() {
 fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_full_limit() {
     let mut world = World::new();
     world.dog.rest();
-    assert_eq!(world.dog.next_look(SECOND), None);
-    world.look(LIMIT * 100);
+    assert_eq!(world.dog.next_check(SECOND), None);
+    world.check(LIMIT * 100);
     assert!(!world.dog.has_stalled(Some(LIMIT)));
     world.now += LIMIT * 100;
     world.dog.expect(world.now);
@@ -109,7 +109,7 @@ fn an_idle_process_never_stalls_and_one_that_gets_work_later_has_the_full_limit(
 fn more_work_for_a_busy_process_does_not_restart_the_time() {
     let mut world = World::new();
     for _ in 0..100 {
-        world.look(SECOND);
+        world.check(SECOND);
         world.dog.expect(world.now);
     }
     assert_eq!(world.seconds_to_stall(false), 21);
@@ -118,8 +118,8 @@ fn more_work_for_a_busy_process_does_not_restart_the_time() {
 #[test]
 fn time_in_which_the_server_itself_was_stopped_is_not_counted() {
     let mut world = World::new();
-    world.look(SECOND);
-    world.look(Duration::from_hours(10));
+    world.check(SECOND);
+    world.check(Duration::from_hours(10));
     assert!(!world.dog.has_stalled(Some(LIMIT)));
     assert_eq!(world.dog.silence(), Some(SECOND * 3));
 }
@@ -129,7 +129,7 @@ fn a_process_of_unknown_activity_counts_as_working() {
     let mut world = World::new();
     for _ in 0..1000 {
         world.now += SECOND;
-        world.dog.look(world.now, SECOND, None);
+        world.dog.check(world.now, SECOND, None);
     }
     assert!(!world.dog.has_stalled(Some(LIMIT)));
 }
@@ -138,7 +138,7 @@ fn a_process_of_unknown_activity_counts_as_working() {
 fn without_a_limit_nothing_stalls_and_the_silence_is_known() {
     let mut world = World::new();
     for _ in 0..100_000 {
-        world.look(SECOND);
+        world.check(SECOND);
     }
     assert!(!world.dog.has_stalled(None));
     assert_eq!(world.dog.silence(), Some(SECOND * 100_000));
@@ -172,7 +172,7 @@ proptest! {
                 Event::Look(millis, works) => {
                     let passed = Duration::from_millis(millis);
                     world.work += u64::from(works);
-                    world.look(passed);
+                    world.check(passed);
                     silent += passed;
                 }
                 Event::Heard => {

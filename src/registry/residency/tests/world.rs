@@ -11,7 +11,7 @@ use crate::backend::footprint::Demand;
 use crate::config::Stamp;
 use crate::registry::budget::SharedLimits;
 use crate::registry::ids::{Edition, LeaseId, RunnerId};
-use crate::registry::residency::{Action, FreeMemory, ModelTerms, Residency};
+use crate::registry::residency::{Action, FreeMemory, ModelPolicy, Residency};
 use crate::telemetry::metrics::UnloadReason;
 
 /// Bytes that each model needs.
@@ -126,14 +126,14 @@ impl World {
     /// Adds a new edition of a model.
     pub(super) fn add(&mut self, at: usize) -> Edition {
         let edition = self.next_edition.allocate();
-        let terms = ModelTerms {
+        let policy = ModelPolicy {
             need: Demand::alone(MODELS[at]),
             pin: self.pinned == Some(at),
             idle_ttl: Some(TTL),
             max_waiting: 100,
         };
         self.needs.insert(edition, MODELS[at]);
-        self.machine.set_terms(edition, terms);
+        self.machine.set_policy(edition, policy);
         edition
     }
 
