@@ -135,9 +135,11 @@ async fn serve(
             served.context("stdio failed")
         }
         Endpoint::Http(listener, rules) => {
-            let live = rules.subscribe();
+            let rules_in_force = rules.subscribe();
+            // The reload has the only other sender.
             drop(rules);
-            let served = transport::http::serve(dispatcher, board, live, listener, ending).await;
+            let served =
+                transport::http::serve(dispatcher, board, rules_in_force, listener, ending).await;
             served.context("HTTP failed")
         }
     };

@@ -26,7 +26,7 @@
 //!
 //! - `gguf/kind.rs`, which refuses files of models that do not generate text
 //! - `worker/serve.rs` and `engine/scheduler.rs`, which do the work, and `worker/serve/loading.rs`, which ends calls of a model that loads
-//! - `worker.rs` and `backend/local/calls.rs`, which bound the length of an answer
+//! - `worker.rs`, `backend/local/calls.rs` and `backend/local/task.rs`, which bound the length of an answer
 //! - `generate_once` in `registry.rs`, with what it learns from an answer: suspects, speed, and usage
 //! - `tools/answering.rs`, which makes the request and the result
 
@@ -66,7 +66,8 @@ pub(crate) type SharedPrefixes = Arc<[PromptSamples]>;
 /// Memory that the registry offers a model that it starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer {
-    /// Memory need of the model, which has the plan for its context; `None` if the files cannot be read, a fault that the load reports.
+    /// Memory need of the model, which has the plan for its context; `None` if the files cannot be read; the load then reports
+    /// the fault.
     pub need: Option<Need>,
     /// Bytes that all models together may take.
     pub memory_limit: u64,

@@ -47,9 +47,9 @@ pub(crate) struct Checked {
     pub needs: Vec<Result<Need, FileFault>>,
     /// Faults that do not keep the server from running. They are errors in `config check` and warnings at the start, since the other
     /// models work, files may come later, and machines differ in their memory.
-    pub tolerated: Vec<Problem>,
-    /// Those of `tolerated` that settings cause, not the file of a model or token. An edit must not add any.
-    pub tolerated_settings: Vec<Problem>,
+    pub tolerated_faults: Vec<Problem>,
+    /// Those of `tolerated_faults` that settings cause, not the file of a model or token. An edit must not add any.
+    pub tolerated_setting_faults: Vec<Problem>,
 }
 
 impl Checked {
@@ -66,7 +66,7 @@ impl Checked {
         };
         if rejects_all {
             return Err(Rejected {
-                error: ConfigError::from_problems(self.tolerated),
+                error: ConfigError::from_problems(self.tolerated_faults),
                 warnings: self.layers.warnings,
             });
         }
@@ -75,7 +75,7 @@ impl Checked {
 
     /// Logs the faults that the server can run with.
     pub(crate) fn log_tolerated_faults(&self) {
-        for fault in &self.tolerated {
+        for fault in &self.tolerated_faults {
             tracing::warn!(
                 "part of the configuration does not work; the server runs without it\n{fault}"
             );
@@ -143,8 +143,8 @@ fn examine_with(
     gpus::assign(&mut config, around, &mut layers);
     let memory = check_needs(&config, are_settings_right, &mut layers);
     warn_of_stale_mounts(&config, &mut layers);
-    let tolerated = layers.problems.split_off(fatal);
-    into_result(config, layers, memory, tolerated)
+    let setting_faults = layers.problems.split_off(fatal);
+    into_result(config, layers, memory, setting_faults)
 }
 
 /// Memory budget, and the memory needs of the models.
@@ -183,17 +183,17 @@ fn check_needs(config: &Config, are_settings_right: bool, layers: &mut Layers) -
     Memory { budget, needs }
 }
 
-/// Returns the checked configuration. If `config` cannot be run, returns all faults, including the `tolerated` ones.
+/// Returns the checked configuration. If `config` cannot be run, returns all faults, including the `setting_faults`.
 fn into_result(
     config: Config,
     mut layers: Layers,
     memory: Memory,
-    mut tolerated: Vec<Problem>,
+    mut setting_faults: Vec<Problem>,
 ) -> Result<Checked, Rejected> {
     if let Some(error) = config.error(&mut layers) {
         let error = match error {
             ConfigError::Problems(mut problems) => {
-                problems.append(&mut tolerated);
+                problems.append(&mut setting_faults);
                 ConfigError::from_problems(problems)
             }
             other => other,
@@ -203,15 +203,15 @@ fn into_result(
             warnings: layers.warnings,
         });
     }
-    let mut all = std::mem::take(&mut layers.tolerated);
-    all.extend(tolerated.iter().cloned());
+    let mut all = std::mem::take(&mut layers.tolerated_faults);
+    all.extend(setting_faults.iter().cloned());
     Ok(Checked {
         config,
         layers,
         budget: memory.budget,
         needs: memory.needs,
-        tolerated: all,
-        tolerated_settings: tolerated,
+        tolerated_faults: all,
+        tolerated_setting_faults: setting_faults,
     })
 }
 
@@ -289,7 +289,7 @@ pub(crate) fn stale_mount(file: &Path) -> Option<Problem> {
     Mounted::check(file).is_stale.then(|| {
         let kind = WarningKind::StaleMount;
         let message = mounted::stale(file);
-        Problem::warning(Origin::BuiltIn, None, kind, message, mounted::WAY_OUT)
+        Problem::warning(Origin::BuiltIn, None, kind, message, mounted::ADVICE)
     })
 }
 

@@ -4,10 +4,6 @@
 //! workers, with few exceptions: the server uses the limit of the queue ([`queue::limits`]), and checks templates, schemas and memory in
 //! advance ([`template`], [`grammar`], [`limits`]).
 
-#[cfg_attr(
-    not(any(test, feature = "llama")),
-    expect(dead_code, reason = "only llama.cpp's sampler uses biases")
-)]
 pub(crate) mod bias_key;
 pub(crate) mod chunk_size;
 pub(crate) mod compaction;
@@ -263,6 +259,9 @@ fn per_second(tokens: u32, millis: u64) -> Option<f64> {
     (tokens > 0 && millis > 0).then(|| f64::from(tokens) / seconds)
 }
 
+/// Maximum size of the text of an answer, in bytes. A million tokens of ordinary text fit.
+pub(crate) const MAX_ANSWER_BYTES: usize = 4 << 20;
+
 /// A generated answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Generation {
@@ -278,6 +277,14 @@ pub(crate) struct Generation {
     pub seed: u32,
     /// Tokens and times.
     pub usage: Usage,
+}
+
+impl Generation {
+    /// Returns whether the text has the maximum size, so that it was truncated there.
+    pub(crate) fn has_maximum_size(&self) -> bool {
+        // Truncation keeps whole characters, of at most four bytes.
+        self.text.len() + 3 >= MAX_ANSWER_BYTES
+    }
 }
 
 /// An event of one call.

@@ -82,7 +82,7 @@
 //!    layers: templates, tools, GPUs and memory.
 //!
 //! Every check runs on the valid parts, so one run reports all problems. A fault in the file of a model or token does not stop the server,
-//! which runs without that part ([`check::Checked::tolerated`]). A setting that works but is probably a mistake causes a warning
+//! which runs without that part ([`check::Checked::tolerated_faults`]). A setting that works but is probably a mistake causes a warning
 //! ([`config::warning`]).
 //!
 //! # Hot reload

@@ -31,7 +31,7 @@ pub(crate) fn worker_level(level: &str) -> Option<(&'static str, String)> {
     (!is_set).then(|| (EnvFilter::DEFAULT_ENV, format!("{QUIET_LLAMA},{level}")))
 }
 
-/// Returns `time` in whole milliseconds, as logs and answers have it.
+/// Returns `time` in whole milliseconds, for logs and answers.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::shared_prefix::PromptSamples;
 use crate::engine::{
-    Answer, CallId, CancelReason, EngineError, FinishReason, Request, Stats, Update,
+    Answer, CallId, CancelReason, EngineError, FinishReason, MAX_ANSWER_BYTES, Request, Stats,
+    Update,
 };
 use crate::printable::printable;
 pub(crate) use launch::{ContextPlan, CpuLocks, Grant, Launch};
@@ -80,19 +81,16 @@ pub(crate) enum Command {
     Shutdown,
 }
 
-/// Maximum size of the text of an answer, in bytes. A million tokens of ordinary text fit.
-const MAX_ANSWER: usize = 4 << 20;
-
 /// Maximum size of an event, in bytes, without its line ending. The longest events are answers, and JSON escapes one byte of text with at
 /// most six.
-pub(crate) const MAX_EVENT: usize = 6 * MAX_ANSWER + (1 << 20);
+pub(crate) const MAX_EVENT: usize = 6 * MAX_ANSWER_BYTES + (1 << 20);
 
-/// Returns `update`, whose answer is truncated if it is longer than [`MAX_ANSWER`].
+/// Returns `update`, whose answer is truncated if it is longer than [`MAX_ANSWER_BYTES`].
 fn bounded(mut update: Update) -> Update {
     if let Update::Done(Answer::Generated(generation)) = &mut update
-        && generation.text.len() > MAX_ANSWER
+        && generation.text.len() > MAX_ANSWER_BYTES
     {
-        let end = generation.text.floor_char_boundary(MAX_ANSWER);
+        let end = generation.text.floor_char_boundary(MAX_ANSWER_BYTES);
         generation.text.truncate(end);
         generation.finish_reason = FinishReason::Length;
     }
@@ -183,12 +181,15 @@ mod tests {
             };
             (line.len(), generation)
         };
-        let (bytes, whole) = answer("\u{1}".repeat(MAX_ANSWER));
-        assert!(bytes > 6 * MAX_ANSWER && bytes <= MAX_EVENT, "{bytes}");
-        assert_eq!(whole.text.len(), MAX_ANSWER);
+        let (bytes, whole) = answer("\u{1}".repeat(MAX_ANSWER_BYTES));
+        assert!(
+            bytes > 6 * MAX_ANSWER_BYTES && bytes <= MAX_EVENT,
+            "{bytes}"
+        );
+        assert_eq!(whole.text.len(), MAX_ANSWER_BYTES);
         assert_eq!(whole.finish_reason, FinishReason::Stop);
-        let (_, truncated) = answer(format!("x{}", "é".repeat(MAX_ANSWER / 2)));
-        assert_eq!(truncated.text.len(), MAX_ANSWER - 1);
+        let (_, truncated) = answer(format!("x{}", "é".repeat(MAX_ANSWER_BYTES / 2)));
+        assert_eq!(truncated.text.len(), MAX_ANSWER_BYTES - 1);
         assert_eq!(truncated.finish_reason, FinishReason::Length);
     }
 }

@@ -90,7 +90,7 @@ impl Runner {
     /// Creates a runner of the model `name`, and the inbox of its task.
     pub(super) fn new(name: &str) -> (Self, Inbox) {
         let (mailbox, mail) = mpsc::unbounded_channel();
-        let (to_vitals, process_status) = watch::channel(ProcessStatus::default());
+        let (to_process_status, process_status) = watch::channel(ProcessStatus::default());
         let runner = Self {
             name: name.into(),
             process_status,
@@ -99,7 +99,7 @@ impl Runner {
         };
         let inbox = Inbox {
             mail,
-            process_status: to_vitals,
+            process_status: to_process_status,
         };
         (runner, inbox)
     }

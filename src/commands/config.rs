@@ -79,7 +79,7 @@ fn examine(
         }
     };
     let mut checked = check::examine(typed, around).map_err(judged)?;
-    let tolerated = std::mem::take(&mut checked.tolerated);
+    let tolerated = std::mem::take(&mut checked.tolerated_faults);
     let warnings = std::mem::take(&mut checked.layers.warnings);
     if tolerated.is_empty() && (warnings.is_empty() || !is_strict) {
         return Ok((checked, warnings));

@@ -177,9 +177,9 @@ fn launch(
     let over_stdio = ("transport".to_owned(), "stdio".into());
     typed_over_stdio.flags.push(over_stdio);
     let checked = match check::load(&typed_over_stdio, around) {
-        Ok(checked) if checked.tolerated.is_empty() => checked,
+        Ok(checked) if checked.tolerated_faults.is_empty() => checked,
         Ok(checked) => {
-            let error = ConfigError::from_problems(checked.tolerated);
+            let error = ConfigError::from_problems(checked.tolerated_faults);
             return Ok(Err(Invalid::Config(error)));
         }
         Err(error) => return Ok(Err(Invalid::Config(error))),

@@ -150,7 +150,7 @@ fn config(config: &ConfigStatus) -> String {
     let mut lines = vec![edited];
     let stale = config.stale_mounts.iter();
     lines.extend(
-        stale.map(|file| format!("{}; {}", mounted::stale(file.as_ref()), mounted::WAY_OUT)),
+        stale.map(|file| format!("{}; {}", mounted::stale(file.as_ref()), mounted::ADVICE)),
     );
     if !config.restart_required.is_empty() {
         let keys = config.restart_required.join(", ");

@@ -62,7 +62,7 @@ impl ConfigError {
             return None;
         }
         let mut problems = std::mem::take(&mut layers.problems);
-        problems.append(&mut layers.tolerated);
+        problems.append(&mut layers.tolerated_faults);
         Some(Self::from_problems(problems))
     }
 

@@ -59,7 +59,7 @@ pub(crate) struct Layers {
     /// Errors. The values that they concern were left out.
     pub problems: Vec<Problem>,
     /// Errors that do not keep the rest of the configuration from being used, such as a model whose file is missing.
-    pub tolerated: Vec<Problem>,
+    pub tolerated_faults: Vec<Problem>,
     /// Warnings about settings that work but are probably a mistake.
     pub warnings: Vec<Problem>,
     /// Notes for the log.
@@ -148,7 +148,7 @@ impl Layers {
             server_files: Vec::new(),
             secret_variables: Vec::new(),
             problems: Vec::new(),
-            tolerated: Vec::new(),
+            tolerated_faults: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
             home: paths::home(variables).map(str::to_owned),

@@ -151,7 +151,7 @@ pub(super) fn set_aside(layers: &mut Layers) {
     let problems = std::mem::take(&mut layers.problems);
     let (tolerated, problems): (Vec<_>, Vec<_>) = problems.into_iter().partition(concerns_token);
     layers.problems = problems;
-    layers.tolerated.extend(tolerated);
+    layers.tolerated_faults.extend(tolerated);
 }
 
 /// Returns the token with the most rights, for a request to the server. An admin token comes first, in particular that of `auth`; then the one
@@ -230,13 +230,13 @@ impl TokenSource<'_> {
     /// Returns whether a key sets a token, even if its string refers to a file or variable that does not exist.
     fn is_given(&self, layers: &Layers) -> bool {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
-        let is_doubted = |at: &Address| {
+        let is_tolerated = |at: &Address| {
             layers
-                .tolerated
+                .tolerated_faults
                 .iter()
                 .any(|fault| fault.address.as_ref() == Some(at))
         };
-        token.is_some() || file.is_some() || is_doubted(token_at) || is_doubted(file_at)
+        token.is_some() || file.is_some() || is_tolerated(token_at) || is_tolerated(file_at)
     }
 
     /// Returns the message of the error in `layers` about one of the keys.
@@ -245,7 +245,7 @@ impl TokenSource<'_> {
             let at = fault.address.as_ref();
             at == Some(&self.token.0) || at == Some(&self.file.0)
         };
-        let mut faults = layers.tolerated.iter().chain(&layers.problems);
+        let mut faults = layers.tolerated_faults.iter().chain(&layers.problems);
         let fault = faults.find(concerns_token);
         fault.map_or_else(
             || "see the server's log".into(),
@@ -253,7 +253,8 @@ impl TokenSource<'_> {
         )
     }
 
-    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds a tolerated fault or an error
+    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds an error, tolerated
+    /// or not
     /// to `layers`.
     ///
     /// # Errors

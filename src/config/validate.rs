@@ -258,7 +258,8 @@ impl ConfigSchema {
             () if is("boolean") => boolean(text).map(Value::Bool),
             () if is("integer") || is("number") => number(),
             () if is("array") => Some(list(text)),
-            () if is("object") => table(text),
+            // A string is allowed for JSON text, which replaces the table of a lower layer as a whole.
+            () if is("object") && !is("string") => table(text),
             () => None,
         };
         value.unwrap_or_else(|| text.into())

@@ -65,7 +65,7 @@ pub enum WarningKind {
     NotRendered,
     /// A text is the path of a file.
     PathAsText,
-    /// The fixed text of a tool is longer than the context.
+    /// The shared prefix of a tool is longer than the context.
     PromptAboveContext,
     /// A part of a schema is not enforced.
     SchemaNotEnforced,

@@ -67,7 +67,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
                 tool = prompts.tool,
                 tokens,
                 n_ctx,
-                "the fixed text of a tool fills the context, so all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
+                "the shared prefix of a tool fills the context, so all its calls fail; shorten its `system` or `prompt`, or raise `n_ctx`"
             );
         }
         Ok(is_worth_it.then_some(tokens))

@@ -268,8 +268,8 @@ impl Thinking {
         true
     }
 
-    /// Returns the longest marker with which `begun` begins, the beginning of an answer without the white space before it. `is_end`: no
-    /// more text will follow.
+    /// Returns the longest marker at the start of `begun`, the text of an answer without leading white space. `is_end` means that no more
+    /// text follows.
     fn first_marker(&self, begun: &str, is_end: bool) -> FirstMarker {
         let markers = self.markers.iter().enumerate();
         let effects = markers.flat_map(|(at, markers)| {

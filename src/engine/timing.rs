@@ -1,4 +1,4 @@
-//! Time per generated token, by activity. A worker logs it at debug level whenever it runs out of work.
+//! Time per generated token, by activity. A worker logs it at debug level each time it becomes idle.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -42,7 +42,7 @@ impl Mounted {
 }
 
 /// Advice for a file that [is stale](Mounted::is_stale).
-pub(crate) const WAY_OUT: &str = "mount its folder instead of the file, or restart the container";
+pub(crate) const ADVICE: &str = "mount its folder instead of the file, or restart the container";
 
 /// Returns the message about a `file` that [is stale](Mounted::is_stale).
 pub(crate) fn stale(file: &Path) -> String {

@@ -84,7 +84,7 @@ pub(crate) fn room_for(
     if let Some(never) = never_fits(need, occupants, shared) {
         return Room::Never(never);
     }
-    let limits = Limits::new(need.footprint, occupants, shared, free);
+    let limits = FitCheck::new(need.footprint, occupants, shared, free);
     let mut staying: Vec<&Occupant> = occupants.iter().collect();
     let mut evicted = Vec::new();
     let mut fit = limits.fit(&staying);
@@ -138,16 +138,16 @@ enum Fit {
     ExceedsLimits,
 }
 
-/// The limits for a model that is to be loaded.
-struct Limits {
+/// What a model that is to be loaded must fit into.
+struct FitCheck {
     need: Footprint,
     shared: SharedLimits,
     /// Bytes that the model and those that stay may take together: the free memory, and the memory of all occupants. `None` if it is unknown.
     machine: Option<u64>,
 }
 
-impl Limits {
-    /// Creates the limits for a model that takes `need`, from the `free` memory of the machine or container.
+impl FitCheck {
+    /// Creates the check for a model that takes `need`, from the `free` memory of the machine or container.
     fn new(
         need: Footprint,
         occupants: &[Occupant],

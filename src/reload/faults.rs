@@ -18,7 +18,7 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn of(checked: &Checked) -> Self {
         Self {
-            known: checked.tolerated_settings.clone(),
+            known: checked.tolerated_setting_faults.clone(),
             settings: checked.layers.effective(),
         }
     }
@@ -36,7 +36,7 @@ impl Faults {
             !self.known.iter().any(|known| is_same(part_of(known), part))
                 && inputs(&self.settings, part) != inputs(&settings, part)
         };
-        let caused = checked.tolerated_settings.iter().filter(is_caused);
+        let caused = checked.tolerated_setting_faults.iter().filter(is_caused);
         let caused: Vec<Problem> = caused.cloned().collect();
         if caused.is_empty() {
             Ok(checked)
@@ -86,10 +86,10 @@ fn inputs<'settings>(settings: &'settings Value, part: &[String]) -> Vec<&'setti
 pub(super) fn shown(checked: &Checked) -> Vec<String> {
     let is_of_model = |fault: &&Problem| fault.address.as_ref().is_some_and(is_of_model);
     let of_files = checked
-        .tolerated
+        .tolerated_faults
         .iter()
-        .filter(|fault| !checked.tolerated_settings.contains(fault) && !is_of_model(fault));
-    let faults = checked.tolerated_settings.iter().chain(of_files);
+        .filter(|fault| !checked.tolerated_setting_faults.contains(fault) && !is_of_model(fault));
+    let faults = checked.tolerated_setting_faults.iter().chain(of_files);
     faults.map(ToString::to_string).collect()
 }
 

@@ -7,6 +7,8 @@ pub(crate) enum TokenLimit {
     Call,
     /// `max_tokens_limit`, the highest `max_tokens` of all calls.
     Model,
+    /// The maximum size of an answer.
+    Size,
     /// The model's context, which can be enlarged in the configuration.
     Context,
     /// The model's context, which is as long as the model was trained for.
@@ -19,6 +21,7 @@ impl TokenLimit {
         match self {
             Self::Call => "raise `max_tokens`",
             Self::Model => "ask for a shorter one (`max_tokens_limit` allows no more tokens)",
+            Self::Size => "ask for a shorter one (it reached the maximum size)",
             Self::Context => {
                 "the model's context is full: shorten the text or give the model a larger `n_ctx`"
             }

@@ -1,5 +1,5 @@
-//! Detects the CPU backend and the devices that llama.cpp finds on this machine. This takes a process of its own, which a GPU driver, or a
-//! build for another CPU, may abort.
+//! Detects the CPU backend and the devices that llama.cpp finds on this machine. The detection runs in a process of its own,
+//! because a GPU driver, or a build for another CPU, may abort it.
 
 use std::io::{self, Read, Write};
 use std::path::Path;

@@ -260,7 +260,7 @@ path = "crab.gguf"
 pin = true
 tool = false
 "#;
-    let folder = Folder::new("doubts", file);
+    let folder = Folder::new("tolerated", file);
     insta::assert_snapshot!(text(folder.run(&["config", "check"], &[]).stderr), @r#"
     error[config_value]: `log.file`: `./crab.gguf` cannot be written: not a directory
      --> ./llama-mcp-server.toml:3:8

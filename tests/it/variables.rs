@@ -177,18 +177,18 @@ fn variables_of_service_discovery_do_not_prevent_a_start() {
 #[test]
 fn a_variable_or_a_flag_takes_a_table_as_json_or_toml() {
     let folder = Folder::new("tables", ONE_MODEL);
-    for table in [r#"{"13": -100}"#, "{ 13 = -100 }"] {
-        let shown = folder.run(&["config", "show"], &[("LLAMA_MCP_LOGIT_BIAS", table)]);
-        let shown = text(shown.stdout);
-        assert!(
-            shown.contains("logit_bias") && shown.contains("-100"),
-            "{shown}"
+    let bias = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let shown = text(
+            folder
+                .run(&[&["config", "show"], arguments].concat(), variables)
+                .stdout,
         );
+        let shown: toml::Table = shown.parse().unwrap();
+        shown["models"]["a"]["logit_bias"]["13"].as_float()
+    };
+    for table in [r#"{"13": -99.5}"#, "{ 13 = -99.5 }"] {
         let set = format!("models.a.logit_bias={table}");
-        let shown = text(folder.run(&["config", "show", "--set", &set], &[]).stdout);
-        assert!(
-            shown.contains("logit_bias") && shown.contains("-100"),
-            "{shown}"
-        );
+        assert_eq!(bias(&[], &[("LLAMA_MCP_LOGIT_BIAS", table)]), Some(-99.5));
+        assert_eq!(bias(&["--set", &set], &[]), Some(-99.5));
     }
 }

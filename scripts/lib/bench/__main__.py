@@ -91,7 +91,7 @@ class Bench:
 
     def alone(self):
         options, add = self.options, self.report.add
-        name = "first call of a tool after its fixed prompt was warmed: time to first token"
+        name = "first call of a tool after its shared prefix was warmed: time to first token"
         if self.wanted(name):
             add(name, "ms", self.runs(alone.warmed_first_token, options))
         name = "CPU while idle, model loaded"

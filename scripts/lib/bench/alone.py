@@ -35,7 +35,7 @@ def warmed_first_token(options):
         wait_until_idle(server.pids()["worker"])
         answer, seconds = timed(lambda: server.ask(story()))
         if answer.cached_tokens < 0.9 * 1500:
-            note(f"the fixed prompt was not warmed: {answer.cached_tokens} of {answer.prompt_tokens} tokens came from the cache")
+            note(f"the shared prefix was not warmed: {answer.cached_tokens} of {answer.prompt_tokens} tokens came from the cache")
         return seconds * 1000
 
 

@@ -11,8 +11,11 @@ use tokio::time::Instant;
 /// Bytes of commands that a worker may leave unread for [`IGNORED_AFTER`], including those of cancelled calls.
 const MAX_UNREAD: u64 = 256 * 1024 * 1024;
 
-/// Time after which a worker with more than [`MAX_UNREAD`] unread bytes must have read some of them. One of its threads only reads commands.
+/// Time in which a worker with more than [`MAX_UNREAD`] unread bytes must read [`MIN_READ`] of them. One of its threads only reads commands.
 const IGNORED_AFTER: Duration = Duration::from_secs(10);
+
+/// Bytes that count as progress.
+const MIN_READ: u64 = 1024 * 1024;
 
 /// Sends commands to a worker without waiting for it.
 #[derive(Debug)]
@@ -59,14 +62,14 @@ struct Backlog {
 }
 
 impl Backlog {
-    /// Returns whether the worker, to which `written` bytes are written, has read nothing of a large backlog for [`IGNORED_AFTER`].
+    /// Returns whether the worker, to which `written` bytes are written, has read next to nothing of a large backlog for [`IGNORED_AFTER`].
     fn is_ignored(&mut self, written: u64, now: Instant) -> bool {
         if self.sent.saturating_sub(written) <= MAX_UNREAD {
             self.progress = None;
             return false;
         }
         match self.progress {
-            Some((before, since)) if before == written => now - since >= IGNORED_AFTER,
+            Some((before, since)) if written - before < MIN_READ => now - since >= IGNORED_AFTER,
             _ => {
                 self.progress = Some((written, now));
                 false
@@ -109,11 +112,11 @@ mod tests {
             sent: 3 * MAX_UNREAD,
             ..Backlog::default()
         };
-        for written in 0..100 {
-            assert!(!backlog.is_ignored(written, now));
+        for step in 0..100 {
+            assert!(!backlog.is_ignored(step * MIN_READ, now));
             now += IGNORED_AFTER;
         }
-        assert!(backlog.is_ignored(99, now));
+        assert!(backlog.is_ignored(100 * MIN_READ - 1, now));
         assert!(!backlog.is_ignored(2 * MAX_UNREAD, now));
         now += IGNORED_AFTER;
         backlog.sent += MAX_UNREAD;
@@ -142,9 +145,13 @@ mod tests {
         pipe.send(b"1234567\n".to_vec());
         let mut part = [0; 3];
         worker.read_exact(&mut part).await.unwrap();
-        while pipe.written.load(Ordering::Relaxed) < 7 {
-            tokio::task::yield_now().await;
-        }
+        let written = async {
+            while pipe.written.load(Ordering::Relaxed) < 7 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let written = tokio::time::timeout(IGNORED_AFTER, written).await;
+        assert_eq!(written, Ok(()));
         assert_eq!(&part, b"123");
     }
 }

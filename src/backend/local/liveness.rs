@@ -28,7 +28,7 @@ pub(super) struct Liveness {
 impl Liveness {
     /// Watches process `pid`, which has just been started, and publishes its `process_status`.
     pub(super) fn new(pid: u32, process_status: watch::Sender<ProcessStatus>) -> Self {
-        process_status.send_modify(|process_status| process_status.pid = Some(pid));
+        process_status.send_modify(|status| status.pid = Some(pid));
         Self {
             watchdog: Watchdog::new(Instant::now()),
             is_stats_pending: false,
@@ -112,8 +112,7 @@ impl Liveness {
 
     fn publish(&self) {
         let silence = self.watchdog.silence();
-        self.process_status.send_if_modified(|process_status| {
-            std::mem::replace(&mut process_status.silence, silence) != silence
-        });
+        self.process_status
+            .send_if_modified(|status| std::mem::replace(&mut status.silence, silence) != silence);
     }
 }

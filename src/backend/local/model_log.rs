@@ -101,15 +101,15 @@ mod tests {
     use super::*;
 
     fn text_of(lines: &[&str]) -> Option<String> {
-        let mut words = CrashLines::default();
+        let mut kept = CrashLines::default();
         for line in lines {
-            words.push(line);
+            kept.push(line);
         }
-        words.text()
+        kept.text()
     }
 
     #[test]
-    fn last_words_are_the_newest_lines_without_control_characters() {
+    fn crash_lines_are_the_newest_lines_without_control_characters() {
         assert_eq!(text_of(&["", "DEBUG llama-cpp-2: loaded"]), None);
         assert_eq!(
             text_of(&["a\u{1b}[31m", "b\u{202e}"]).unwrap(),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_short_and_keep_the_end() {
+    fn crash_lines_are_short_and_keep_the_end() {
         let long = "x".repeat(MAX_ERROR_CHARS * 2);
         let text = text_of(&[&long, "abort: why"]).unwrap();
         assert_eq!(text, "abort: why");

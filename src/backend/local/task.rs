@@ -148,8 +148,7 @@ impl Task {
             Mail::Stats(answer_to) => {
                 self.count_usage();
                 // Forget requests whose caller has stopped waiting.
-                self.stats_requests
-                    .retain(|stats_requests| !stats_requests.is_closed());
+                self.stats_requests.retain(|request| !request.is_closed());
                 self.stats_requests.push(answer_to);
                 self.ask();
             }
@@ -216,9 +215,8 @@ impl Task {
             return Some(End::Terminated);
         }
         let limit = self.launcher.stall_timeout();
-        // Without a limit the process cannot stall, so its activity is not read.
-        let activity = limit.and_then(|_| self.process.activity());
-        self.liveness.check(limit, activity);
+        // Also without a limit, since an edit may set one.
+        self.liveness.check(limit, self.process.activity());
         if self.liveness.has_stalled(limit) {
             return Some(End::Stalled(self.liveness.silence()));
         }

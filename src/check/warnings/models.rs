@@ -9,6 +9,7 @@ use crate::config::paths;
 use crate::config::units::human;
 use crate::config::warning::WarningKind;
 use crate::config::{Config, Defaults, ModelConfig, ToolConfig};
+use crate::engine::bias_key::BiasKey;
 use crate::engine::limits::ContextSize;
 use crate::gguf::Tuning;
 use crate::tools::shared_prefix::least_tokens;
@@ -162,7 +163,7 @@ pub(super) fn max_tokens_above(
     }
 }
 
-/// Warns of the fixed text of `tool`, at `address` for the most part, if it certainly does not fit the context of `model`.
+/// Warns of the shared prefix of `tool`, at `address` for the most part, if it certainly does not fit the context of `model`.
 pub(super) fn prompt_above_context(
     tool: &ToolConfig,
     model: &ModelConfig,
@@ -244,9 +245,9 @@ pub(super) fn unknown_tokens(
     if tokens == 0 {
         return;
     }
-    let is_unknown = |key: &&String| {
-        let is_id = key.bytes().all(|byte| byte.is_ascii_digit());
-        is_id && key.parse::<u64>().ok().is_none_or(|id| id >= tokens)
+    let is_unknown = |key: &&String| match BiasKey::parse(key) {
+        BiasKey::Token(id) => id.is_none_or(|id| u64::from(id.unsigned_abs()) >= tokens),
+        BiasKey::Text(_) => false,
     };
     let biases = defaults.sampling.logit_bias.iter().flatten();
     for id in biases.map(|(key, _)| key).filter(is_unknown) {
@@ -254,7 +255,7 @@ pub(super) fn unknown_tokens(
             "token {id} does not exist: the vocabulary of `{}` has {tokens} tokens",
             model.name
         );
-        let hint = format!("use an id below {tokens}, or a text");
+        let hint = format!("use an id below {tokens}, or the token's text");
         let kind = WarningKind::LogitBiasUnused;
         layers.warn_at(kind, &address.join(id), message, &hint);
     }

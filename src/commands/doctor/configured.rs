@@ -58,8 +58,10 @@ pub(super) fn inspect(typed: &Overrides, around: &Surroundings) -> (Vec<Finding>
             findings.extend(problem.map(|text| Finding::new(Verdict::Warning, "files", text)));
         }
     }
-    if !checked.tolerated.is_empty() {
-        findings.push(problem(&ConfigError::from_problems(checked.tolerated)));
+    if !checked.tolerated_faults.is_empty() {
+        findings.push(problem(&ConfigError::from_problems(
+            checked.tolerated_faults,
+        )));
     }
     (findings, Some(checked.layers))
 }
@@ -83,7 +85,7 @@ fn configuration(checked: &Checked) -> Finding {
     let from = from.map_or("no file".into(), |file| {
         format!("`{}`", file.path.display())
     });
-    let state = if checked.tolerated.is_empty() {
+    let state = if checked.tolerated_faults.is_empty() {
         "valid"
     } else {
         "with the problems below"

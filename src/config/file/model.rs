@@ -167,13 +167,13 @@ pub(crate) struct ModelSettings {
     /// Type of the values in the KV cache, one of the same; quantized types require flash attention.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_type_v: CacheType,
-    /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's fixed text, is decoded only from where they differ. `false` decodes every prompt in full.
+    /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's shared prefix (its `system`, and its `prompt` up to the first argument), is decoded only from where they differ. `false` decodes every prompt in full.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_prompt: bool,
     /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_ram: Size,
-    /// Flash attention: `on`, `off` or `auto`. `auto` is on, except on a CPU with a tool whose fixed prompt has about 2,000 characters or more: calls that share such a prompt are faster without it.
+    /// Flash attention: `on`, `off` or `auto`. `auto` is on, except on a CPU with a tool whose shared prefix has about 2,000 characters or more: calls that share such a prefix are faster without it.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub flash_attn: FlashAttention,
     /// Most tokens of a batch.

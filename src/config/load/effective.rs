@@ -178,5 +178,10 @@ mod tests {
             output(file, &["tools.t.output=${file:a.json}"]),
             r#""${file:a.json}""#
         );
+        let whole = r#"{"type":"object","properties":{"c":{"type":"integer"}}}"#;
+        assert_eq!(
+            output(file, &[&format!("tools.t.output={whole}")]),
+            Value::from(whole).to_string()
+        );
     }
 }

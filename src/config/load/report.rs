@@ -47,7 +47,7 @@ impl Layers {
         let address = problem.address.as_ref();
         problem.is_secret = address.is_some_and(|address| self.schema.is_secret(address));
         // A value of `[defaults]` is checked once for each model.
-        let is_known = self.problems.contains(&problem) || self.tolerated.contains(&problem);
+        let is_known = self.problems.contains(&problem) || self.tolerated_faults.contains(&problem);
         (!is_known).then_some(problem)
     }
 
@@ -88,7 +88,7 @@ impl Layers {
     /// Adds a tolerated fault of the value at `address`, located like [`Self::problem_at`].
     pub(crate) fn tolerate_at(&mut self, address: &Address, message: String, hint: Option<String>) {
         let fault = self.problem_for(None, address, message, hint);
-        self.tolerated.extend(fault);
+        self.tolerated_faults.extend(fault);
     }
 
     /// Adds an error about a schema at `address`, located at the part that `pointer`, a JSON pointer such as `#/properties/a`, names

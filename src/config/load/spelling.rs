@@ -64,10 +64,13 @@ impl Layers {
                 _ => "key",
             };
             let message = format!("sets the {kind} `{meant}`, but also matches others");
-            let hint =
-                format!("use `--set {table}.NAME.KEY=VALUE`, which names the {kind} exactly");
+            let (exact, rest) = match kind {
+                "key" => ("KEY=VALUE", ""),
+                _ => ("NAME.KEY=VALUE", "__…"),
+            };
+            let hint = format!("use `--set {table}.{exact}`, which names the {kind} exactly");
             let code = WarningKind::AmbiguousVariable;
-            let origin = Origin::Variable(format!("{}__…", variable(parts)));
+            let origin = Origin::Variable(format!("{}{rest}", variable(parts)));
             self.warn(Problem::warning(origin, None, code, message, &hint));
         }
         Some(meant)
@@ -110,7 +113,7 @@ mod tests {
     const FILE: &str = "\
 [models.Small-1]
 path = \"a.gguf\"
-logit_bias = { Hello = -5 }
+logit_bias = { Hello = -5, No = -1, no = -2 }
 template_arguments = { Effort = \"low\" }
 
 [server.tokens.team-a]
@@ -159,8 +162,34 @@ arguments.City.description = \"A city.\"
         assert_eq!(tree["tools"]["t"]["arguments"], json!({ "City": argument }));
         let model = &tree["models"]["Small-1"];
         assert_eq!(model["n_ctx"], 64);
-        assert_eq!(model["logit_bias"], json!({"13": -100, "Hello": 5}));
+        assert_eq!(
+            model["logit_bias"],
+            json!({"13": -100, "Hello": 5, "No": -1, "no": -2})
+        );
         assert_eq!(model["template_arguments"], json!({"Effort": "high"}));
+    }
+
+    #[test]
+    fn a_variable_that_matches_two_keys_gets_a_warning_with_the_way_to_name_one() {
+        let layers = read(&[("LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__NO", "5")]);
+        let warnings: Vec<_> = layers.warnings.iter().map(Problem::line).collect();
+        let hints: Vec<_> = layers
+            .warnings
+            .iter()
+            .map(|warning| warning.hint.as_deref())
+            .collect();
+        assert_eq!(
+            warnings,
+            [
+                "`LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__NO`: sets the key `No`, but also matches others"
+            ]
+        );
+        assert_eq!(
+            hints,
+            [Some(
+                "use `--set models.Small-1.logit_bias.KEY=VALUE`, which names the key exactly"
+            )]
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl<D: Decoder> Scheduler<D> {
             }
             Err(error) => {
                 let tokens = warm.prefix.len();
-                tracing::warn!(tokens, %error, "could not decode the shared prefix of a tool, which is not cached");
+                tracing::warn!(tokens, %error, "could not decode the shared prefix of a tool; it is not cached");
                 self.cache.drop_prefix(&warm.prefix);
                 self.cache.forget(&mut self.decoder, warm.sequence);
             }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::backend::{CallError, CallStage, ProcessFailure};
+use crate::config::units::human;
 use crate::engine::limits::ContextSize;
-use crate::engine::{EngineErrorKind, FinishReason, Generation, Phase};
+use crate::engine::{EngineErrorKind, FinishReason, Generation, MAX_ANSWER_BYTES, Phase};
 use crate::error_code::{Coded, ErrorCode};
 use crate::printable::without_folders;
 use crate::registry::RegistryError;
@@ -29,6 +30,10 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
     let tokens = generation.usage.completion_tokens;
     let written = count_of(tokens);
     let cause = match generation.finish_reason {
+        FinishReason::Length if generation.has_maximum_size() => {
+            let size = human(MAX_ANSWER_BYTES as u64);
+            format!("when it had {size}, the maximum; ask for a shorter answer")
+        }
         FinishReason::Length if tokens < limits.max_tokens => {
             let advice = limits.longer_context(&generation);
             format!("when the model's context was full; shorten the text or {advice}")
@@ -51,7 +56,9 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
 impl CallLimits {
     /// Returns the limit that truncated `generation`. Meaningful for [`FinishReason::Length`] only.
     pub(super) fn token_limit(self, generation: &Generation) -> TokenLimit {
-        if generation.usage.completion_tokens < self.max_tokens {
+        if generation.has_maximum_size() {
+            TokenLimit::Size
+        } else if generation.usage.completion_tokens < self.max_tokens {
             let context = self.context_of(generation);
             if context.n_ctx < context.trained {
                 TokenLimit::Context

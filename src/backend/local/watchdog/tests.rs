@@ -195,3 +195,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_limit_that_is_set_late_counts_only_time_without_reads() {
+    let mut world = World::new();
+    for _ in 0..3600 {
+        world.reads += 1;
+        world.check(SECOND);
+        assert!(!world.dog.has_stalled(None));
+    }
+    assert!(!world.dog.has_stalled(Some(LIMIT)));
+}

@@ -103,7 +103,8 @@ impl<S> PrefixCache<S> {
     }
 
     /// Returns the next rows of a shared prefix to decode, at most `chunk`. No call may be active, since any sequence may be overwritten.
-    /// Returns `None` if all prefixes are cached, or if no sequence can hold the next one, which is then dropped.
+    /// Returns `None` if all prefixes are cached, or if no sequence of the pool can hold the next one, which is then
+    /// dropped.
     pub(in crate::engine::scheduler) fn next_warm_rows<D: Decoder<State = S>>(
         &mut self,
         decoder: &mut D,
