@@ -183,7 +183,7 @@ fn edited(base: &Config, tool: &str, address: &Address) -> Option<Config> {
         "output" => "={\"type\": \"object\"}",
         "logit_bias" => ".a=1",
         "cache_type_k" | "cache_type_v" => "=f32",
-        "tokens" => ".alice.token=secret",
+        "tokens" => "={alice = {token = \"secret\"}}",
         "session_secret" => "=0123456789abcdef0123456789abcdef",
         _ => "=debug",
     };

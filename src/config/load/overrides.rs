@@ -204,8 +204,13 @@ fn split_setting(setting: &str) -> Option<(&str, Address, &str)> {
     })
 }
 
-/// Returns the address that `name` spells as a key in TOML, such as `models.m.logit_bias." sorry"`; `None` if it is not valid.
+/// Returns the address that `name` spells as a key in TOML with quotes, such as `models.m.logit_bias." sorry"`. Returns
+/// `None` if it is not valid, or has no quotes.
 fn toml_key(name: &str) -> Option<Address> {
+    if !name.contains(['"', '\'']) {
+        // The parser would drop a space at the beginning of a key.
+        return None;
+    }
     let mut table: toml::Table = format!("{name} = 0").parse().ok()?;
     let mut address = Address::default();
     loop {

@@ -86,7 +86,7 @@ impl Layers {
         let message = format!("cannot add a key to `{last}`: its keys are case-sensitive");
         let in_variable = match self.schema.example(table) {
             example @ Value::Object(_) => {
-                format!("set the whole table: `{table_variable}={example}`, or ")
+                format!("set a table such as `{table_variable}='{example}'`, or ")
             }
             _ => String::new(),
         };
@@ -173,22 +173,11 @@ arguments.City.description = \"A city.\"
     fn a_variable_that_matches_two_keys_gets_a_warning_with_the_way_to_name_one() {
         let layers = read(&[("LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__NO", "5")]);
         let warnings: Vec<_> = layers.warnings.iter().map(Problem::line).collect();
-        let hints: Vec<_> = layers
-            .warnings
-            .iter()
-            .map(|warning| warning.hint.as_deref())
-            .collect();
         assert_eq!(
             warnings,
             [
-                "`LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__NO`: sets the key `No`, but also matches others"
+                "`LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__NO`: sets the key `no`, but also matches others; use `--set models.Small-1.logit_bias.KEY=VALUE`, which names the key exactly"
             ]
-        );
-        assert_eq!(
-            hints,
-            [Some(
-                "use `--set models.Small-1.logit_bias.KEY=VALUE`, which names the key exactly"
-            )]
         );
     }
 
@@ -197,11 +186,11 @@ arguments.City.description = \"A city.\"
         for (variable, hint) in [
             (
                 "LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS__SORRY",
-                "`LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS={\" sorry\":-5,\"13\":-100}`, or use `--set models.Small-1.logit_bias.KEY=VALUE`",
+                "`LLAMA_MCP_MODELS__SMALL_1__LOGIT_BIAS='{\" sorry\":-5,\"13\":-100}'`, or use `--set models.Small-1.logit_bias.KEY=VALUE`",
             ),
             (
                 "LLAMA_MCP_TOOLS__T__TEMPLATE_ARGUMENTS__MOOD",
-                "`LLAMA_MCP_TOOLS__T__TEMPLATE_ARGUMENTS={\"reasoning_effort\":\"low\"}`, or use `--set tools.t.template_arguments.KEY=VALUE`",
+                "`LLAMA_MCP_TOOLS__T__TEMPLATE_ARGUMENTS='{\"reasoning_effort\":\"low\"}'`, or use `--set tools.t.template_arguments.KEY=VALUE`",
             ),
             (
                 "LLAMA_MCP_TOOLS__T__OUTPUT__PROPERTIES__CITY__TYPE",
@@ -224,8 +213,20 @@ arguments.City.description = \"A city.\"
             ("LLAMA_MCP_SERVER__TOKENS__TEAMA__ADMIN", "true"),
             ("LLAMA_MCP_SERVER__TOKENS__TEAM_C__TOKEN", "0123456789"),
             ("LLAMA_MCP_SERVER__TOKENS__TEAM_C__TOOLS", "t"),
+            // Its table was removed from the file.
+            ("LLAMA_MCP_SERVER__TOKENS__OTHER__TOKEN", "0123456789"),
         ]);
-        let expected = "`LLAMA_MCP_SERVER__TOKENS__TEAMA__ADMIN`: there is no token `teama`; did you mean the token `team-a`? If not, a new token requires `token` or `token_file`";
-        assert_eq!(messages(&layers), [expected]);
+        let requires = "a new token requires `token` or `token_file`, and `tools`";
+        assert_eq!(
+            messages(&layers),
+            [
+                format!(
+                    "`LLAMA_MCP_SERVER__TOKENS__OTHER__TOKEN`: there is no token `other`; {requires}"
+                ),
+                format!(
+                    "`LLAMA_MCP_SERVER__TOKENS__TEAMA__ADMIN`: there is no token `teama`; did you mean the token `team-a`? If not, {requires}"
+                ),
+            ]
+        );
     }
 }

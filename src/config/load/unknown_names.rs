@@ -1,6 +1,8 @@
 //! Reports variables and `--set` that name an unknown model, tool or token. A typing error would otherwise define a new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
 
 use super::Layers;
 use super::overrides::{Override, Target};
@@ -14,19 +16,23 @@ const KINDS: [Kind; 3] = [
         table: &["models"],
         word: "model",
         defining_keys: &["path"],
+        also_requires: None,
         requires: "`path`",
     },
     Kind {
         table: &["tools"],
         word: "tool",
         defining_keys: &["prompt", "kind"],
+        also_requires: None,
         requires: "`prompt`, or `kind = \"chat\"`",
     },
     Kind {
         table: &["server", "tokens"],
         word: "token",
         defining_keys: &["token", "token_file"],
-        requires: "`token` or `token_file`",
+        // A secret whose table was removed from the file must not become a token for all tools.
+        also_requires: Some("tools"),
+        requires: "`token` or `token_file`, and `tools`",
     },
 ];
 
@@ -36,7 +42,9 @@ struct Kind {
     word: &'static str,
     /// Keys of which a new entry has at least one.
     defining_keys: &'static [&'static str],
-    /// The defining keys in words.
+    /// Another key that a new entry has.
+    also_requires: Option<&'static str>,
+    /// The required keys in words.
     requires: &'static str,
 }
 
@@ -54,23 +62,26 @@ impl Layers {
         for kind in kinds {
             let known = self.names_in(&kind.address());
             let all = overrides.iter().chain(others);
-            let defined: BTreeSet<String> = all
-                .filter_map(|setting| {
-                    let (name, key) = kind.entry(&setting.target)?;
-                    kind.defining_keys.contains(&key).then(|| name.to_owned())
-                })
-                .collect();
+            let mut keys: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+            for (name, key) in all.flat_map(|setting| kind.keys(setting)) {
+                keys.entry(name.to_owned()).or_default().insert(key);
+            }
+            let is_definition = |keys: &BTreeSet<&str>| {
+                let has = |key: &&str| keys.contains(*key);
+                kind.defining_keys.iter().any(has) && kind.also_requires.iter().all(has)
+            };
+            keys.retain(|_, keys| is_definition(keys));
+            let defined: BTreeSet<String> = keys.into_keys().collect();
             let is_stray = |setting: &Override| {
-                let entry = kind.entry(&setting.target);
-                entry.is_some_and(|(name, _)| !known.contains(name) && !defined.contains(name))
+                let name = kind.name(&setting.target);
+                name.is_some_and(|name| !known.contains(name) && !defined.contains(name))
             };
             let (strays, kept): (Vec<_>, Vec<_>) = overrides.drain(..).partition(is_stray);
             *overrides = kept;
             let names: Vec<&str> = known.iter().map(String::as_str).collect();
             let mut reported = BTreeSet::new();
             for stray in strays {
-                let entry = kind.entry(&stray.target);
-                let name = entry.map_or("", |(name, _)| name);
+                let name = kind.name(&stray.target).unwrap_or_default();
                 if reported.insert(name.to_owned()) {
                     self.report_stray(stray.origin, name, kind, &names);
                 }
@@ -102,14 +113,28 @@ impl Kind {
         Address::new(self.table.iter().copied())
     }
 
-    /// Returns the name of the entry and the key that `target` sets, if it is an entry of this kind.
-    fn entry<'a>(&self, target: &'a Target) -> Option<(&'a str, &'a str)> {
-        let Target::Key(address) = target else {
-            return None;
-        };
-        match address.parts().strip_prefix(self.address().parts())? {
-            [name, key, ..] => Some((name, key)),
-            _ => None,
+    /// Returns the name of the entry that `target` sets, or sets a key of.
+    fn name<'a>(&self, target: &'a Target) -> Option<&'a str> {
+        self.path(target)?.first().map(String::as_str)
+    }
+
+    /// Returns the keys that `setting` gives an entry, each with the name of the entry.
+    fn keys<'a>(&self, setting: &'a Override) -> Vec<(&'a str, &'a str)> {
+        match (self.path(&setting.target), &setting.value) {
+            (Some([name, key, ..]), _) => vec![(name, key)],
+            (Some([name]), Value::Object(table)) => table
+                .keys()
+                .map(|key| (name.as_str(), key.as_str()))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the parts of the address of `target` below this kind's table.
+    fn path<'a>(&self, target: &'a Target) -> Option<&'a [String]> {
+        match target {
+            Target::Key(address) => address.parts().strip_prefix(self.address().parts()),
+            Target::EveryModel(_) => None,
         }
     }
 }
