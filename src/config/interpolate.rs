@@ -1,6 +1,7 @@
 //! Interpolates `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` in the strings of a file. `$${` is a literal `${`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,35 @@ const MAX_FILE: u64 = 1 << 20;
 /// The file is missing or too long, or is not a regular file: a pipe might never end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     check_length(path)?;
-    std::fs::read_to_string(path)
+    into_text(std::fs::read(path)?)
+}
+
+/// Why a model is not a configuration.
+const IS_MODEL: &str = "it is a model; use `--model`, or name it as the `path` of a model";
+
+/// Returns whether a file that begins with `bytes` is a GGUF file.
+fn is_model(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"GGUF")
+}
+
+/// Returns `bytes` as text.
+///
+/// # Errors
+/// They are not UTF-8.
+fn into_text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        let what = if is_model(bytes) {
+            IS_MODEL.to_owned()
+        } else if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            "it is in UTF-16; save it in UTF-8".to_owned()
+        } else {
+            let valid = String::from_utf8_lossy(&bytes[..error.utf8_error().valid_up_to()]);
+            let line = 1 + valid.matches('\n').count();
+            format!("line {line} is not UTF-8; save the file in UTF-8")
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, what)
+    })
 }
 
 /// Reads the text of a file of the configuration like [`read_text`], but replaces bytes that are not UTF-8.
@@ -38,7 +67,13 @@ fn check_length(path: &Path) -> io::Result<()> {
         return invalid("it is a pipe or a device; save its text to a file".into());
     }
     if metadata.len() > MAX_FILE {
-        return invalid(too_long());
+        let mut start = [0; 4];
+        File::open(path)?.read_exact(&mut start)?;
+        return invalid(if is_model(&start) {
+            IS_MODEL.into()
+        } else {
+            too_long()
+        });
     }
     Ok(())
 }
@@ -48,12 +83,12 @@ fn check_length(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The text is too long or not UTF-8, or the pipe fails.
 pub(crate) fn read_pipe(pipe: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    pipe.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
+    let mut bytes = Vec::new();
+    pipe.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, too_long()));
     }
-    Ok(text)
+    into_text(bytes)
 }
 
 fn too_long() -> String {

@@ -6,6 +6,9 @@ use super::Layers;
 use crate::config::problem::Problem;
 use crate::config::source_text::SourceText;
 
+/// Number of syntax errors above which those between the first and an unclosed bracket are not reported.
+const MAX_ERRORS: usize = 4;
+
 /// How a configuration in TOML begins.
 const TOML_HINT: &str = "write it in TOML, such as `[models.small]` with a line `path = \"small.gguf\"`; `llama-mcp-server config init` prints an example";
 
@@ -23,7 +26,15 @@ impl Layers {
             return false;
         }
         let mut path_line = None;
-        for (message, place) in &source.syntax {
+        // After a bracket that is not closed, every line has errors. The first one shows where it begins.
+        let is_unclosed = |(message, _): &&(String, _)| message.starts_with("unclosed ");
+        let unclosed = source.syntax.iter().rposition(|error| is_unclosed(&error));
+        for (at, (message, place)) in source.syntax.iter().enumerate() {
+            if unclosed
+                .is_some_and(|unclosed| at > 0 && at < unclosed && source.syntax.len() > MAX_ERRORS)
+            {
+                continue;
+            }
             let line = place
                 .as_ref()
                 .map(|place| line_at(&source.text, place.start));
