@@ -81,6 +81,14 @@ fn values_out_of_range_are_refused_in_calls() {
             json!({"logit_bias": {"x": 101}}),
             "`logit_bias.x`: must be a number from -100 to 100, found 101",
         ),
+        (
+            json!({"logit_bias": {"": 1}}),
+            "`logit_bias`: must be a table, each key a string of 1 to 100 characters, found the key ``",
+        ),
+        (
+            json!({"logit_bias": [[13, 100]]}),
+            "`logit_bias`: must be a table of at most 300 keys, found an array of 1",
+        ),
     ] {
         let mut call = json!({"text": FRANCE});
         merge(&mut call, parameter);

@@ -155,6 +155,10 @@ pub(super) fn hint(schema: &Value, found: &Value) -> Option<String> {
         }
         (Some("boolean"), found) => switch(found).map(|is_on| format!("write `{is_on}`")),
         (Some("string"), Value::Number(number)) => Some(format!("quote it: `\"{number}\"`")),
+        (Some("object"), Value::String(_)) => {
+            let example = schema.get("examples")?.get(0)?;
+            Some(format!("write a table, such as `'{example}'`"))
+        }
         (Some("array"), Value::String(text)) => Some(format!(
             "put it into brackets: `[{}]`",
             Value::from(text.as_str())

@@ -1,7 +1,7 @@
 //! Checks single values, arrays and tables with schemas that are compiled once.
 
 use jsonschema::Validator;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::messages::allowed;
 use super::shown;
@@ -19,6 +19,8 @@ pub(crate) struct ValueCheck {
     max_items: Option<u64>,
     /// The check of each item of an array, or of each value of a table.
     members: Option<Box<ValueCheck>>,
+    /// The check of each key of a table.
+    names: Option<Box<ValueCheck>>,
 }
 
 /// Violation of a schema by a value.
@@ -39,6 +41,9 @@ impl ValueCheck {
             validator: jsonschema::draft202012::options().build(schema).ok(),
             max_items: schema.get("maxItems").and_then(Value::as_u64),
             members: members.map(|members| Box::new(Self::new(members))),
+            names: schema
+                .get("propertyNames")
+                .map(|names| Box::new(Self::new(names))),
             schema: schema.clone(),
         }
     }
@@ -69,13 +74,40 @@ impl ValueCheck {
         if self.is_valid(value) {
             return Ok(());
         }
-        let of_member = self.members.as_ref();
+        let has = |key: &str| self.schema.get(key).is_some();
+        let has_members = match value {
+            Value::Array(_) => has("items"),
+            Value::Object(_) => has("additionalProperties"),
+            _ => false,
+        };
+        let of_member = self.members.as_ref().filter(|_| has_members);
         Err(of_member
             .and_then(|of_member| of_member.first_fault(value))
+            .or_else(|| self.fault_of_keys(value.as_object()?))
             .unwrap_or_else(|| ValueFault {
                 member: None,
                 message: self.message(value),
             }))
+    }
+
+    /// Returns the fault of the keys of `table`: an invalid one, or too many.
+    fn fault_of_keys(&self, table: &Map<String, Value>) -> Option<ValueFault> {
+        let names = self.names.as_ref()?;
+        let message = match table
+            .keys()
+            .find(|name| !names.is_valid(&Value::from(name.as_str())))
+        {
+            Some(name) => format!(
+                "a table, each key {}, found the key `{}`",
+                allowed(&names.schema),
+                printable(name, MAX_NAME)
+            ),
+            None => format!("{}, found {} keys", allowed(&self.schema), table.len()),
+        };
+        Some(ValueFault {
+            member: None,
+            message,
+        })
     }
 
     /// Returns the fault of the first member of `value` that is wrong by itself.
