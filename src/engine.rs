@@ -379,14 +379,17 @@ impl EngineError {
         }
     }
 
-    /// Creates the error for a prompt that does not fit `context`. `tokens` is its length as text, such as `at least 5000`.
-    pub fn overflow(tokens: &str, context: ContextSize) -> Self {
+    /// Creates the error for a prompt of `tokens` that does not fit `context`. It may have more tokens unless the number `is_exact`.
+    pub fn overflow(tokens: usize, is_exact: bool, context: ContextSize) -> Self {
+        let at_least = if is_exact { "" } else { "at least " };
         let text = format!(
-            "the prompt has {tokens} tokens, but the model's context holds only {}, including the answer",
+            "the prompt has {at_least}{tokens} tokens, but the model's context holds only {}, including the answer",
             context.n_ctx
         );
-        Self::new(EngineErrorKind::ContextOverflow, text)
-            .hint(format!("shorten the text, or {}", context.advice()))
+        Self::new(EngineErrorKind::ContextOverflow, text).hint(format!(
+            "shorten the text, or {}",
+            context.advice_for(tokens)
+        ))
     }
 
     /// Returns the error with advice on what to do.

@@ -43,8 +43,13 @@ pub struct ContextSize {
 impl ContextSize {
     /// Returns the advice for a context that is too short.
     pub fn advice(self) -> String {
+        self.advice_for(0)
+    }
+
+    /// Returns the advice for a context that is too short for `tokens`.
+    pub fn advice_for(self, tokens: usize) -> String {
         let Self { n_ctx, trained } = self;
-        if n_ctx < trained {
+        if n_ctx < trained && tokens < trained as usize {
             format!("give the model a larger `n_ctx` (at most {trained})")
         } else {
             format!(

@@ -203,10 +203,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
         if bytes < EXACT_COUNT_LIMIT || least < self.context.n_ctx {
             return Ok(());
         }
-        Err(EngineError::overflow(
-            &format!("at least {least}"),
-            self.context,
-        ))
+        Err(EngineError::overflow(least as usize, false, self.context))
     }
 
     fn render_chat(

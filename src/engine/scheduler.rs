@@ -113,7 +113,7 @@ impl<D: Decoder> Scheduler<D> {
             return Ok(prompt);
         }
         let context = self.limits.context();
-        Err(EngineError::overflow(&length.to_string(), context))
+        Err(EngineError::overflow(length, true, context))
     }
 
     /// Ends the call `id`, queued or active. Its sequence is free before the next decode. Unknown ids are ignored.

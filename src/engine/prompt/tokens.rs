@@ -60,8 +60,7 @@ impl<V: Vocabulary> PromptBuilder<V> {
             if least < most {
                 return Ok(());
             }
-            let least = format!("at least {least}");
-            Err(EngineError::overflow(&least, self.context))
+            Err(EngineError::overflow(least, false, self.context))
         };
         let mut tokens = Vec::new();
         for Segment { text, has_controls } in segments {
