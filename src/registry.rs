@@ -41,6 +41,7 @@ use manager::{ModelManager, Replaced};
 pub(crate) use residency::ModelState;
 use residency::Refusal;
 pub(crate) use status::ModelStatus;
+use status::Observed;
 use suspects::{PromptHash, Suspects};
 
 /// Grace period after a deadline, in which the runner returns its partial answer. A step usually takes a second, and more during a load.
@@ -300,30 +301,33 @@ impl Registry {
     pub(crate) async fn observe(&self) -> Vec<ModelStatus> {
         // A drive that does not answer must not block `status`.
         drop(tokio::time::timeout(OBSERVE_TIMEOUT, self.manager.check_all_files()).await);
-        let models = self.manager.statuses().into_iter().map(async |model| {
-            let stats = async { model.runner.as_ref()?.stats().await };
-            let stats = tokio::time::timeout(OBSERVE_TIMEOUT, stats)
-                .await
-                .ok()
-                .flatten();
-            // The metrics of a process that has ended are 0 already.
-            let runner = model.runner.as_ref().filter(|runner| !runner.has_ended());
-            let process_status = runner.map(Runner::process_status);
-            let stats = stats.filter(|_| runner.is_some());
-            if let Some(process_status) = process_status {
-                metrics::last_step(&model.name, process_status.silence.unwrap_or_default());
-            }
-            if let Some(stats) = stats {
-                let now = Occupancy {
-                    waiting: stats.waiting,
-                    cells: stats.kv_cells,
-                    reserved_cells: stats.reserved_cells,
-                };
-                metrics::occupancy_changed(&model.name, now);
-            }
-            model.into_status(process_status.unwrap_or_default(), stats, Instant::now())
-        });
+        let models = self.manager.statuses().into_iter().map(Self::status_of);
         join_all(models).await
+    }
+
+    /// Asks the process of `model` for its statistics, and returns the status with them.
+    async fn status_of(model: Observed) -> ModelStatus {
+        let stats = async { model.runner.as_ref()?.stats().await };
+        let stats = tokio::time::timeout(OBSERVE_TIMEOUT, stats)
+            .await
+            .ok()
+            .flatten();
+        // The metrics of a process that has ended are 0 already.
+        let runner = model.runner.as_ref().filter(|runner| !runner.has_ended());
+        let process_status = runner.map(Runner::process_status);
+        let stats = stats.filter(|_| runner.is_some());
+        if let Some(process_status) = process_status {
+            metrics::last_step(&model.name, process_status.silence.unwrap_or_default());
+        }
+        if let Some(stats) = stats {
+            let now = Occupancy {
+                waiting: stats.waiting,
+                cells: stats.kv_cells,
+                reserved_cells: stats.reserved_cells,
+            };
+            metrics::occupancy_changed(&model.name, now);
+        }
+        model.into_status(process_status.unwrap_or_default(), stats, Instant::now())
     }
 
     /// Unloads all models, and returns once their processes have exited. No call may be running, and none may follow.
@@ -338,7 +342,7 @@ async fn load(lease: Lease, name: String) {
         // A superseded model needs no error: another edition is loaded instead.
         && refusal != Refusal::Superseded
     {
-        tracing::error!(model = name, "not loaded: {refusal}");
+        tracing::error!(model = name, "could not load the model: {refusal}");
     }
 }
 
