@@ -276,6 +276,9 @@ impl Header {
     }
 }
 
+/// Key of the layers that have a sliding window, after the architecture.
+const SLIDING_LAYERS: &str = "attention.sliding_window_pattern";
+
 /// Keys of the sizes of sliding windows and chunks, after the architecture (`gguf-py/gguf/constants.py`). No window slides if all are 0.
 pub(crate) const WINDOW_SIZES: [&str; 2] = ["attention.sliding_window", "attention.chunk_size"];
 

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use super::fault::{Fault, ReadResult};
-use super::sliding_window::SLIDING_LAYERS;
 use super::weights::Weights;
-use super::{RANGES, RECURRENT_STATES, WINDOW_SIZES};
+use super::{RANGES, RECURRENT_STATES, SLIDING_LAYERS, WINDOW_SIZES};
 
 /// The relevant contents of a file.
 #[derive(Debug, Default)]

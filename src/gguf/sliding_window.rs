@@ -1,7 +1,7 @@
 //! The sliding window of a model, and the layers that have it. Pure.
 
-use super::CHUNKED;
 use super::contents::Contents;
+use super::{CHUNKED, SLIDING_LAYERS};
 
 /// A sliding window of attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +11,6 @@ pub(crate) struct SlidingWindow {
     /// For each layer, whether it has the window. Others attend to the whole context.
     pub layers: Vec<bool>,
 }
-
-/// Key of the layers that have a window, after the architecture.
-pub(super) const SLIDING_LAYERS: &str = "attention.sliding_window_pattern";
 
 /// Architectures with sliding windows whose files do not say which layers have one. In a pattern of n, every n-th layer has none
 /// (`load_swa_pattern` in llama.cpp).
