@@ -158,6 +158,8 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
             let raised = raised_budget(total, shared);
             ("n_batch", format!("choose a smaller `n_batch`{raised}"))
         }
+        // A shorter context needs fewer cells.
+        Largest::Buffers if need.least <= budget => ("n_ctx", advice(need.demand(), 0, shared)),
         Largest::Weights | Largest::Buffers => ("path", advice(need.demand(), 0, shared)),
     };
     let (what, bytes) = largest.named(estimate);

@@ -174,13 +174,13 @@ fn a_model_that_can_never_fit_is_reported_with_the_line_to_change() {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr), @r#"
-    error[config_value]: `models.a.n_batch`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers take 51.4 MiB of that
+    error[config_value]: `models.a.n_ctx`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers take 51.4 MiB of that
      --> ./llama-mcp-server.toml:3:9
       |
     3 | [models.a]
       |         ^
       |
-      = hint: choose a smaller `n_batch`, or raise `memory_budget` in `[registry]`
+      = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`
 
     error[config_value]: `models.b.n_batch`: the model `b` needs 52.0 MiB, and all models together may take 52.0 MiB; its buffers take 51.4 MiB of that
      --> ./llama-mcp-server.toml:5:9
