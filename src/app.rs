@@ -221,7 +221,8 @@ async fn reload(reloader: Reloader, drain: CancellationToken) {
 
 /// Returns the backend of models' processes, which are this program.
 fn backend(log: &LogSettings, ending: &Ending) -> anyhow::Result<Backend> {
-    let program = process::this_program().context("could not find this program's file")?;
+    let program =
+        process::this_program().context("could not determine the path of this program")?;
     let backend = Backend::local(program, log.level.clone(), ending.drain.clone());
     Ok(backend.map_err(Coded::from)?)
 }

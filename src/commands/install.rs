@@ -232,7 +232,7 @@ fn file_of(client: &Client, folders: &Folders) -> anyhow::Result<PathBuf> {
 
 /// Returns the path of this program. Prefers a link to it in `PATH`, which stays valid after an update.
 fn program(variables: &BTreeMap<String, String>) -> anyhow::Result<PathBuf> {
-    let running = env::current_exe().context("could not find this program's file")?;
+    let running = env::current_exe().context("could not determine the path of this program")?;
     let Some((name, file)) = running.file_name().zip(fs::canonicalize(&running).ok()) else {
         return Ok(running);
     };

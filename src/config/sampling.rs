@@ -86,7 +86,7 @@ sampling_params! {
     #[schemars(range(min = 0.0, max = 0.5), example = 0.1)]
     xtc_threshold: f64 = 0.1 => Unlisted;
 
-    /// Added to the logits of tokens, by the token's id or by a text, each of whose tokens gets it: -100 forbids a token. The table of a tool or a call replaces the model's.
+    /// Added to the logits of tokens, by the token's id or by a text, each of whose tokens gets it: -100 forbids a token. Control tokens such as `<|im_end|>` are given by id. The table of a tool or a call replaces the model's.
     // The range of OpenAI's API.
     #[schemars(
         extend(

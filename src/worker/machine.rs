@@ -49,7 +49,7 @@ impl Machine {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DetectError {
     /// The file of this program is unknown.
-    #[error("could not find this program's file")]
+    #[error("could not determine the path of this program")]
     NoProgram,
     /// The process could not be started.
     #[error("could not start a process for llama.cpp: {0}")]

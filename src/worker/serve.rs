@@ -169,7 +169,7 @@ fn report_termination(
         })
         .map(drop),
         Err(error) => {
-            tracing::warn!(%error, "could not leave signals to the server");
+            tracing::warn!(%error, "could not set up the handling of SIGTERM");
             Ok(())
         }
     }
@@ -312,7 +312,6 @@ fn catch_panic<T>(
     what: &str,
     work: impl FnOnce() -> Result<T, EngineError>,
 ) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| {
-        Err(EngineError::new(kind, what).hint("the server's log holds the details"))
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_panic| Err(EngineError::new(kind, what).hint("see the server's log")))
 }

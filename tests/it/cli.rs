@@ -187,7 +187,7 @@ fn a_context_beyond_the_trained_one_is_capped_and_logged() {
     server.chat(json!({"text": "Hi", "max_tokens": 1}));
     let log = server.end();
     assert!(
-        log.contains("n_ctx is 8192, what the model was trained for, not 9000"),
+        log.contains("`n_ctx` is capped at 8192, the context that the model was trained for (configured: 9000)"),
         "{log}"
     );
 }

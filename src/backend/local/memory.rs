@@ -44,7 +44,7 @@ pub(super) fn log_offload(name: &str, source: &GgufSource, need: &Need) {
     if is_auto && source.is_on_gpu && need.gpu_layers == 0 {
         tracing::warn!(
             model = name,
-            "no layer fits into the GPU's free memory: the model runs on the CPU"
+            "no layer fits in the GPU's free memory; running the model on the CPU"
         );
     }
     if need.gpu_layers > 0 {

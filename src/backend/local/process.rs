@@ -338,7 +338,7 @@ fn describe(status: ExitStatus) -> String {
     }
     #[cfg(unix)]
     if status.signal() == Some(signal_hook::consts::SIGKILL) {
-        return format!("{status}: the system probably had no memory left");
+        return format!("{status}: the system was probably out of memory");
     }
     status.to_string()
 }

@@ -149,7 +149,7 @@ pub(crate) struct ModelSettings {
     /// How the model is divided among several GPUs: by `layer`, by `row`, or not (`none`).
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub split_mode: SplitMode,
-    /// Context of one call in tokens, prompt and answer; 0 is what the model was trained for. More than that is capped.
+    /// Context of one call in tokens, prompt and answer; 0 means the context that the model was trained for. A larger value is capped at that.
     #[schemars(range(min = ranges::N_CTX.min, max = ranges::N_CTX.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_ctx: u32,

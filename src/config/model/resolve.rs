@@ -21,7 +21,7 @@ pub(in crate::config) fn resolve(
     let at = |key: &str| Address::of_model(name, key);
     check_settings(name, model, layers);
     let Some(path) = &model.path else {
-        let message = "is missing: the model has no file".to_owned();
+        let message = "is missing".to_owned();
         let hint = "name its file: `path = \"model.gguf\"`".to_owned();
         layers.problem_at(&at("path"), message, Some(hint));
         return None;

@@ -89,7 +89,7 @@ pub(super) fn on_deep_stack<T: Send>(
             EngineErrorKind::Template,
             "the model's chat template could not be rendered: its renderer panicked",
         )
-        .hint("the server's log holds the details"))
+        .hint("see the server's log"))
     })
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum Refusal {
     },
     /// The model's process died several times in a row.
     #[error(
-        "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart`"
+        "the model's process died {DEATHS_TO_OPEN} times in a row without finishing a call ({cause}); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart MODEL`"
     )]
     GivenUp {
         /// Cause of the last death.

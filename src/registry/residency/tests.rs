@@ -133,7 +133,7 @@ fn a_failed_load_is_retried_after_a_backoff_and_after_three_deaths_only_once_the
     let text = refusal(&mut world, Stamp::default());
     assert_eq!(
         text,
-        "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart`"
+        "the model's process died 3 times in a row without finishing a call (it is broken); to start it again, change its file (`touch` is enough) or its configuration, or run `llama-mcp-server restart MODEL`"
     );
     let changed = Stamp::numbered(1);
     world.machine.call(

@@ -207,7 +207,7 @@ fn warn_unlocked() {
 fn log_limits(load: &LoadSettings, limits: &Limits) {
     if load.n_ctx > limits.n_ctx {
         tracing::warn!(
-            "n_ctx is {}, what the model was trained for, not {}",
+            "`n_ctx` is capped at {}, the context that the model was trained for (configured: {})",
             limits.n_ctx,
             load.n_ctx
         );

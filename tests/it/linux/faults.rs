@@ -15,16 +15,16 @@ use crate::support::{
 const PARIS: &str = "The capital of France is Paris.";
 
 /// Error of a call whose worker is killed while it runs.
-const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again: the next call starts a new process";
+const KILLED: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system was probably out of memory); try again: the next call starts a new process";
 
 /// Error of a call that was resent once, and whose new worker is killed before the call starts.
-const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); check that there is enough memory and that the model's file is intact; see the server's log";
+const KILLED_TWICE: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system was probably out of memory); check that there is enough memory and that the model's file is intact; see the server's log";
 
 /// Error of a call whose worker is killed before it has answered any call.
-const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
+const KILLED_FIRST: &str = "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system was probably out of memory); no call has succeeded since the model was loaded; if this happens again, check the model's file and the free memory; see the server's log";
 
 /// Error of a call whose worker is killed while it loads, if the load must not be retried yet.
-const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL): the system probably had no memory left; try again in 1 s";
+const KILLED_LOADING: &str = "the model could not be loaded: signal: 9 (SIGKILL): the system was probably out of memory; try again in 1 s";
 
 fn france() -> Value {
     json!({"text": "What is the capital of France?", "temperature": 0})

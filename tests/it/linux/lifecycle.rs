@@ -31,7 +31,7 @@ fn a_dead_worker_fails_its_calls_and_the_next_call_works() {
     assert!(result.is_error);
     assert_eq!(
         result.text,
-        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system probably had no memory left); try again: the next call starts a new process"
+        "the model's process stopped unexpectedly (signal: 9 (SIGKILL): the system was probably out of memory); try again: the next call starts a new process"
     );
     // A call that has not started is sent to the next worker.
     assert_eq!(

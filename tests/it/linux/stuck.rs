@@ -314,7 +314,7 @@ fn a_model_that_crashes_three_times_without_an_answer_is_not_started_until_its_f
     let call = server.call(france());
     let (text, code) = error_of(&mut server, call);
     assert_eq!(code, "load_given_up");
-    let beginning = "the model's process died 3 times in a row without finishing a call (signal: 9 (SIGKILL): the system probably had no memory left); to start it again, change its file";
+    let beginning = "the model's process died 3 times in a row without finishing a call (signal: 9 (SIGKILL): the system was probably out of memory); to start it again, change its file";
     assert!(text.starts_with(beginning), "{text}");
     let file = File::options().append(true).open(model).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();

@@ -47,7 +47,7 @@ impl<S> PrefixCache<S> {
                 wanted,
                 kept,
                 cells,
-                "not all shared prefixes of tools fit the prefix cache; raise `kv_cells` or `cache_ram`"
+                "not all shared prefixes of tools fit in the prefix cache; raise `kv_cells` or `cache_ram`"
             );
         }
         self.shared_prefixes = prefixes;
