@@ -1,10 +1,14 @@
 //! Reports the syntax errors of a file.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Layers;
 use crate::config::problem::Problem;
 use crate::config::source_text::SourceText;
+
+/// A syntax error: the message, and its place if it is known.
+type SyntaxError = (String, Option<Range<usize>>);
 
 /// Number of syntax errors above which those between the first and an unclosed bracket are not reported.
 const MAX_ERRORS: usize = 4;
@@ -26,15 +30,7 @@ impl Layers {
             return false;
         }
         let mut path_line = None;
-        // After a bracket that is not closed, every line has errors. The first one shows where it begins.
-        let is_unclosed = |(message, _): &&(String, _)| message.starts_with("unclosed ");
-        let unclosed = source.syntax.iter().rposition(|error| is_unclosed(&error));
-        for (at, (message, place)) in source.syntax.iter().enumerate() {
-            if unclosed
-                .is_some_and(|unclosed| at > 0 && at < unclosed && source.syntax.len() > MAX_ERRORS)
-            {
-                continue;
-            }
+        for (message, place) in worth_reporting(&source.syntax) {
             let line = place
                 .as_ref()
                 .map(|place| line_at(&source.text, place.start));
@@ -54,6 +50,21 @@ impl Layers {
         }
         true
     }
+}
+
+/// Returns the `errors` to report. After a bracket that is not closed, the parser finds errors in every line: of many, only the first and
+/// those from the unclosed bracket on are reported.
+fn worth_reporting(errors: &[SyntaxError]) -> impl Iterator<Item = &SyntaxError> {
+    let mut rest = errors.iter();
+    let unclosed = rest.rposition(|(message, _)| message.starts_with("unclosed "));
+    let omitted = match unclosed {
+        Some(unclosed) if errors.len() > MAX_ERRORS => 1..unclosed,
+        _ => 0..0,
+    };
+    let numbered = errors.iter().enumerate();
+    numbered
+        .filter(move |(at, _)| !omitted.contains(at))
+        .map(|(_, error)| error)
 }
 
 /// Returns the format of `text` if it is JSON or YAML instead of TOML. The first line that is neither empty nor a comment shows it.
@@ -95,7 +106,27 @@ fn has_windows_path(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_windows_path, other_format};
+    use super::{has_windows_path, other_format, worth_reporting};
+
+    #[test]
+    fn a_bracket_that_is_not_closed_hides_the_errors_that_it_causes() {
+        let errors = |messages: &[&str]| {
+            messages
+                .iter()
+                .map(|text| ((*text).to_owned(), None))
+                .collect::<Vec<_>>()
+        };
+        let reported = |messages: &[&str]| {
+            let errors = errors(messages);
+            let reported = worth_reporting(&errors).map(|(message, _)| message.clone());
+            reported.collect::<Vec<_>>()
+        };
+        let many = ["missing comma", "a", "b", "c", "unclosed array", "d"];
+        assert_eq!(reported(&many), ["missing comma", "unclosed array", "d"]);
+        assert_eq!(reported(&many[..4]), many[..4]);
+        assert_eq!(reported(&["a", "unclosed table"]), ["a", "unclosed table"]);
+        assert_eq!(reported(&[]), [""; 0]);
+    }
 
     #[test]
     fn the_first_line_shows_the_format_of_a_file() {
