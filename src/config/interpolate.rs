@@ -19,7 +19,7 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     into_text(std::fs::read(path)?)
 }
 
-/// Why a model is not a configuration.
+/// Message for a model that is given as a configuration.
 const IS_MODEL: &str = "it is a model; use `--model`, or name it as the `path` of a model";
 
 /// Returns whether a file that begins with `bytes` is a GGUF file.

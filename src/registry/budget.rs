@@ -138,7 +138,7 @@ enum Fit {
     ExceedsLimits,
 }
 
-/// What a model that is to be loaded must fit into.
+/// Room for a model that is to be loaded.
 struct FitCheck {
     need: Footprint,
     shared: SharedLimits,

@@ -6,7 +6,7 @@ use super::{FileFault, LoadSettings, ModelFiles, Stamp};
 
 /// Where a model's answers come from.
 ///
-/// A model on a remote server is another variant here, started by another arm of [`crate::backend::Backend::start`].
+/// A model on a remote server would be a second variant, started by an arm of its own in [`crate::backend::Backend::start`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Source {
