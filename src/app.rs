@@ -256,7 +256,7 @@ fn stdio_failed(error: OpenError) -> anyhow::Error {
 fn could_not_listen(http: &HttpConfig) -> Coded {
     let addresses: Vec<String> = http.addresses.iter().map(ToString::to_string).collect();
     ErrorCode::CannotListen.says(format!(
-        "could not listen on {}; `--host` and `--port` choose another address",
+        "could not listen on {}; choose another address with `--host` and `--port`",
         addresses.join(" or ")
     ))
 }

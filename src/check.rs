@@ -222,7 +222,7 @@ fn check_callable(config: &Config, layers: &mut Layers) {
     if !has_chat && !has_tools && !config.models.is_empty() {
         layers.problem_at(
             &Address::new(["models"]),
-            "all models are hidden, and there is no other tool: there is nothing to call".into(),
+            "nothing to call: all models are hidden, and no other tool is configured".into(),
             Some("remove `tool = false` from one of them".into()),
         );
     }

@@ -66,8 +66,8 @@ impl Need {
 
     /// Returns the bytes of the allowance that the estimate leaves for saved prefixes.
     ///
-    /// The estimate does not include `cache_ram`. Saved prefixes may never use all of it, so models that do fit would be refused. The memory
-    /// that saved prefixes actually use is measured like all other memory of the process.
+    /// The estimate does not include `cache_ram`: saved prefixes may never use all of it, so including it would refuse models that do fit.
+    /// The memory that saved prefixes actually use is measured like all other memory of the process.
     fn spare(&self) -> u64 {
         self.allowance.machine.saturating_sub(self.estimate.total())
     }

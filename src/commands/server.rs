@@ -139,7 +139,7 @@ impl RunningServer {
     /// Returns the error message for a server that rejects the token.
     pub(super) fn token_rejected(&self) -> String {
         format!(
-            "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or LLAMA_MCP_AUTH",
+            "the server at {} requires a valid bearer token; set it with `--auth_file`, `--auth` or `LLAMA_MCP_AUTH`",
             self.url
         )
     }

@@ -28,7 +28,7 @@ use messages::{LOG_LEVEL, allowed, hint};
 pub(crate) use messages::{nearest, plain, shown, suggestion};
 pub(crate) use value::{ValueCheck, ValueFault};
 
-/// Format of paths in the schema. Relative paths start from the folder of the file.
+/// Format of paths in the schema. Relative paths are resolved against the folder of the file.
 pub(crate) const PATH: &str = "path";
 
 /// The schema of the configuration file, compiled.

@@ -120,7 +120,7 @@ impl GgufError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Missing(_) => {
-                "check the path; in a configuration file, relative paths start at its folder".into()
+                "check the path; in a configuration file, paths are relative to its folder".into()
             }
             Self::NotAFile(_) => "give the path of the .gguf file itself".into(),
             Self::Unreadable { .. } => "check the path and the file's permissions".into(),

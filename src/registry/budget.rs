@@ -138,7 +138,7 @@ enum Fit {
     ExceedsLimits,
 }
 
-/// Room for a model that is to be loaded.
+/// Limits and free memory against which [`Self::fit`] checks a model that is to be loaded.
 struct FitCheck {
     need: Footprint,
     shared: SharedLimits,
@@ -200,8 +200,8 @@ pub(crate) struct Overrun {
     pub over_budget: Option<u64>,
 }
 
-/// Checks loaded models against the limits `shared`. They can exceed them if an edit lowers the limits, or if a model takes more memory than
-/// estimated.
+/// Checks loaded models against the limits `shared`. Loaded models can exceed the limits if an edit lowers the limits, or if a
+/// model takes more memory than estimated.
 pub(crate) fn overrun(occupants: &[Occupant], shared: SharedLimits) -> Overrun {
     let staying = occupants.iter().filter(|occupant| !occupant.is_ending);
     let mut staying: Vec<&Occupant> = staying.collect();

@@ -165,7 +165,7 @@ impl ModelManager {
     }
 
     /// Queues a call of `client` for `model`. Run [`Self::check_files`] first, unless the files were just read. The call gets its runner at
-    /// once if there is room by a recent reading of the free memory. Otherwise [`maintain`] reads it again.
+    /// once if a recent reading of the free memory shows enough room. Otherwise [`maintain`] reads it again.
     pub(super) fn lease(self: &Arc<Self>, model: Edition, client: &str) -> Lease {
         let (answer_to, result) = oneshot::channel();
         let now = Instant::now();
@@ -325,8 +325,8 @@ impl Drop for ModelManager {
 
 /// Admits waiting calls and unloads idle models, until the manager is dropped.
 ///
-/// A reading of the free memory reads files, so it is taken here and not where the state changes. It is newer than the change that may
-/// have made room.
+/// Reading the free memory blocks on files, so it happens here and not where the state changes. The reading is then also newer than the
+/// change that may have made room.
 async fn maintain(manager: Weak<ModelManager>, changed: Arc<Notify>) {
     loop {
         let next = {

@@ -25,7 +25,8 @@ pub(crate) fn needs_of(
 pub(super) struct Planned {
     /// Memory need, or the fault of the model's files.
     pub(super) need: Result<Need, FileFault>,
-    /// Memory that pinned models leave to the model. If its files cannot be read, it counts as sharing no weights with them.
+    /// Memory that pinned models leave to the model. If the files of the model cannot be read, it is assumed to share no
+    /// weights with pinned models.
     pub(super) allowance: Allowance,
 }
 
@@ -51,7 +52,7 @@ pub(super) fn plan(
             Planned { need, allowance }
         };
         let planned = with(None);
-        // The plan decides whether the model maps its file, and so may share it with pinned models. That leaves it more memory.
+        // The plan decides whether the model maps its file. If it does, it may share weights with pinned models, which leaves it more memory.
         match planned.need.as_ref().ok().and_then(|need| need.mapped) {
             Some(mapped) => with(Some(mapped)),
             None => planned,
@@ -164,10 +165,10 @@ pub(crate) fn refusal(need: &Need, name: &str, shared: SharedLimits) -> Option<M
     };
     let (what, bytes) = largest.named(estimate);
     let message = format!(
-        "the model `{name}` needs {}, and all models together may take {}; its {what} {} of that",
+        "the model `{name}` needs {}, of which its {what} {}; the limit for all models together is {}",
         human(total),
-        human(budget),
-        human(bytes)
+        human(bytes),
+        human(budget)
     );
     Some(MemoryRefusal { key, message, hint })
 }
@@ -191,10 +192,10 @@ fn gpu_refusal(need: &Need, name: &str) -> Option<MemoryRefusal> {
     };
     let (what, bytes) = largest.named(need.gpu);
     let message = format!(
-        "the model `{name}` needs {} of GPU memory, and {} are available to it; its {what} {} of that",
+        "the model `{name}` needs {} of GPU memory, of which its {what} {}; only {} are available to it",
         human(total),
-        human(there),
-        human(bytes)
+        human(bytes),
+        human(there)
     );
     Some(MemoryRefusal { key, message, hint })
 }

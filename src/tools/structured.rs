@@ -106,7 +106,7 @@ fn parse(
     let wrong = |text| ErrorCode::AnswerWrong.says(text);
     let value = parse_unique(&generation.text).map_err(|error| {
         wrong(format!(
-            "no answer: the model wrote no valid JSON ({error})"
+            "no answer: the model's answer is not valid JSON ({error}); try again with another seed"
         ))
     })?;
     if let Some(Truncation { pointer, limit }) = schema.truncated_part(&value) {

@@ -78,7 +78,15 @@ pub(super) fn enter(launch: &Launch) -> Result<(), EngineError> {
     };
     if launch.settings.sandbox == SandboxMode::Required {
         let text = format!("`sandbox = \"required\"`: {missing}");
-        let hint = "run the server on a kernel with Landlock and seccomp, or set `sandbox = \"auto\"` under `[registry]`";
+        #[cfg(target_os = "linux")]
+        let lacks_driver = matches!(missing, MissingRestriction::DriverNotReady);
+        #[cfg(not(target_os = "linux"))]
+        let lacks_driver = false;
+        let hint = if lacks_driver {
+            "run `nvidia-modprobe -u -c=0` before the server starts, or set `sandbox = \"auto\"` under `[registry]`"
+        } else {
+            "run the server on a kernel with Landlock and seccomp, or set `sandbox = \"auto\"` under `[registry]`"
+        };
         return Err(EngineError::new(EngineErrorKind::Load, text).hint(hint));
     }
     tracing::warn!(

@@ -156,7 +156,7 @@ fn a_deadline_truncates_the_answer() {
     assert!(answer.text.starts_with("la la la"));
     let tokens = &answer.generation["completion_tokens"];
     let note = format!(
-        "\n\n[truncated after {tokens} tokens, when its deadline of 0.7 s passed; allow more time]"
+        "\n\n[truncated after {tokens} tokens, when the deadline of 0.7 s passed; allow more time]"
     );
     assert!(answer.text.ends_with(&note), "{}", answer.text);
     assert_eq!(answer.generation["finish_reason"], "deadline");

@@ -66,7 +66,7 @@ fn a_file_that_is_not_a_model_is_reported_before_anything_starts() {
     };
     insta::assert_snapshot!(error_of(Path::new("/no/such/model.gguf")), @r"
     error[config_model]: `--model`: the model file `FILE` does not exist
-      hint: check the path; in a configuration file, relative paths start at its folder
+      hint: check the path; in a configuration file, paths are relative to its folder
     ");
     insta::assert_snapshot!(error_of(Path::new("/tmp")), @r"
     error[config_model]: `--model`: `FILE` is not a file

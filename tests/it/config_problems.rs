@@ -174,7 +174,7 @@ fn a_model_that_can_never_fit_is_reported_with_the_line_to_change() {
     let output = folder.run(&["config", "check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(text(output.stderr), @r#"
-    error[config_value]: `models.a.n_ctx`: the model `a` needs 54.0 MiB, and all models together may take 52.0 MiB; its buffers take 51.4 MiB of that
+    error[config_value]: `models.a.n_ctx`: the model `a` needs 54.0 MiB, of which its buffers take 51.4 MiB; the limit for all models together is 52.0 MiB
      --> ./llama-mcp-server.toml:3:9
       |
     3 | [models.a]
@@ -182,7 +182,7 @@ fn a_model_that_can_never_fit_is_reported_with_the_line_to_change() {
       |
       = hint: choose a smaller `n_ctx` or quantization, or raise `memory_budget` in `[registry]`
 
-    error[config_value]: `models.b.n_batch`: the model `b` needs 52.0 MiB, and all models together may take 52.0 MiB; its buffers take 51.4 MiB of that
+    error[config_value]: `models.b.n_batch`: the model `b` needs 52.0 MiB, of which its buffers take 51.4 MiB; the limit for all models together is 52.0 MiB
      --> ./llama-mcp-server.toml:5:9
       |
     5 | [models.b]
@@ -268,7 +268,7 @@ tool = false
     3 | file = "crab.gguf/server.log"
       |        ^^^^^^^^^^^^^^^^^^^^^^
 
-    error[config_model]: `models`: all models are hidden, and there is no other tool: there is nothing to call
+    error[config_model]: `models`: nothing to call: all models are hidden, and no other tool is configured
      --> ./llama-mcp-server.toml:8:2
       |
     8 | [models.first]

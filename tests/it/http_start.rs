@@ -25,7 +25,7 @@ fn a_public_address_requires_a_token_or_an_explicit_opt_out() {
     assert_eq!(output.status.code(), Some(2));
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
     error[config_server]: `--host`: `0.0.0.0` is reachable from other machines, but no token is set
-      hint: give a token by LLAMA_MCP_AUTH or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where everybody may use it
+      hint: set a token with `LLAMA_MCP_AUTH` or `auth_file`, listen on `127.0.0.1`, or set `allow_unauthenticated` if everybody may use the server
     ");
 }
 
@@ -62,7 +62,7 @@ fn a_port_in_use_is_a_startup_error() {
         .unwrap()
         .replace(&port, "PORT");
     insta::assert_snapshot!(text, @r"
-    error[cannot_listen]: could not listen on 127.0.0.1:PORT; `--host` and `--port` choose another address
+    error[cannot_listen]: could not listen on 127.0.0.1:PORT; choose another address with `--host` and `--port`
       caused by: Address already in use (os error 98)
     ");
 }

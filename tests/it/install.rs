@@ -302,7 +302,7 @@ fn invalid_requests_are_refused_and_write_nothing() {
       caused by: Claude Code is not installed for this user: there is no `~/.claude.json`; start it once if it is installed, or copy the output of `install print` into its file
     ---
     2 error[config_model]: `--model`: the model file `~/missing.gguf` does not exist
-      hint: check the path; in a configuration file, relative paths start at its folder
+      hint: check the path; in a configuration file, paths are relative to its folder
     ---
     2 error[config_model]: `--model`: `~/llama-mcp-server.toml` is not a GGUF model file: it begins with `[def`
       hint: to use it as the configuration, pass `--config ~/llama-mcp-server.toml`

@@ -113,7 +113,9 @@ fn an_invalid_name_of_an_argument_is_one_error() {
             "{MODEL}[tools.a]\nprompt = \"{{{{ {name} }}}}\"\narguments.\"{name}\" = {{}}\n"
         );
         assert_one_error(&config, &format!("hint: write `{valid}`"));
-        assert!(problems(&config).contains("letters, digits and `_`, not a digit first"));
+        assert!(
+            problems(&config).contains("letters, digits or `_`, and must not begin with a digit")
+        );
     }
 }
 

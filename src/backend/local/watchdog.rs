@@ -1,9 +1,10 @@
 //! Decides when a model's process has stalled. Pure: the time and the process's activity are arguments.
 //!
 //! A step of llama.cpp is opaque, and a single one can take minutes on a slow machine: 64 prompt tokens on half a core, or one token for which
-//! 30 GB must be read from disk. Loading a mapped file can take as long, and reports no progress. So the watchdog measures two times since the
-//! last finished step: how long the process was inactive (stopped, deadlocked, waiting for an unreachable network drive), and how long it read
-//! nothing from disk (an endless loop, a spinning driver). The limit for the second time is [`PATIENCE`] times as long.
+//! 30 GB must be read from disk. Loading a mapped file can take as long, and reports no progress. So the watchdog keeps two timers, which a
+//! finished step resets. One measures how long the process has been inactive (stopped, deadlocked, waiting for an unreachable network drive),
+//! the other how long it has read nothing from disk (an endless loop, a spinning driver). The limit of the second timer is [`PATIENCE`] times
+//! as long.
 //!
 //! Only time during which the server itself ran is counted: a paused container, a sleeping laptop or a debugger stops both processes, but not
 //! the clock.

@@ -13,7 +13,7 @@ use crate::config::problem::Origin;
 use crate::config::source_text::SourceText;
 
 impl Layers {
-    /// Resolves `${…}` in strings, and makes relative paths start from the folder of the file. Adds the addresses of strings that cannot be
+    /// Resolves `${…}` in strings, and relative paths against the folder of the file. Adds the addresses of strings that cannot be
     /// resolved to `unresolved`.
     pub(super) fn complete(
         &mut self,
@@ -81,7 +81,7 @@ impl Layers {
         }
     }
 
-    /// Replaces `~` by the home directory in all paths of `value`, which is at `address`. Reports and removes paths whose `~` cannot be
+    /// Replaces `~` with the home directory in all paths of `value`, which is at `address`. Reports and removes paths whose `~` cannot be
     /// replaced.
     pub(super) fn expand_home(&mut self, origin: &Origin, address: &Address, value: &mut Value) {
         match value {
@@ -146,7 +146,7 @@ fn argument_hint(address: &Address, text: &str, source: &SourceText) -> Option<S
     ))
 }
 
-/// Returns the path `text`, which resolves to `resolved`, as another file may write it: a relative path then starts from `folder`.
+/// Returns the path `text`, which resolves to `resolved`, for use in another file: a relative path is joined to `folder`.
 fn from_folder(folder: &Path, resolved: &str, text: &str) -> String {
     if Path::new(resolved).is_absolute() || resolved.starts_with('~') {
         return text.to_owned();

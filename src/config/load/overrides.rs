@@ -131,8 +131,8 @@ impl Layers {
         is_for_all.then(|| Target::EveryModel(key.to_owned()))
     }
 
-    /// Converts `text` to the type of the key at `address`. Values in schemas of answers and variables of templates have any type: JSON, or else
-    /// the text itself.
+    /// Converts `text` to the type of the key at `address`. Keys inside `output` and `template_arguments` accept any type: `text` is parsed as
+    /// JSON, or kept as a string if it is not JSON.
     fn typed(&self, address: &Address, text: &str) -> Value {
         if self.schema.knows(address) {
             return self.schema.typed(address, text);

@@ -91,8 +91,8 @@ impl Layers {
         self.tolerated_faults.extend(fault);
     }
 
-    /// Adds an error about a schema at `address`, located at the part that `pointer`, a JSON pointer such as `#/properties/a`, names
-    /// if the schema is written as a table.
+    /// Adds an error about a schema at `address`. If the schema is written as a table, the error is located at the part that the JSON
+    /// pointer `pointer` names, such as `#/properties/a`.
     pub(crate) fn schema_problem_at(&mut self, address: &Address, pointer: &str, message: String) {
         let mut problem = self.problem_for(None, address, message, None);
         if let Some(problem) = &mut problem {

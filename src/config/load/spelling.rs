@@ -22,7 +22,7 @@ impl Layers {
     /// so far. Returns `None` for an unknown key.
     ///
     /// # Errors
-    /// The variable would add a key to a table whose keys are case-sensitive.
+    /// Returns an error if the variable would add a key to a table whose keys are case-sensitive.
     pub(super) fn address_of(&mut self, parts: &[String]) -> Result<Option<Address>, Unspellable> {
         let mut address = Address::default();
         let mut is_case_sensitive = false;

@@ -10,14 +10,14 @@ use crate::config::source_text::SourceText;
 /// A syntax error: the message, and its place if it is known.
 type SyntaxError = (String, Option<Range<usize>>);
 
-/// Number of syntax errors above which those between the first and an unclosed bracket are not reported.
+/// Number of syntax errors up to which all are reported; see [`worth_reporting`].
 const MAX_ERRORS: usize = 4;
 
-/// How a configuration in TOML begins.
+/// Hint for a file that is not in TOML.
 const TOML_HINT: &str = "write it in TOML, such as `[models.small]` with a line `path = \"small.gguf\"`; `llama-mcp-server config init` prints an example";
 
 impl Layers {
-    /// Reports the syntax errors of `source`. A file in another format is reported once. So is a Windows path in double quotes, which has
+    /// Reports the syntax errors of `source`: once for a file in another format, and once for a Windows path in double quotes, which causes
     /// several errors. Returns whether the file is in TOML.
     pub(super) fn report_syntax(&mut self, source: &Arc<SourceText>) -> bool {
         if let (Some((_, place)), Some(format)) =
@@ -52,8 +52,8 @@ impl Layers {
     }
 }
 
-/// Returns the `errors` to report. After a bracket that is not closed, the parser finds errors in every line: of many, only the first and
-/// those from the unclosed bracket on are reported.
+/// Returns the `errors` to report. An unclosed bracket causes errors in the lines after it, and then an error that says `unclosed`. If there
+/// are more than [`MAX_ERRORS`], those between the first one and the last `unclosed` one are omitted.
 fn worth_reporting(errors: &[SyntaxError]) -> impl Iterator<Item = &SyntaxError> {
     let mut rest = errors.iter();
     let unclosed = rest.rposition(|(message, _)| message.starts_with("unclosed "));

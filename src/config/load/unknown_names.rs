@@ -40,9 +40,9 @@ const KINDS: [Kind; 3] = [
 struct Kind {
     table: &'static [&'static str],
     word: &'static str,
-    /// Keys of which a new entry has at least one.
+    /// Keys of which a new entry must have at least one.
     defining_keys: &'static [&'static str],
-    /// Another key that a new entry has.
+    /// Another key that a new entry must have; `None` if there is none.
     also_requires: Option<&'static str>,
     /// The required keys in words.
     requires: &'static str,

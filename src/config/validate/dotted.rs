@@ -48,8 +48,8 @@ impl ConfigSchema {
     }
 }
 
-/// Returns the intended name of a table such as `[models.qwen2.5]`, here `qwen2.5`: the name of the table at `address`, `key`, and the names of
-/// the tables inside, joined with dots. Returns `None` if `key` of the table `written` is not part of a name.
+/// Returns the intended name of a table whose name TOML splits at its dots, such as `qwen2.5` for `[models.qwen2.5]`. There, `address` is
+/// `models.qwen2`, `key` is `5`, and `written` is the content of the table at `address`. Returns `None` if `key` is not part of a name.
 pub(super) fn name(
     schema: &ConfigSchema,
     address: &Address,
@@ -165,14 +165,14 @@ fn is_arguments(address: &Address) -> bool {
     matches!(address.parts(), [tools, _, arguments] if tools == "tools" && arguments == "arguments")
 }
 
-/// Returns the allowed name of a model or a tool that is most similar to `name`.
+/// Converts `name` to a valid name of a model or a tool, such as `qwen2_5` for `qwen2.5`. Returns an empty string if no character is valid.
 pub(super) fn allowed_name(name: &str) -> String {
     joined(name, |letter| {
         letter.is_ascii_alphanumeric() || letter == '-'
     })
 }
 
-/// Returns the allowed name of an argument that is most similar to `name`.
+/// Converts `name` to a valid name of an argument, such as `_2nd_text` for `2nd text`.
 fn variable_name(name: &str) -> String {
     let name = joined(name, |letter| letter.is_ascii_alphanumeric());
     if name.starts_with(|letter: char| letter.is_ascii_digit()) {

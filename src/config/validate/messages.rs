@@ -13,7 +13,7 @@ pub(super) const LOG_LEVEL: &str = "log level";
 pub(super) const NAME: &str = "1 to 64 letters, digits, `_` or `-`";
 
 /// The allowed names of arguments, in words: templates use them as variables.
-pub(super) const ARGUMENT: &str = "1 to 64 letters, digits and `_`, not a digit first";
+pub(super) const ARGUMENT: &str = "1 to 64 letters, digits or `_`, and must not begin with a digit";
 
 /// Describes the values that a schema allows.
 pub(super) fn allowed(schema: &Value) -> String {

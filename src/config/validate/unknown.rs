@@ -19,7 +19,7 @@ const HOMES: [(&[&str], &str); 7] = [
     (&["server", "tokens", "NAME"], "[server.tokens.NAME]"),
 ];
 
-/// Number of [`HOMES`] whose keys take precedence over the names of other programs.
+/// Number of tables, from the start of [`HOMES`], whose keys take precedence over the names of other programs.
 const CERTAIN: usize = 5;
 
 impl ConfigSchema {

@@ -51,7 +51,7 @@ impl ValueCheck {
     /// Checks that `value`, if it is an array, does not have too many items. This is cheap even for a huge array.
     ///
     /// # Errors
-    /// The array has too many items.
+    /// Returns an error if the array has too many items.
     pub(crate) fn check_length(&self, value: &Value) -> Result<(), ValueFault> {
         match (value, self.max_items) {
             (Value::Array(items), Some(max)) if items.len() as u64 > max => {
@@ -68,7 +68,7 @@ impl ValueCheck {
     /// Checks `value` against the schema.
     ///
     /// # Errors
-    /// The first item or value that is invalid, or else the whole.
+    /// Returns the fault of the first invalid item or value, or else of `value` as a whole.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ValueFault> {
         self.check_length(value)?;
         if self.is_valid(value) {

@@ -30,7 +30,7 @@ pub(super) struct AwaitedPrefix {
 pub(super) struct Written {
     /// New text of the answer.
     pub(super) delta: String,
-    /// The reason if the answer ends.
+    /// Reason why the answer ends; `None` if it continues.
     pub(super) finish_reason: Option<FinishReason>,
 }
 

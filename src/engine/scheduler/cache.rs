@@ -53,7 +53,7 @@ pub(super) struct PrefixCache<S> {
     saved: SavedStates<S>,
     /// Pool of cells that all sequences share; `None` if each sequence has cells of its own.
     pool: Option<CellPool>,
-    /// Length in tokens from which states are known to be too large to save.
+    /// Smallest known length, in tokens, of a state that is too large to save.
     too_long: usize,
     /// Shared prefixes of tools, which are pinned.
     shared_prefixes: Vec<Vec<Token>>,
@@ -216,7 +216,7 @@ impl<S> PrefixCache<S> {
             return false;
         };
         let rows = self.saved.tokens(longest.state).len();
-        // Pinned prompts are not evicted for it: the state may be longer than the prefix that is kept.
+        // Pinned sequences are not evicted for the state, which may be longer than the prefix that is kept.
         self.ensure_free_cells(decoder, rows, is_busy, false);
         // Evicted sequences may have been saved, and the list of states has changed.
         let Some(longest) = self.saved.longest_prefix(prompt) else {

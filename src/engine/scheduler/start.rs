@@ -75,7 +75,7 @@ impl<D: Decoder> Scheduler<D> {
             .into_iter()
             .any(|active| active.next_token.is_some());
         if cached.is_copied && is_streaming && self.has_copied {
-            // Every stream waits for a copy, so there is at most one in a step.
+            // A copy delays all generating sequences, so a step makes at most one copy.
             self.set_wait(sequence, None);
             return;
         }

@@ -5,8 +5,8 @@ use super::super::token::Token;
 use super::Scheduler;
 
 impl<D: Decoder> Scheduler<D> {
-    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. The prefill of a call that begins with one
-    /// of them starts after it.
+    /// Replaces the shared prefixes that are kept in the cache. Steps without a call decode them. If a prompt begins with a cached prefix,
+    /// its prefill starts at the end of that prefix.
     pub(crate) fn set_shared_prefixes(&mut self, prefixes: Vec<Vec<Token>>) {
         self.cache.set_shared_prefixes(&mut self.decoder, prefixes);
         for active in self.sequences.iter_mut().flatten() {

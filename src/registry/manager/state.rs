@@ -21,8 +21,8 @@ impl State {
         }
     }
 
-    /// Returns the edition whose process can serve `config`, or else a new one. A process cannot if its files have changed since it loaded
-    /// them.
+    /// Returns the edition with the load settings of `config`, or else a new one. An edition does not match if its process is running and its
+    /// files have changed since the process loaded them.
     pub(super) fn edition_of(&mut self, config: &ModelConfig) -> Edition {
         let mut models = self.models.iter();
         let same = models.find(|(edition, model)| {
@@ -51,7 +51,7 @@ impl State {
         self.models.insert(edition, model);
     }
 
-    /// Returns the fault of the files of `model`; `None` if they are not known to be unusable, or if its process is running.
+    /// Returns the known fault of the files of `model`; `None` if none is known, or if the process of `model` is running.
     pub(super) fn fault_of(&self, model: Edition) -> Option<FileFault> {
         let fault = self.models.get(&model)?.need.as_ref().err()?;
         (!self.residency.is_running(model)).then(|| fault.clone())

@@ -26,7 +26,9 @@ fn a_model_that_a_gpu_cannot_hold_is_refused_with_the_layers_that_fit() {
     let MemoryRefusal { message, hint, .. } = refusal(&need, "m", shared(Some(there))).unwrap();
     let needed = human(need.gpu.total());
     assert!(
-        message.starts_with(&format!("the model `m` needs {needed} of GPU memory, and ")),
+        message.starts_with(&format!(
+            "the model `m` needs {needed} of GPU memory, of which "
+        )),
         "{message}"
     );
     let fits = format!(

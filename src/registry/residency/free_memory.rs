@@ -1,11 +1,11 @@
-//! A reading of the free memory, and what it shows.
+//! A reading of the free memory, and which loaded models it already includes.
 
 use tokio::time::Instant;
 
 /// Free memory of the machine or container at one moment.
 ///
-/// A reading of any age is safe: it may be too low, since a process has exited since, but it is never too high because of a load. The
-/// memory of a model that finished loading after the reading is subtracted, like that of a model that is still loading.
+/// A reading of any age is safe. It may be too low if a process has exited since then. A load never makes it too high: the memory of a
+/// model that finished loading after the reading is subtracted, like that of a model that is still loading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FreeMemory {
     /// Bytes that could be allocated.

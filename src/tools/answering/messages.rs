@@ -41,7 +41,7 @@ pub(super) fn with_cut_note(generation: Generation, limits: CallLimits) -> Strin
         FinishReason::Length => limits.max_tokens_cause().into(),
         FinishReason::Deadline => {
             format!(
-                "when its deadline of {} s passed; allow more time",
+                "when the deadline of {} s passed; allow more time",
                 limits.seconds()
             )
         }
@@ -271,7 +271,7 @@ mod tests {
         );
         assert_eq!(
             noted(FinishReason::Deadline, 7),
-            "It was a dark\n\n[truncated after 7 tokens, when its deadline of 1.5 s passed; allow more time]"
+            "It was a dark\n\n[truncated after 7 tokens, when the deadline of 1.5 s passed; allow more time]"
         );
         assert_eq!(noted(FinishReason::Stop, 128), "It was a dark\n");
     }

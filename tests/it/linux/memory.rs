@@ -162,7 +162,7 @@ fn the_hint_for_a_prompt_beyond_the_trained_context_does_not_advise_a_larger_n_c
         "{error}"
     );
     let mut server = Server::tiny(&["--n_ctx", "512"]);
-    let error = server.refusal(json!({"text": words}));
+    let error = server.refusal(json!({"text": "word ".repeat(1000)}));
     assert!(
         error.ends_with("shorten the text, or give the model a larger `n_ctx` (at most 4096)"),
         "{error}"

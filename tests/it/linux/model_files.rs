@@ -169,7 +169,7 @@ fn a_missing_file_is_an_error_in_config_check_and_for_the_model_flag() {
     8 | path = "late.gguf"
       |        ^^^^^^^^^^^
       |
-      = hint: check the path; in a configuration file, relative paths start at its folder
+      = hint: check the path; in a configuration file, paths are relative to its folder
     "#);
     let output = folder.run(&["--model", "late.gguf"], &[]);
     assert_eq!(output.status.code(), Some(2));
