@@ -132,8 +132,7 @@ impl HttpConfig {
             && layers.problems.len() == known
         {
             let hint = format!(
-                "give a token by {AUTH_VARIABLE} or `auth_file`, stay on host `127.0.0.1`, or set `allow_unauthenticated` where \
-                 everybody may use it"
+                "set a token with `{AUTH_VARIABLE}` or `auth_file`, listen on `127.0.0.1`, or set `allow_unauthenticated` if everybody may use the server"
             );
             let message = format!("`{host}` is reachable from other machines, but no token is set");
             layers.problem_at(&at("host"), message, Some(hint));

@@ -103,5 +103,5 @@ fn install_refuses_configurations_that_the_check_refuses() {
     );
     assert_eq!(install.status.code(), check.status.code());
     assert_eq!(text(install.stdout), "");
-    assert!(text(install.stderr).contains("all models together may take 16.0 MiB"));
+    assert!(text(install.stderr).contains("the limit for all models together is 16.0 MiB"));
 }

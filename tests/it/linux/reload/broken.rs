@@ -10,7 +10,7 @@ const BROKEN_SETTINGS: [(&str, &str, &str); 3] = [
     (
         "[registry]\nmemory_budget = \"1MiB\"\n",
         "",
-        "all models together may take 1.0 MiB",
+        "the limit for all models together is 1.0 MiB",
     ),
 ];
 
