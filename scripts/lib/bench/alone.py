@@ -72,7 +72,7 @@ def lists_while_loading(options, lists):
 
 def by_worker(worker, texts):
     worker.generate(*texts, max_tokens=PIPE_TOKENS)
-    worker.read_until(b'"done":', len(texts))
+    worker.read_until(b'"done":{', len(texts))
 
 
 def by_server(server, texts):
