@@ -78,8 +78,11 @@ fn bounded_number() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Cases of each property. A build without optimisation takes ten times as long for each.
+const CASES: u32 = if cfg!(debug_assertions) { 30 } else { 300 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn grammar_and_validator_agree_on_a_pattern(pattern in pattern(), texts in proptest::collection::vec("[ab1.\n\r\u{2028}\u{a0}\u{661}_ ü]{0,4}", 8)) {
