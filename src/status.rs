@@ -81,7 +81,7 @@ fn unusable_tokens(rules: &HttpConfig) -> Vec<UnusableToken> {
     let unusable = tokens.filter_map(|token| {
         Some(UnusableToken {
             name: token.name.clone(),
-            error: token.secret.as_ref().err()?.clone(),
+            error: token.secret.as_ref().err()?.to_string(),
         })
     });
     unusable.collect()

@@ -162,7 +162,7 @@ impl Rights {
         match &new.secret {
             Ok(_) if new.secret == current.secret => narrowed,
             Ok(_) => narrowed.ended("the rejected configuration changes its secret"),
-            Err(fault) => narrowed.ended(fault),
+            Err(fault) => narrowed.ended(&fault.to_string()),
         }
     }
 

@@ -22,6 +22,17 @@ pub(crate) const AUTH_VARIABLE: &str = "LLAMA_MCP_AUTH";
 /// Name of the token that `auth` or `auth_file` sets.
 pub(crate) const AUTH: &str = "auth";
 
+/// Reason why a token cannot be used. It contains no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TokenFault(String);
+
+impl From<String> for TokenFault {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// A bearer token with its rights and limits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TokenConfig {
@@ -29,7 +40,7 @@ pub(crate) struct TokenConfig {
     pub name: String,
     /// The secret, or the reason why there is none, which contains no secret: its file is empty or missing, its text is not a valid token, or it
     /// was revoked. No request matches the token then, but requests without a token are still rejected.
-    pub secret: Result<BearerToken, String>,
+    pub secret: Result<BearerToken, TokenFault>,
     /// Whether the token may unload and restart models.
     pub admin: bool,
     /// Tools that the token may call; `None` for all.
@@ -48,7 +59,7 @@ impl TokenConfig {
     pub(crate) fn ended(&self, fault: &str) -> Self {
         Self {
             secret: Err(match &self.secret {
-                Ok(_) => fault.to_owned(),
+                Ok(_) => TokenFault(fault.to_owned()),
                 Err(fault) => fault.clone(),
             }),
             ..self.clone()
@@ -253,13 +264,12 @@ impl TokenSource<'_> {
         )
     }
 
-    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds an error, tolerated
-    /// or not
-    /// to `layers`.
+    /// Reads the token. If both keys are set, the one in the higher layer takes precedence. If the token cannot be used, adds the
+    /// fault to `layers`.
     ///
     /// # Errors
     /// The reason why the token cannot be used.
-    fn read(&self, layers: &mut Layers) -> Result<BearerToken, String> {
+    fn read(&self, layers: &mut Layers) -> Result<BearerToken, TokenFault> {
         let ((token_at, token), (file_at, file)) = (&self.token, &self.file);
         if token.is_some()
             && file.is_some()
@@ -272,7 +282,7 @@ impl TokenSource<'_> {
         }
         let (place, token) = match (*token, *file) {
             // The error of its string is already reported.
-            (None, None) => return Err(self.reported_fault(layers)),
+            (None, None) => return Err(self.reported_fault(layers).into()),
             (None, Some(file)) if file.as_os_str().is_empty() => {
                 (file_at, Err("the file name must not be empty".to_owned()))
             }
@@ -289,7 +299,7 @@ impl TokenSource<'_> {
         };
         let token = token
             .and_then(|token| BearerToken::parse(&token).map_err(|invalid| invalid.to_string()));
-        token.inspect_err(|message| {
+        let token = token.inspect_err(|message| {
             // A flag or a variable cannot change before the next start, so it is not tolerated.
             let is_of_file = matches!(layers.origin_of(place).0, Origin::File(_));
             if place == file_at || is_of_file {
@@ -297,7 +307,8 @@ impl TokenSource<'_> {
             } else {
                 layers.problem_at(place, message.clone(), None);
             }
-        })
+        });
+        token.map_err(TokenFault)
     }
 }
 

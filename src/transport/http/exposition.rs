@@ -145,7 +145,7 @@ mod tests {
         let tools = [tool("ask", "small"), tool("code", "large")];
         let token = |tools: Option<&[&str]>| TokenConfig {
             name: "alice".into(),
-            secret: Err("its file is missing".into()),
+            secret: Err("its file is missing".to_owned().into()),
             admin: false,
             tools: tools.map(|tools| Arc::new(tools.iter().map(ToString::to_string).collect())),
             is_scraper: tools.is_some_and(<[&str]>::is_empty),
