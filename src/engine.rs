@@ -228,6 +228,9 @@ pub(crate) struct Usage {
     pub completion_tokens: u32,
     /// Tokens of reasoning, which `completion_tokens` includes.
     pub thinking_tokens: u32,
+    /// Tokens that the schema of the answer dictated, or the markers of reasoning. They are not sampled, and `completion_tokens` includes
+    /// them.
+    pub forced_tokens: u32,
     /// Time in queues: for memory that other models took, and for a sequence and its cells.
     pub queue_ms: u64,
     /// Time until the model was loaded.

@@ -114,6 +114,11 @@ pub(crate) trait Decoder {
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
     fn begin_answer(&self, sampler: &mut Self::Sampler, text: &str) -> Result<bool, EngineError>;
+    /// Returns the tokens that the grammar of a sampler dictates next, and records them. Empty if the next token is open.
+    ///
+    /// # Errors
+    /// `Grammar` if the grammar cannot be followed.
+    fn dictated(&self, sampler: &mut Self::Sampler) -> Result<Vec<Sampled>, EngineError>;
     /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows. Returns how long that took.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //!
 //! llguidance ignores unknown keywords, so [`crate::schema`] rejects unsupported schemas first.
 
+mod canonical;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
+
+use canonical::CanonicalTokens;
 
 use super::token::Token;
 use super::{EngineError, EngineErrorKind};
@@ -22,7 +26,12 @@ pub(crate) trait GrammarVocabulary {
     fn token_bytes(&self) -> Vec<Vec<u8>>;
     /// Returns a token that ends an answer.
     fn eog_token(&self) -> Option<Token>;
+    /// Returns the model's tokeniser for text inside an answer: it parses no control tokens, and adds neither tokens nor spaces.
+    fn tokenizer(&self) -> Tokenizer;
 }
+
+/// Returns the tokens of a text. May be called from any thread.
+pub(crate) type Tokenizer = Box<dyn Fn(&[u8]) -> Vec<u32> + Send + Sync>;
 
 /// Tokens in a word of llguidance's masks.
 const WORD_BITS: usize = u32::BITS as usize;
@@ -66,7 +75,7 @@ impl Grammars {
         let words = vocabulary.token_bytes();
         let size = u32::try_from(words.len()).map_err(GrammarError::new)?;
         let trie = TokTrie::from(&TokRxInfo::new(size, end), &words);
-        let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let tokens: TokEnv = Arc::new(CanonicalTokens::new(trie, vocabulary.tokenizer()));
         Self::from_tokens(&tokens)
     }
 
@@ -218,6 +227,20 @@ impl Grammar {
         let token = u32::try_from(token.0).map_err(GrammarError::new)?;
         let accepted = self.matcher.consume_token(token);
         accepted.map_err(GrammarError::new)
+    }
+
+    /// Returns the tokens that the grammar dictates next, and accepts them. Empty if the next token is open, or if its text is dictated only
+    /// in part: after `{"` of `{"name": "…"}`, these are the tokens of `name":`, since the next one may be ` "` or ` "A`.
+    ///
+    /// # Errors
+    /// Fails if the grammar cannot be followed.
+    pub(crate) fn accept_dictated(&mut self) -> Result<Vec<Token>, GrammarError> {
+        let tokens = self.matcher.consume_ff_tokens();
+        if let Some(cause) = self.matcher.get_error() {
+            return Err(GrammarError::new(cause));
+        }
+        let tokens = tokens.into_iter().map(|token| i32::try_from(token).map(Token));
+        tokens.collect::<Result<_, _>>().map_err(GrammarError::new)
     }
 
     /// Accepts `text` if the grammar allows it next. Otherwise returns `false` and changes nothing.

@@ -14,6 +14,7 @@ mod vocabulary;
 
 use std::cell::RefCell;
 use std::num::{NonZeroU32, TryFromIntError};
+use std::sync::Arc;
 
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -55,7 +56,7 @@ const FLASH_OFF: i32 = 0;
 pub(crate) struct Model {
     // Fields are dropped in this order, which llama.cpp requires.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
-    model: LlamaModel,
+    model: Arc<LlamaModel>,
     backend: LlamaBackend,
     /// Header of the file. The server plans the model's memory from it, too.
     header: Header,
@@ -113,7 +114,7 @@ impl Model {
         };
         let model = Self {
             adapter: RefCell::new(adapter),
-            model,
+            model: Arc::new(model),
             backend,
             header,
         };
@@ -205,8 +206,8 @@ impl Model {
     }
 
     /// Returns the vocabulary.
-    pub(crate) fn vocabulary(&self) -> ModelVocabulary<'_> {
-        ModelVocabulary::new(self.model.vocab())
+    pub(crate) fn vocabulary(&self) -> ModelVocabulary {
+        ModelVocabulary::new(Arc::clone(&self.model))
     }
 
     /// Creates a context for `limits`.

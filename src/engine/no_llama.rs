@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::decoder::{DecodeError, Decoder, Row, Sampled};
 use super::device::Device;
-use super::grammar::{Grammar, GrammarVocabulary};
+use super::grammar::{Grammar, GrammarVocabulary, Tokenizer};
 use super::limits::{Facts, Limits};
 use super::thinking::blocks::AnswerStart;
 use super::timing::Timing;
@@ -24,7 +24,7 @@ pub(crate) enum Model {}
 
 /// The vocabulary of a loaded model.
 #[derive(Debug)]
-pub(crate) struct ModelVocabulary<'model>(Infallible, PhantomData<&'model Model>);
+pub(crate) struct ModelVocabulary(Infallible);
 
 /// The decoder of a loaded model.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Model {
     }
 
     /// Returns the vocabulary.
-    pub(crate) fn vocabulary(&self) -> ModelVocabulary<'_> {
+    pub(crate) fn vocabulary(&self) -> ModelVocabulary {
         match *self {}
     }
 
@@ -108,14 +108,14 @@ impl Model {
     }
 }
 
-impl ModelVocabulary<'_> {
+impl ModelVocabulary {
     /// Returns the texts of the BOS and EOS tokens.
     pub(crate) fn bos_and_eos(&self) -> (String, String) {
         match self.0 {}
     }
 }
 
-impl GrammarVocabulary for ModelVocabulary<'_> {
+impl GrammarVocabulary for ModelVocabulary {
     fn token_bytes(&self) -> Vec<Vec<u8>> {
         match self.0 {}
     }
@@ -123,9 +123,13 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
     fn eog_token(&self) -> Option<Token> {
         match self.0 {}
     }
+
+    fn tokenizer(&self) -> Tokenizer {
+        match self.0 {}
+    }
 }
 
-impl Vocabulary for ModelVocabulary<'_> {
+impl Vocabulary for ModelVocabulary {
     fn tokenize(&self, _text: &str, _parse_special: bool) -> Vec<Token> {
         match self.0 {}
     }
@@ -193,6 +197,10 @@ impl Decoder for LlamaDecoder<'_> {
     }
 
     fn begin_answer(&self, sampler: &mut Infallible, _text: &str) -> Result<bool, EngineError> {
+        match *sampler {}
+    }
+
+    fn dictated(&self, sampler: &mut Infallible) -> Result<Vec<Sampled>, EngineError> {
         match *sampler {}
     }
 

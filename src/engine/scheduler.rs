@@ -4,7 +4,8 @@
 //! nor a clock.
 //!
 //! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
-//! - Every batch has one token for every generating sequence. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
+//! - Every batch has a token for every generating sequence, and those that follow it without sampling: the rest of a marker, or what a
+//!   schema dictates. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
 //!   chunk evenly, so a long prompt does not delay a short one.
 //! - Prefill skips the cached prefix of a prompt (`cache.rs`). If another call is decoding the same prefix, the prompt waits for that call
 //!   (`start.rs`).
@@ -203,14 +204,9 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Moves at most one generating sequence next to the others ([`compaction`]).
     fn compact(&mut self) {
-        let streams: Vec<bool> = self
-            .sequences
-            .iter()
-            .map(|active| {
-                active
-                    .as_ref()
-                    .is_some_and(|active| active.next_token.is_some())
-            })
+        let streams = self.sequences.iter();
+        let streams: Vec<bool> = streams
+            .map(|active| active.as_ref().is_some_and(ActiveCall::is_generating))
             .collect();
         let is_free = |at: usize| self.sequences[at].is_none();
         let can_move = |at: usize| self.cache.can_move(at);
@@ -232,7 +228,7 @@ impl<D: Decoder> Scheduler<D> {
             };
             let held = std::iter::once(row.token);
             self.cache.append(row.sequence, held);
-            if active.next_token.is_none() {
+            if active.pending.pop_front().is_none() {
                 active.prefilled += 1;
                 let is_last_of_chunk = batch
                     .get(at + 1)
@@ -249,14 +245,10 @@ impl<D: Decoder> Scheduler<D> {
                     }
                 }
             }
-            let sampled = if row.logits {
-                sampled.next().expect("every row with logits is sampled")
-            } else if let Some(token) = active.reasoning.take_forced() {
-                self.decoder.force(&mut active.sampler, token);
-                Ok(Sampled::forced(token))
-            } else {
+            if !row.logits {
                 continue;
-            };
+            }
+            let sampled = sampled.next().expect("every row with logits is sampled");
             match sampled.and_then(|sampled| active.accept(&self.decoder, sampled, now)) {
                 Ok(Written {
                     delta,

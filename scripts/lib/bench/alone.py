@@ -7,7 +7,7 @@ import time
 from process import OverStdio, WorkerAlone, cpu_seconds, rpc, timed, wait_until_idle
 from rows import note
 from setting import SAMPLING
-from sides import Ours
+from sides import Ours, plain_tool
 from texts import prompt_of, story
 
 SCHEMA = {"type": "object", "required": ["title", "summary"], "properties": {
@@ -29,7 +29,7 @@ def forced_share(side):
 
 
 def warmed_first_token(options):
-    with Ours.with_tool(options, prompt_of(1500), max_tokens=1, preload=True) as server:
+    with Ours.with_tool(options, preload=True, **plain_tool(prompt_of(1500), 1)) as server:
         # Another text, to wait for the model.
         server.call("Hi", 1)
         wait_until_idle(server.pids()["worker"])

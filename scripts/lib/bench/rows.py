@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from process import resident, timed
 from setting import SLOTS
 from sides import DELTAS
+from typed import CLASSIFY, EXTRACT, answers
 from texts import begun_story, long_text, prompt_of, some_words, story
 
 # `measure` returns a value for each of the names. A fresh row starts its own servers.
@@ -19,9 +20,9 @@ def note(text):
     print(f"note: {text}", file=sys.stderr)
 
 
-def all_at_once(ask, questions):
-    """Returns the answers, and the seconds until all have arrived."""
-    with ThreadPoolExecutor(len(questions)) as pool:
+def all_at_once(ask, questions, most=None):
+    """Returns the answers, and the seconds until all have arrived. At most `most` questions are asked at once."""
+    with ThreadPoolExecutor(most or len(questions)) as pool:
         return timed(lambda: list(pool.map(ask, questions)))
 
 
@@ -147,6 +148,9 @@ ROWS = [
     Row(["worst inter-token latency of a running stream during a 3,000-token prompt"], "ms", worst_gap),
     Row(["8 calls of one tool with a 1,500-token system prompt, nothing cached",
          "the same again, warm, distinct questions"], "s", same_tool, fresh=True),
+    Row(["16 texts classified by choices, 8 at once"], "s", answers(CLASSIFY, 16, 8), fresh=True),
+    Row(["8 tickets of 6 fields, 8 at once"], "s", answers(EXTRACT, 8, 8), fresh=True),
+    Row(["8 tickets of 6 fields, one by one"], "s", answers(EXTRACT, 8, 1), fresh=True),
     Row(["4 chats of 10 turns over 2 sequences: time to first token"], "ms", chats, fresh=True),
     Row(["resident memory, 8 sequences busy"], "MiB", memory_when_busy, fresh=True),
     Row(["process start to first token of a cold call"], "ms", cold_call, fresh=True),

@@ -69,18 +69,31 @@ class Side:
             self.process = None
 
 
-def one_tool(options, system, max_tokens, preload):
-    """Returns the text of a configuration file with a model and a tool of it."""
+def one_tool(options, preload, **tool):
+    """Returns the text of a configuration file with a model and a tool of it, which has the given keys and the argument `question`."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
              "preload": preload}
     tables = {
         "models.chat": model,
-        "tools.ask": {"model": "chat", "system": system, "prompt": "{{ question }}", "max_tokens": max_tokens},
+        "tools.ask": {"model": "chat", **tool},
         "tools.ask.arguments.question": {"description": "What is asked."},
     }
-    # Numbers, booleans and texts in JSON are valid TOML.
-    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
                      for name, table in tables.items())
+
+
+def toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    # Numbers, booleans and texts in JSON are valid TOML.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plain_tool(system, max_tokens):
+    """Returns the keys of a tool that passes its argument on, with a system prompt."""
+    return {"system": system, "prompt": "{{ question }}", "max_tokens": max_tokens}
 
 
 class Ours(Side):
@@ -126,15 +139,20 @@ class Ours(Side):
         return self.answer("ask", {"question": question})
 
     @staticmethod
-    def with_tool(options, system, max_tokens, preload=False):
-        """Starts a server with a tool that has this system prompt. Its model is loaded by the first call, unless `preload`."""
+    def with_tool(options, preload=False, **tool):
+        """Starts a server with a tool that has these keys. Its model is loaded by the first call, unless `preload`."""
         with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-            file.write(one_tool(options, system, max_tokens, preload))
+            file.write(one_tool(options, preload, **tool))
             file.flush()
             return Ours(options, config=file.name)
 
     def fresh_with_tool(self, system, max_tokens):
-        return Ours.with_tool(self.options, system, max_tokens)
+        return Ours.with_tool(self.options, **plain_tool(system, max_tokens))
+
+    def fresh_with_typed(self, prompt, schema):
+        answer = {"choices": schema["enum"]} if "enum" in schema else {"output": schema}
+        tool = {"prompt": prompt + "{{ question }}", "temperature": 0.0, "repeat_penalty": 1.0}
+        return Ours.with_tool(self.options, **tool, **answer)
 
     def fresh(self, **settings):
         return Ours(self.options, **settings)
@@ -180,8 +198,9 @@ class LlamaServer(Side):
     def body(messages, max_tokens):
         return {"messages": messages, "max_tokens": max_tokens, **SAMPLING}
 
-    def chat(self, messages, max_tokens):
-        answer, _ = post(self.url, "/v1/chat/completions", self.body(messages, max_tokens), {})
+    def chat(self, messages, max_tokens, **members):
+        body = self.body(messages, max_tokens) | members
+        answer, _ = post(self.url, "/v1/chat/completions", body, {})
         usage = answer["usage"]
         cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
         return Answer(answer["choices"][0]["message"]["content"], usage["prompt_tokens"], cached, usage["completion_tokens"])
@@ -252,6 +271,13 @@ class LlamaProgram(LlamaServer):
         server = self.fresh()
         server.ask = lambda question: server.chat(
             [{"role": "system", "content": system}, {"role": "user", "content": question}], max_tokens)
+        return server
+
+    def fresh_with_typed(self, prompt, schema):
+        server = self.fresh()
+        answer = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        server.ask = lambda question: server.chat([{"role": "user", "content": prompt + question}], 512, response_format=answer,
+                                                  temperature=0.0, repeat_penalty=1.0)
         return server
 
     def cold_call(self):

@@ -79,6 +79,10 @@ impl Decoder for LlamaDecoder<'_> {
         sampler.begin_answer(text)
     }
 
+    fn dictated(&self, sampler: &mut Sampler) -> Result<Vec<Sampled>, EngineError> {
+        sampler.dictated()
+    }
+
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
         let started = Instant::now();
         self.batch.clear();

@@ -1,30 +1,40 @@
 //! [`Vocabulary`] and [`GrammarVocabulary`] for llama.cpp.
 
+use std::sync::Arc;
+
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
-use crate::engine::grammar::GrammarVocabulary;
+use crate::engine::grammar::{GrammarVocabulary, Tokenizer};
 use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
 use crate::engine::vocabulary::{AdjacentChars, SpecialToken, Vocabulary};
 
+/// Text in front of another one, for tokenisers that add a space to the beginning of a text. No token has it beside other characters.
+const SENTINEL: &[u8] = b"\x01";
+
 /// Vocabulary of a model. Other threads may use it while the decoder works.
-#[derive(Debug)]
-pub(crate) struct ModelVocabulary<'model> {
-    vocab: LlamaVocab<'model>,
+#[derive(Debug, Clone)]
+pub(crate) struct ModelVocabulary {
+    model: Arc<LlamaModel>,
 }
 
-impl<'model> ModelVocabulary<'model> {
-    pub(super) fn new(vocab: LlamaVocab<'model>) -> Self {
-        Self { vocab }
+impl ModelVocabulary {
+    pub(super) fn new(model: Arc<LlamaModel>) -> Self {
+        Self { model }
+    }
+
+    fn vocab(&self) -> LlamaVocab<'_> {
+        self.model.vocab()
     }
 
     /// Returns the texts of the BOS and EOS tokens, empty if there is no such token.
     pub(crate) fn bos_and_eos(&self) -> (String, String) {
         (
-            self.special_text(self.vocab.bos()),
-            self.special_text(self.vocab.eos()),
+            self.special_text(self.vocab().bos()),
+            self.special_text(self.vocab().eos()),
         )
     }
 
@@ -33,28 +43,28 @@ impl<'model> ModelVocabulary<'model> {
         if token.0 < 0 {
             return String::new();
         }
-        String::from_utf8_lossy(&self.vocab.token_to_piece(token, true, None)).into_owned()
+        String::from_utf8_lossy(&self.vocab().token_to_piece(token, true, None)).into_owned()
     }
 
     fn tokens(&self) -> impl Iterator<Item = LlamaToken> {
-        (0..self.vocab.n_tokens()).map(LlamaToken)
+        (0..self.vocab().n_tokens()).map(LlamaToken)
     }
 
     /// Returns the text of `token` as in the model file, where a space may be another character.
-    fn raw_text(&self, token: LlamaToken) -> Option<&str> {
-        self.vocab.text(token)?.to_str().ok()
+    fn raw_text(&self, token: LlamaToken) -> Option<String> {
+        Some(self.vocab().text(token)?.to_str().ok()?.to_owned())
     }
 
     /// Returns whether the tokeniser adds a space before a text.
     fn adds_space(&self) -> bool {
-        let tokens = self.vocab.tokenize(b"a", false, false);
+        let tokens = self.vocab().tokenize(b"a", false, false);
         let first = tokens.first().and_then(|token| self.raw_text(*token));
-        !matches!(first, Some("a" | "<0x61>"))
+        !matches!(first.as_deref(), Some("a" | "<0x61>"))
     }
 
     /// Returns the tokens that end an answer, in ascending order.
     pub(super) fn ends(&self) -> Vec<Token> {
-        let ends = self.tokens().filter(|token| self.vocab.is_eog(*token));
+        let ends = self.tokens().filter(|token| self.vocab().is_eog(*token));
         ends.map(|token| Token(token.0)).collect()
     }
 
@@ -64,7 +74,7 @@ impl<'model> ModelVocabulary<'model> {
         let is_marker = |text: &str| markers.iter().any(|markers| markers.has_part(text));
         let controls = self
             .tokens()
-            .filter(|token| self.vocab.attr(*token).contains(LlamaTokenAttr::Control));
+            .filter(|token| self.vocab().attr(*token).contains(LlamaTokenAttr::Control));
         controls
             .filter(|token| is_marker(&self.special_text(*token)))
             .map(|token| Token(token.0))
@@ -72,12 +82,12 @@ impl<'model> ModelVocabulary<'model> {
     }
 }
 
-impl GrammarVocabulary for ModelVocabulary<'_> {
+impl GrammarVocabulary for ModelVocabulary {
     fn token_bytes(&self) -> Vec<Vec<u8>> {
         self.tokens()
             .map(|token| {
-                let is_text = !self.vocab.is_eog(token);
-                let bytes = || self.vocab.token_to_piece(token, false, None);
+                let is_text = !self.vocab().is_eog(token);
+                let bytes = || self.vocab().token_to_piece(token, false, None);
                 if is_text { bytes() } else { Vec::new() }
             })
             .collect()
@@ -85,26 +95,38 @@ impl GrammarVocabulary for ModelVocabulary<'_> {
 
     fn eog_token(&self) -> Option<Token> {
         let mut tokens = self.tokens();
-        let end = tokens.find(|token| self.vocab.is_eog(*token));
+        let end = tokens.find(|token| self.vocab().is_eog(*token));
         end.map(|token| Token(token.0))
+    }
+
+    fn tokenizer(&self) -> Tokenizer {
+        let vocabulary = self.clone();
+        let sentinel = if self.adds_space() { SENTINEL } else { b"" };
+        let length = self.vocab().tokenize(sentinel, false, false).len();
+        Box::new(move |text| {
+            let text = [sentinel, text].concat();
+            let tokens = vocabulary.vocab().tokenize(&text, false, false);
+            let tokens = tokens.into_iter().skip(length);
+            tokens.map(|token| token.0.cast_unsigned()).collect()
+        })
     }
 }
 
-impl Vocabulary for ModelVocabulary<'_> {
+impl Vocabulary for ModelVocabulary {
     fn tokenize(&self, text: &str, parse_special: bool) -> Vec<Token> {
         // Room for a token for each byte, and for an added space: with less room llama.cpp does the work twice.
         let mut tokens = Vec::with_capacity(text.len() + '\u{2581}'.len_utf8());
-        self.vocab
+        self.vocab()
             .tokenize_into(text.as_bytes(), &mut tokens, false, parse_special);
         tokens.into_iter().map(|token| Token(token.0)).collect()
     }
 
     fn bos(&self) -> Option<Token> {
-        Some(Token(self.vocab.bos().0)).filter(|bos| bos.0 >= 0)
+        Some(Token(self.vocab().bos().0)).filter(|bos| bos.0 >= 0)
     }
 
     fn adds_bos(&self) -> bool {
-        self.vocab.should_add_bos()
+        self.vocab().should_add_bos()
     }
 
     fn control_texts(&self, template: &str) -> Vec<String> {
@@ -113,7 +135,7 @@ impl Vocabulary for ModelVocabulary<'_> {
         };
         self.tokens()
             .filter_map(|token| {
-                let attributes = self.vocab.attr(token);
+                let attributes = self.vocab().attr(token);
                 let text = || Some(self.special_text(token)).filter(|text| !text.is_empty());
                 if attributes.contains(LlamaTokenAttr::Control)
                     || attributes.contains(LlamaTokenAttr::Unknown)
@@ -131,13 +153,13 @@ impl Vocabulary for ModelVocabulary<'_> {
     fn longest_token(&self) -> usize {
         let lengths = self
             .tokens()
-            .map(|token| self.vocab.token_to_piece(token, true, None).len());
+            .map(|token| self.vocab().token_to_piece(token, true, None).len());
         lengths.max().unwrap_or(1)
     }
 
     fn blanks(&self) -> Vec<Token> {
         let is_blank = |token: &LlamaToken| {
-            let piece = self.vocab.token_to_piece(*token, false, None);
+            let piece = self.vocab().token_to_piece(*token, false, None);
             !piece.is_empty() && piece.iter().all(u8::is_ascii_whitespace)
         };
         self.tokens()
@@ -148,7 +170,7 @@ impl Vocabulary for ModelVocabulary<'_> {
 
     fn special_texts(&self) -> Vec<String> {
         let is_special = |token: &LlamaToken| {
-            let attributes = self.vocab.attr(*token);
+            let attributes = self.vocab().attr(*token);
             attributes.contains(LlamaTokenAttr::Control)
                 || attributes.contains(LlamaTokenAttr::UserDefined)
         };
@@ -161,7 +183,7 @@ impl Vocabulary for ModelVocabulary<'_> {
         use LlamaTokenAttr::{Control, LStrip, RStrip, Unknown, UserDefined};
         let mut specials = Vec::new();
         for token in self.tokens() {
-            let attributes = self.vocab.attr(token);
+            let attributes = self.vocab().attr(token);
             if !attributes.intersects(Control | UserDefined | Unknown) {
                 continue;
             }
@@ -170,7 +192,7 @@ impl Vocabulary for ModelVocabulary<'_> {
                 return None;
             }
             specials.push(SpecialToken {
-                text: self.raw_text(token)?.to_owned(),
+                text: self.raw_text(token)?,
                 is_control: attributes.intersects(Control | Unknown),
             });
         }
@@ -179,12 +201,16 @@ impl Vocabulary for ModelVocabulary<'_> {
     }
 
     fn adjacent_chars(&self) -> Option<AdjacentChars> {
-        if self.vocab.vocab_type() != VocabType::SPM || self.adds_space() {
+        if self.vocab().vocab_type() != VocabType::SPM || self.adds_space() {
             return None;
         }
         let texts = self.tokens().filter_map(|token| self.raw_text(token));
-        let pairs = texts.flat_map(|text| text.chars().zip(text.chars().skip(1)));
-        Some(pairs.map(|(one, other)| [one, other]).collect())
+        let mut pairs = AdjacentChars::new();
+        for text in texts {
+            let neighbours = text.chars().zip(text.chars().skip(1));
+            pairs.extend(neighbours.map(|(one, other)| [one, other]));
+        }
+        Some(pairs)
     }
 
     fn begins(&self, text: &str) -> Vec<(Token, usize)> {
@@ -201,7 +227,7 @@ impl Vocabulary for ModelVocabulary<'_> {
 /// Calls `work` with the vocabulary of the model at `path`. Does nothing if the file does not exist: large models are not part of the
 /// repository.
 #[cfg(test)]
-pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary<'_>)) {
+pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary)) {
     use std::sync::LazyLock;
 
     use llama_cpp_2::llama_backend::LlamaBackend;
@@ -218,5 +244,5 @@ pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary<'_>
     }
     let params = LlamaModelParams::default().with_vocab_only(true);
     let model = LlamaModel::load_from_file(&BACKEND, path, &params).unwrap();
-    work(&ModelVocabulary::new(model.vocab()));
+    work(&ModelVocabulary::new(Arc::new(model)));
 }

@@ -2,6 +2,7 @@
 
 mod reasoning;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::count;
@@ -54,8 +55,9 @@ pub(super) struct ActiveCall<S> {
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
     pub(super) sampler: S,
-    /// Token that was sampled but not decoded yet; `Some` exactly while the call generates.
-    pub(super) next_token: Option<Token>,
+    /// Tokens of the answer that have yet to be decoded: a sampled one, and those that follow it without sampling. Empty exactly until the
+    /// call generates.
+    pub(super) pending: VecDeque<Token>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
     pub(super) usage: Usage,
@@ -81,7 +83,12 @@ impl<S> ActiveCall<S> {
         } else {
             self.waits_for.is_none_or(|awaited| awaited.length < length)
         };
-        self.next_token.is_none() && is_pending
+        !self.is_generating() && is_pending
+    }
+
+    /// Returns whether the prompt is decoded, so that the call has tokens of its answer to decode.
+    pub(super) fn is_generating(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Returns whether to save the state of the sequence now: at a checkpoint, or at the end of a long prompt whose final state cannot be
@@ -112,6 +119,19 @@ impl<S> ActiveCall<S> {
             .collect()
     }
 
+    /// Returns the next rows of the answer, at most `share`.
+    pub(super) fn answer_rows(&self, sequence: usize, share: usize) -> impl Iterator<Item = Row> {
+        let pending = self.pending.len();
+        let begin = self.usage.prompt_tokens + self.usage.completion_tokens - count(pending);
+        let rows = self.pending.iter().take(share).enumerate();
+        rows.map(move |(at, token)| Row {
+            token: *token,
+            position: begin + count(at),
+            sequence,
+            logits: at + 1 == pending,
+        })
+    }
+
     /// Appends a token to the answer. `piece` is its bytes, or `None` if the token ends the answer.
     pub(super) fn push_token(
         &mut self,
@@ -130,7 +150,7 @@ impl<S> ActiveCall<S> {
         let delta = self.output.push(piece).to_owned();
         self.usage.completion_tokens += 1;
         self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
-        self.next_token = Some(token);
+        self.pending.push_back(token);
         let finish_reason = if self.output.is_stopped() {
             Some(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {

@@ -1,5 +1,6 @@
 //! Admission: gives queued calls a sequence once one is free and the cells of the call can be reserved.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::super::decoder::Decoder;
@@ -95,7 +96,7 @@ impl<D: Decoder> Scheduler<D> {
                 prompt.grammar,
                 &prompt.blocks.start,
             ),
-            next_token: None,
+            pending: VecDeque::new(),
             output: Output::new(prompt.thinking, call.request.stop),
             reasoning: Reasoning::new(prompt.blocks, max_tokens),
             usage: Usage {

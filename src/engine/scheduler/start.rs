@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::super::decoder::Decoder;
 use super::super::prefix::{MIN_GAIN, common_prefix_len};
 use super::super::token::Token;
-use super::active::AwaitedPrefix;
+use super::active::{ActiveCall, AwaitedPrefix};
 use super::{Scheduler, count, has_begun};
 
 /// A call that is decoding a prefix of another call's prompt.
@@ -26,7 +26,7 @@ impl<D: Decoder> Scheduler<D> {
         let calls = self.sequences.iter().enumerate();
         calls
             .filter_map(|(at, active)| Some((at, active.as_ref()?)))
-            .filter(|(_, active)| active.order < order && active.next_token.is_none())
+            .filter(|(_, active)| active.order < order && !active.is_generating())
             .map(|(at, active)| {
                 (
                     at,
@@ -70,10 +70,8 @@ impl<D: Decoder> Scheduler<D> {
             self.wait_for(sequence, &leader);
             return;
         }
-        let streams = self.sequences.iter().flatten();
-        let is_streaming = streams
-            .into_iter()
-            .any(|active| active.next_token.is_some());
+        let mut streams = self.sequences.iter().flatten();
+        let is_streaming = streams.any(ActiveCall::is_generating);
         if cached.is_copied && is_streaming && self.has_copied {
             // A copy delays all generating sequences, so a step makes at most one copy.
             self.set_wait(sequence, None);

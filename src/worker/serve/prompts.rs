@@ -28,16 +28,16 @@ pub(super) enum Prepared {
 
 const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 
-type Builder<'model> = PromptBuilder<ModelVocabulary<'model>>;
+type Builder = PromptBuilder<ModelVocabulary>;
 
 /// Creates the builder. On `Err` the template is faulty, and every call fails with the error.
 type MakeBuilder<'model> =
-    Box<dyn FnOnce() -> Result<Builder<'model>, EngineError> + Send + 'model>;
+    Box<dyn FnOnce() -> Result<Builder, EngineError> + Send + 'model>;
 
 /// State shared by the threads that prepare prompts.
 pub(super) struct Preparer<'model> {
     /// Builder of prompts, created by the first thread that needs it.
-    builder: LazyLock<Result<Builder<'model>, EngineError>, MakeBuilder<'model>>,
+    builder: LazyLock<Result<Builder, EngineError>, MakeBuilder<'model>>,
     /// Grammar tables of the vocabulary, built at first use since they cost time and memory.
     grammars: OnceLock<Result<Grammars, EngineError>>,
     /// Size of a thread's stack that compiling and rendering the template cannot exhaust, in bytes.
@@ -50,7 +50,7 @@ impl<'model> Preparer<'model> {
     /// Creates a preparer for calls within `context`. `template` is the model's chat template, `None` for a base model. `tags` are the
     /// configured markers of reasoning. Results are sent to `prepared`.
     pub(super) fn new(
-        vocabulary: ModelVocabulary<'model>,
+        vocabulary: ModelVocabulary,
         template: Option<&'model str>,
         tags: Option<&'model [String; 2]>,
         context: ContextSize,

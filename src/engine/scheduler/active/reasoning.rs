@@ -38,12 +38,12 @@ impl Reasoning {
     }
 
     /// Returns whether the next token is forced.
-    pub(in crate::engine::scheduler) fn is_forced(&self) -> bool {
+    fn is_forced(&self) -> bool {
         !self.forced.is_empty()
     }
 
     /// Removes the next forced token and returns it.
-    pub(in crate::engine::scheduler) fn take_forced(&mut self) -> Option<Token> {
+    fn take_forced(&mut self) -> Option<Token> {
         self.forced.pop_front()
     }
 
@@ -58,11 +58,49 @@ impl Reasoning {
 }
 
 impl<S> ActiveCall<S> {
-    /// Accepts the next token of the call, and appends it to the answer.
+    /// Accepts a sampled token and those that follow it without sampling, and appends them to the answer.
     ///
     /// # Errors
     /// Returns a `Grammar` error if the grammar cannot be followed.
     pub(in crate::engine::scheduler) fn accept<D: Decoder<Sampler = S>>(
+        &mut self,
+        decoder: &D,
+        sampled: Sampled,
+        now: Instant,
+    ) -> Result<Written, EngineError> {
+        let mut written = self.accept_token(decoder, sampled, now)?;
+        while written.finish_reason.is_none() {
+            let forced = self.take_forced(decoder)?;
+            if forced.is_empty() {
+                break;
+            }
+            for token in forced {
+                let next = self.accept_token(decoder, token, now)?;
+                self.usage.forced_tokens += 1;
+                written.delta.push_str(&next.delta);
+                written.finish_reason = next.finish_reason;
+                if written.finish_reason.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Takes tokens that come next without sampling: the next one of a marker, or those that the grammar dictates.
+    fn take_forced<D: Decoder<Sampler = S>>(
+        &mut self,
+        decoder: &D,
+    ) -> Result<Vec<Sampled>, EngineError> {
+        if let Some(token) = self.reasoning.take_forced() {
+            decoder.force(&mut self.sampler, token);
+            return Ok(vec![Sampled::forced(token)]);
+        }
+        decoder.dictated(&mut self.sampler)
+    }
+
+    /// Accepts the next token of the call, and appends it to the answer.
+    fn accept_token<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
         sampled: Sampled,

@@ -23,6 +23,8 @@ pub(super) struct Script {
     pub(super) text: &'static str,
     /// Whether the answer ends after the text. Otherwise the text repeats.
     pub(super) ends: bool,
+    /// Positions in the text of the tokens that the schema dictates.
+    pub(super) dictated: &'static [usize],
     /// Numbers of the decodes that fail, from 1.
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
@@ -164,6 +166,16 @@ impl Decoder for Scripted {
     fn begin_answer(&self, sampler: &mut ScriptedSampler, text: &str) -> Result<bool, EngineError> {
         sampler.is_free = false;
         Ok(text.is_empty() || text.starts_with('{'))
+    }
+
+    fn dictated(&self, sampler: &mut ScriptedSampler) -> Result<Vec<Sampled>, EngineError> {
+        let mut tokens = Vec::new();
+        while !sampler.is_free && self.script.dictated.contains(&sampler.written) {
+            let sampled = self.script.token(&mut sampler.written);
+            sampler.expected.push(sampled.token);
+            tokens.push(sampled);
+        }
+        Ok(tokens)
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
