@@ -124,12 +124,11 @@ pub(crate) trait Decoder {
     /// # Errors
     /// Fails if llama.cpp cannot decode the batch. The content of the batch's sequences is undefined then.
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError>;
-    /// Samples from all rows of the last batch that requested logits. `rows` are their indices with a sampler each. Returns the results in
-    /// the same order: `Grammar` for a row whose grammar cannot be followed.
-    fn sample(
-        &mut self,
-        rows: &mut [(usize, &mut Self::Sampler)],
-    ) -> Vec<Result<Sampled, EngineError>>;
+    /// Samples the token that follows a row of the last batch. `row` is its index in the batch, and it must have requested logits.
+    ///
+    /// # Errors
+    /// `Grammar` if the grammar cannot be followed, `Decode` if the logits are invalid.
+    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Result<Sampled, EngineError>;
     /// Returns the bytes of `token` in an answer; empty for a control token.
     fn piece(&self, token: Token) -> Vec<u8>;
     /// Empties a sequence. Its cells are free before the next decode.

@@ -239,7 +239,9 @@ impl Grammar {
         if let Some(cause) = self.matcher.get_error() {
             return Err(GrammarError::new(cause));
         }
-        let tokens = tokens.into_iter().map(|token| i32::try_from(token).map(Token));
+        let tokens = tokens
+            .into_iter()
+            .map(|token| i32::try_from(token).map(Token));
         tokens.collect::<Result<_, _>>().map_err(GrammarError::new)
     }
 

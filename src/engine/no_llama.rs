@@ -208,11 +208,8 @@ impl Decoder for LlamaDecoder<'_> {
         match self.0 {}
     }
 
-    fn sample(
-        &mut self,
-        _rows: &mut [(usize, &mut Infallible)],
-    ) -> Vec<Result<Sampled, EngineError>> {
-        match self.0 {}
+    fn sample(&mut self, _row: usize, sampler: &mut Infallible) -> Result<Sampled, EngineError> {
+        match *sampler {}
     }
 
     fn piece(&self, _token: Token) -> Vec<u8> {

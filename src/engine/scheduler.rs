@@ -32,7 +32,7 @@ use cache::PrefixCache;
 
 use super::chunk_size::ChunkSizer;
 use super::compaction::{self, Move};
-use super::decoder::{DecodeError, Decoder, Row, Sampled};
+use super::decoder::{DecodeError, Decoder, Row};
 use super::limits::Limits;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
@@ -221,7 +221,6 @@ impl<D: Decoder> Scheduler<D> {
 
     /// Samples from a batch that was decoded by `now`, and applies the results to its calls.
     fn apply_results(&mut self, batch: &[Row], now: Instant) {
-        let mut sampled = self.sample(batch).into_iter();
         for (at, row) in batch.iter().enumerate() {
             let Some(active) = self.sequences[row.sequence].as_mut() else {
                 continue;
@@ -248,7 +247,7 @@ impl<D: Decoder> Scheduler<D> {
             if !row.logits {
                 continue;
             }
-            let sampled = sampled.next().expect("every row with logits is sampled");
+            let sampled = self.decoder.sample(at, &mut active.sampler);
             match sampled.and_then(|sampled| active.accept(&self.decoder, sampled, now)) {
                 Ok(Written {
                     delta,
@@ -267,20 +266,6 @@ impl<D: Decoder> Scheduler<D> {
                 Err(error) => self.abort(row.sequence, error),
             }
         }
-    }
-
-    /// Samples from the rows of a decoded batch that requested logits, in their order.
-    fn sample(&mut self, batch: &[Row]) -> Vec<Result<Sampled, EngineError>> {
-        let asks = |sequence| {
-            let is_asked = |row: &Row| row.logits && row.sequence == sequence;
-            batch.iter().position(is_asked)
-        };
-        let sequences = self.sequences.iter_mut().enumerate();
-        let mut rows: Vec<_> = sequences
-            .filter_map(|(sequence, active)| Some((asks(sequence)?, &mut active.as_mut()?.sampler)))
-            .collect();
-        rows.sort_by_key(|(row, _)| *row);
-        self.decoder.sample(&mut rows)
     }
 
     /// Removes a call from its sequence. The tokens stay in the sequence as a cached prefix.

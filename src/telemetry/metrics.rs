@@ -127,6 +127,8 @@ pub(crate) struct Answered {
     pub cached: u32,
     /// Generated tokens.
     pub completion: u32,
+    /// Generated tokens that were not sampled.
+    pub forced: u32,
     /// Time from the arrival of the call to the prefill.
     pub waited: Duration,
     /// Time from the start of the prefill to the first token.
@@ -145,6 +147,7 @@ pub(crate) fn answered(model: &str, answer: Answered) {
         (&meters.calls.prompt_tokens, answer.prompt),
         (&meters.calls.cached_tokens, answer.cached),
         (&meters.calls.completion_tokens, answer.completion),
+        (&meters.calls.forced_tokens, answer.forced),
     ];
     for (counter, tokens) in tokens {
         counter.get_or_create(&model).inc_by(tokens.into());

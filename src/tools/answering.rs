@@ -234,6 +234,7 @@ impl Answering {
             prompt: usage.prompt_tokens,
             cached: usage.cached_tokens,
             completion: usage.completion_tokens,
+            forced: usage.forced_tokens,
             waited: Duration::from_millis(usage.queue_ms + usage.load_ms),
             prefill: Duration::from_millis(usage.prefill_ms),
             prompt_speed: usage.prompt_speed(),

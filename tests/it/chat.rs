@@ -259,6 +259,7 @@ fn a_result_describes_its_generation() {
             "completion_tokens",
             "decode_ms",
             "finish_reason",
+            "forced_tokens",
             "load_ms",
             "model",
             "prefill_ms",

@@ -106,18 +106,13 @@ impl Decoder for LlamaDecoder<'_> {
         Ok(elapsed)
     }
 
-    fn sample(&mut self, rows: &mut [(usize, &mut Sampler)]) -> Vec<Result<Sampled, EngineError>> {
+    fn sample(&mut self, row: usize, sampler: &mut Sampler) -> Result<Sampled, EngineError> {
         let started = Instant::now();
-        let sampled: Vec<_> = rows
-            .iter_mut()
-            .map(|(row, sampler)| {
-                let row = i32::try_from(*row).expect("a batch has fewer rows than 2^31");
-                let logits = self.context.get_logits_ith(row);
-                sampler.sample(logits, &self.ends, &mut self.scratch)
-            })
-            .collect();
+        let row = i32::try_from(row).expect("a batch has fewer rows than 2^31");
+        let logits = self.context.get_logits_ith(row);
+        let sampled = sampler.sample(logits, &self.ends, &mut self.scratch);
         self.timing.add(|times| {
-            times.tokens += u32::try_from(sampled.len()).unwrap_or(u32::MAX);
+            times.tokens += 1;
             times.masks += self.scratch.take_masks();
             times.sample += started.elapsed();
         });

@@ -224,6 +224,38 @@ impl Vocabulary for ModelVocabulary {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODELS: [&str; 3] = [
+        "models/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "models/gemma-3-270m-q4_k_m.gguf",
+        "tests/models/tiny-crab-chat.Q8_0.gguf",
+    ];
+
+    #[test]
+    fn text_inside_an_answer_gets_the_tokens_that_it_has_after_other_text() {
+        for model in MODELS {
+            with_vocabulary(model, |vocabulary| {
+                let tokenizer = vocabulary.tokenizer();
+                let bytes = vocabulary.token_bytes();
+                for text in ["mood\": \"", "ad\", \"days\": 1", "\"}", "ü", " good"] {
+                    let tokens = tokenizer(text.as_bytes());
+                    let spelled = tokens.iter().flat_map(|token| &bytes[*token as usize]);
+                    assert!(spelled.eq(text.as_bytes()), "{model}: {text}");
+                    let before = vocabulary.tokenize("{\n", false);
+                    let all = vocabulary.tokenize(&format!("{{\n{text}"), false);
+                    let after = all[before.len()..]
+                        .iter()
+                        .map(|token| token.0.cast_unsigned());
+                    assert!(after.eq(tokens), "{model}: {text}");
+                }
+            });
+        }
+    }
+}
+
 /// Calls `work` with the vocabulary of the model at `path`. Does nothing if the file does not exist: large models are not part of the
 /// repository.
 #[cfg(test)]

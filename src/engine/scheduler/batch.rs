@@ -30,8 +30,14 @@ impl<D: Decoder> Scheduler<D> {
         let work = Work {
             streams: generating,
             prompts: prompts.len(),
-            pending: prompts.iter().map(|(_, active)| left(active)).sum::<usize>()
-                + streams.iter().map(|(_, active)| more(active)).sum::<usize>(),
+            pending: prompts
+                .iter()
+                .map(|(_, active)| left(active))
+                .sum::<usize>()
+                + streams
+                    .iter()
+                    .map(|(_, active)| more(active))
+                    .sum::<usize>(),
         };
         let room = self.limits.n_batch - generating;
         let mut chunk = self.chunk_sizer.chunk(work, room);

@@ -1,6 +1,7 @@
 //! Tests of the scheduler with a scripted decoder, without a model or a clock.
 
 mod bench;
+mod dictated;
 mod fairness;
 mod prefixes;
 mod properties;

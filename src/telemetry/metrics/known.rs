@@ -68,6 +68,7 @@ impl Meters {
             &self.calls.prompt_tokens,
             &self.calls.cached_tokens,
             &self.calls.completion_tokens,
+            &self.calls.forced_tokens,
             &self.models.deaths,
             &self.models.stalls,
         ];

@@ -113,6 +113,7 @@ pub(super) struct CallMeters {
     pub(super) prompt_tokens: Family<ModelLabels, Counter>,
     pub(super) cached_tokens: Family<ModelLabels, Counter>,
     pub(super) completion_tokens: Family<ModelLabels, Counter>,
+    pub(super) forced_tokens: Family<ModelLabels, Counter>,
 }
 
 /// Meters of models and their processes.
@@ -198,6 +199,10 @@ impl CallMeters {
             completion_tokens: registrar.add(
                 "completion_tokens",
                 "Tokens that were generated, thinking included",
+            ),
+            forced_tokens: registrar.add(
+                "forced_tokens",
+                "Generated tokens that a schema or a marker of reasoning dictated, so that they were not sampled",
             ),
         }
     }

@@ -31,8 +31,7 @@ const UNRENDERABLE: &str = "the model's chat template could not be rendered";
 type Builder = PromptBuilder<ModelVocabulary>;
 
 /// Creates the builder. On `Err` the template is faulty, and every call fails with the error.
-type MakeBuilder<'model> =
-    Box<dyn FnOnce() -> Result<Builder, EngineError> + Send + 'model>;
+type MakeBuilder<'model> = Box<dyn FnOnce() -> Result<Builder, EngineError> + Send + 'model>;
 
 /// State shared by the threads that prepare prompts.
 pub(super) struct Preparer<'model> {

@@ -81,8 +81,68 @@ fn bounded_number() -> impl Strategy<Value = Value> {
 /// Cases of each property. A build without optimisation takes ten times as long for each.
 const CASES: u32 = if cfg!(debug_assertions) { 30 } else { 300 };
 
+/// Generates schemas of answers with a few fields of all kinds.
+fn fields() -> impl Strategy<Value = Value> {
+    let words = proptest::collection::btree_set("[abü\"{]{1,4}", 1..4);
+    let field = prop_oneof![
+        words.prop_map(|words| json!({"enum": words})),
+        Just(json!({"type": "boolean"})),
+        Just(json!({"type": "null"})),
+        Just(json!({"type": "string", "maxLength": 2})),
+        Just(json!({"type": "integer", "minimum": 8, "maximum": 11})),
+        Just(
+            json!({"type": "array", "items": {"enum": ["x", "yy"]}, "minItems": 1, "maxItems": 2})
+        ),
+        Just(
+            json!({"type": "object", "properties": {"in": {"const": "ner"}}, "required": ["in"], "additionalProperties": false})
+        ),
+    ];
+    proptest::collection::vec((field, any::<bool>()), 1..4).prop_map(|fields| {
+        let name = |at: usize| format!("f{at}");
+        let required: Vec<_> = (0..fields.len()).filter(|at| fields[*at].1).map(name).collect();
+        let properties = fields.into_iter().enumerate();
+        let properties: serde_json::Map<_, _> = properties.map(|(at, (field, _))| (name(at), field)).collect();
+        json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+    })
+}
+
+/// Returns the bytes that `grammar` allows next.
+fn open_bytes(grammar: &mut Grammar) -> Vec<u8> {
+    let mut allowed = Vec::new();
+    grammar
+        .mask()
+        .unwrap()
+        .apply(&[0.0; 256], &[], &mut allowed);
+    (0..=u8::MAX)
+        .filter(|byte| allowed[usize::from(*byte)] == 0.0)
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    /// So the text is the same as if every token had been sampled within the grammar.
+    #[test]
+    fn a_dictated_token_is_the_only_one_that_may_come_next(schema in fields(), choices in proptest::collection::vec(any::<prop::sample::Index>(), 100)) {
+        let mut fast = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
+        let mut slow = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
+        for choice in choices {
+            for token in fast.accept_dictated().unwrap() {
+                prop_assert!(!slow.is_complete() && !slow.may_end().unwrap());
+                prop_assert_eq!(open_bytes(&mut slow), [u8::try_from(token.0).unwrap()]);
+                slow.accept(token).unwrap();
+            }
+            prop_assert_eq!(fast.is_complete(), slow.is_complete());
+            if slow.is_complete() {
+                break;
+            }
+            let open = open_bytes(&mut slow);
+            let token = Token::from(*choice.get(&open));
+            for grammar in [&mut fast, &mut slow] {
+                grammar.accept(token).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn grammar_and_validator_agree_on_a_pattern(pattern in pattern(), texts in proptest::collection::vec("[ab1.\n\r\u{2028}\u{a0}\u{661}_ ü]{0,4}", 8)) {

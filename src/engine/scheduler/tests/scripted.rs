@@ -24,7 +24,7 @@ pub(super) struct Script {
     /// Whether the answer ends after the text. Otherwise the text repeats.
     pub(super) ends: bool,
     /// Positions in the text of the tokens that the schema dictates.
-    pub(super) dictated: &'static [usize],
+    pub(super) dictated: Vec<usize>,
     /// Numbers of the decodes that fail, from 1.
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
@@ -204,35 +204,27 @@ impl Decoder for Scripted {
 
     fn sample(
         &mut self,
-        rows: &mut [(usize, &mut ScriptedSampler)],
-    ) -> Vec<Result<Sampled, EngineError>> {
-        let batch = self.seen.borrow().batches.last().unwrap().clone();
-        let asking = batch.iter().enumerate().filter(|(_, row)| row.logits);
+        row: usize,
+        sampler: &mut ScriptedSampler,
+    ) -> Result<Sampled, EngineError> {
+        let row = self.seen.borrow().batches.last().unwrap()[row];
+        assert!(row.logits, "the row requested no logits");
+        let held = self.held(row.sequence).iter();
+        let ScriptedSampler {
+            written,
+            expected,
+            is_free,
+        } = sampler;
         assert!(
-            rows.iter()
-                .map(|(row, _)| *row)
-                .eq(asking.map(|(at, _)| at)),
-            "all rows with logits are sampled, and only these"
+            held.map(|(token, _)| token).eq(&*expected),
+            "the sequence has other tokens than its call"
         );
-        let mut sample = |(row, sampler): &mut (usize, &mut ScriptedSampler)| {
-            let held = self.held(batch[*row].sequence).iter();
-            let ScriptedSampler {
-                written,
-                expected,
-                is_free,
-            } = &mut **sampler;
-            assert!(
-                held.map(|(token, _)| token).eq(&*expected),
-                "the sequence has other tokens than its call"
-            );
-            let mut sampled = self.script.token(written);
-            if *is_free {
-                sampled.origin = Origin::Free;
-            }
-            expected.push(sampled.token);
-            Ok(sampled)
-        };
-        rows.iter_mut().map(&mut sample).collect()
+        let mut sampled = self.script.token(written);
+        if *is_free {
+            sampled.origin = Origin::Free;
+        }
+        expected.push(sampled.token);
+        Ok(sampled)
     }
 
     fn piece(&self, token: Token) -> Vec<u8> {
