@@ -18,6 +18,7 @@ pub(crate) mod grammar;
 pub(crate) mod limits;
 #[cfg_attr(not(feature = "llama"), path = "engine/no_llama.rs")]
 pub(crate) mod llama;
+pub(crate) mod lookup;
 pub(crate) mod prefix;
 pub(crate) mod prompt;
 pub(crate) mod queue;
@@ -231,6 +232,10 @@ pub(crate) struct Usage {
     /// Tokens that the schema of the answer dictated, or the markers of reasoning. They are not sampled, and `completion_tokens` includes
     /// them.
     pub forced_tokens: u32,
+    /// Tokens that were drafted from the prompt and the answer.
+    pub drafted_tokens: u32,
+    /// Drafted tokens that the model confirmed. `completion_tokens` includes them.
+    pub confirmed_tokens: u32,
     /// Time in queues: for memory that other models took, and for a sequence and its cells.
     pub queue_ms: u64,
     /// Time until the model was loaded.

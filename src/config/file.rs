@@ -14,7 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(crate) use model::{CacheType, FlashAttention, Lora, ModelSettings, SplitMode, ThinkingOutput};
+pub(crate) use model::{
+    CacheType, FlashAttention, Lora, ModelSettings, Speculative, SplitMode, ThinkingOutput,
+};
 pub(crate) use server::{ServerSettings, TokenSettings, TransportMode, WatchMode};
 pub(crate) use tool::{ArgumentSettings, ArgumentType, ItemType, ToolKind, ToolSettings};
 

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::address::Address;
 use super::file::{
-    CacheType, ConfigFile, FlashAttention, Lora, ModelSettings, SandboxMode, SplitMode,
-    ThinkingOutput,
+    CacheType, ConfigFile, FlashAttention, Lora, ModelSettings, SandboxMode, Speculative,
+    SplitMode, ThinkingOutput,
 };
 use super::sampling::SamplingParams;
 use super::template_arguments;
@@ -78,6 +78,8 @@ pub(crate) struct LoadSettings {
     pub cache_type_v: CacheType,
     /// Whether the prefix cache is on.
     pub cache_prompt: bool,
+    /// Whether tokens of answers are drafted.
+    pub speculative: Speculative,
     /// Memory for prompt prefixes outside the KV cache.
     pub cache_ram: Size,
     /// Whether to use flash attention.
@@ -226,6 +228,7 @@ impl LoadSettings {
             cache_type_k: model.cache_type_k,
             cache_type_v: model.cache_type_v,
             cache_prompt: model.cache_prompt,
+            speculative: model.speculative,
             cache_ram: model.cache_ram,
             flash_attn: model.flash_attn,
             n_batch: model.n_batch,

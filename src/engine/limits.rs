@@ -2,7 +2,7 @@
 
 use super::chunk_size::TILE;
 use crate::config::LoadSettings;
-use crate::config::file::FlashAttention;
+use crate::config::file::{FlashAttention, Speculative};
 use crate::gguf::memory::CELL_STEP;
 
 /// Fewest rows of a batch for prompts, in addition to one for every sequence.
@@ -91,6 +91,8 @@ pub(crate) struct Limits {
     pub reuse: Reuse,
     /// Most bytes of saved prefixes, outside the KV cache.
     pub cache_bytes: u64,
+    /// Whether tokens of answers are drafted ([`Drafter`](super::lookup::Drafter)).
+    pub is_speculative: bool,
 }
 
 impl Limits {
@@ -106,6 +108,7 @@ impl Limits {
             has_long_shared_prefix: false,
             reuse: Reuse::Nothing,
             cache_bytes: 0,
+            is_speculative: false,
         }
     }
 
@@ -237,6 +240,7 @@ impl Limits {
             has_long_shared_prefix,
             reuse,
             cache_bytes: load.cache_ram.0,
+            is_speculative: load.speculative == Speculative::Auto,
             // llama.cpp reduces n_batch to the number of cells, and a larger batch would abort the process.
             n_batch: n_batch
                 .max(parallel + MIN_PROMPT_ROWS)

@@ -5,7 +5,7 @@
 //!
 //! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
 //! - Every batch has a token for every generating sequence, and those that follow it without sampling: the rest of a marker, or what a
-//!   schema dictates. Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
+//!   schema dictates. Drafted tokens follow (`results.rs`, [`Drafter`](super::lookup::Drafter)). Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
 //!   chunk evenly, so a long prompt does not delay a short one.
 //! - Prefill skips the cached prefix of a prompt (`cache.rs`). If another call is decoding the same prefix, the prompt waits for that call
 //!   (`start.rs`).
@@ -20,13 +20,14 @@ mod active;
 mod admit;
 mod batch;
 mod cache;
+mod results;
 mod start;
 mod warm;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use active::{ActiveCall, Written};
+use active::ActiveCall;
 use batch::Batch;
 use cache::PrefixCache;
 
@@ -34,6 +35,7 @@ use super::chunk_size::ChunkSizer;
 use super::compaction::{self, Move};
 use super::decoder::{DecodeError, Decoder, Row};
 use super::limits::Limits;
+use super::lookup::Confidence;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
 use super::{
@@ -52,6 +54,8 @@ pub(crate) struct Scheduler<D: Decoder> {
     /// Whether this step has copied a state, to start a prompt or to move a sequence.
     has_copied: bool,
     chunk_sizer: ChunkSizer,
+    /// What the drafts of earlier calls showed.
+    confidence: Confidence,
     ready_at: Instant,
     updates: Vec<(CallId, Update)>,
 }
@@ -70,6 +74,7 @@ impl<D: Decoder> Scheduler<D> {
             admitted: 0,
             has_copied: false,
             chunk_sizer,
+            confidence: Confidence::default(),
             ready_at: now,
             updates: Vec::new(),
         }
@@ -219,58 +224,12 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Samples from a batch that was decoded by `now`, and applies the results to its calls.
-    fn apply_results(&mut self, batch: &[Row], now: Instant) {
-        for (at, row) in batch.iter().enumerate() {
-            let Some(active) = self.sequences[row.sequence].as_mut() else {
-                continue;
-            };
-            let held = std::iter::once(row.token);
-            self.cache.append(row.sequence, held);
-            if active.pending.pop_front().is_none() {
-                active.prefilled += 1;
-                let is_last_of_chunk = batch
-                    .get(at + 1)
-                    .is_none_or(|next| next.sequence != row.sequence);
-                if is_last_of_chunk {
-                    let update = Update::Prefill {
-                        done: count(active.prefilled),
-                        total: active.usage.prompt_tokens,
-                    };
-                    self.updates.push((active.id, update));
-                    let can_truncate = self.decoder.can_truncate_saved(active.reserved as usize);
-                    if active.should_save(can_truncate) {
-                        self.cache.save(&mut self.decoder, row.sequence);
-                    }
-                }
-            }
-            if !row.logits {
-                continue;
-            }
-            let sampled = self.decoder.sample(at, &mut active.sampler);
-            match sampled.and_then(|sampled| active.accept(&self.decoder, sampled, now)) {
-                Ok(Written {
-                    delta,
-                    finish_reason,
-                }) => {
-                    if !delta.is_empty() {
-                        self.updates.push((active.id, Update::Delta(delta)));
-                    } else if active.output.is_thinking() {
-                        self.updates
-                            .push((active.id, Update::Thinking(active.usage.thinking_tokens)));
-                    }
-                    if let Some(reason) = finish_reason {
-                        self.finish(row.sequence, reason, now);
-                    }
-                }
-                Err(error) => self.abort(row.sequence, error),
-            }
-        }
-    }
-
     /// Removes a call from its sequence. The tokens stay in the sequence as a cached prefix.
     fn vacate(&mut self, sequence: usize) -> Option<ActiveCall<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
+        if let Some(drafter) = &active.drafter {
+            self.confidence = drafter.confidence();
+        }
         let is_busy = has_begun(&self.sequences);
         self.cache
             .release_sequence(&mut self.decoder, sequence, is_busy);

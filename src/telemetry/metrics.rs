@@ -129,6 +129,10 @@ pub(crate) struct Answered {
     pub completion: u32,
     /// Generated tokens that were not sampled.
     pub forced: u32,
+    /// Tokens that were drafted.
+    pub drafted: u32,
+    /// Drafted tokens that the model confirmed.
+    pub confirmed: u32,
     /// Time from the arrival of the call to the prefill.
     pub waited: Duration,
     /// Time from the start of the prefill to the first token.
@@ -148,6 +152,8 @@ pub(crate) fn answered(model: &str, answer: Answered) {
         (&meters.calls.cached_tokens, answer.cached),
         (&meters.calls.completion_tokens, answer.completion),
         (&meters.calls.forced_tokens, answer.forced),
+        (&meters.calls.drafted_tokens, answer.drafted),
+        (&meters.calls.confirmed_tokens, answer.confirmed),
     ];
     for (counter, tokens) in tokens {
         counter.get_or_create(&model).inc_by(tokens.into());

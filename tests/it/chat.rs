@@ -257,7 +257,9 @@ fn a_result_describes_its_generation() {
         [
             "cached_tokens",
             "completion_tokens",
+            "confirmed_tokens",
             "decode_ms",
+            "drafted_tokens",
             "finish_reason",
             "forced_tokens",
             "load_ms",

@@ -29,11 +29,13 @@ fn ask(client: &mut Client, tool: &str) {
 }
 
 /// Names of the series that end with the labels of a model.
-const SERIES_OF_A_MODEL: [&str; 18] = [
+const SERIES_OF_A_MODEL: [&str; 20] = [
     "calls_running",
     "calls_waiting",
     "cached_prompt_tokens_total",
     "completion_tokens_total",
+    "confirmed_tokens_total",
+    "drafted_tokens_total",
     "forced_tokens_total",
     "generation_tokens_per_second_count",
     "kv_cells",

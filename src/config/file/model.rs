@@ -66,6 +66,16 @@ pub(crate) enum FlashAttention {
     Off,
 }
 
+/// The values of `speculative`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Speculative {
+    #[default]
+    Auto,
+    Off,
+}
+
 /// How a model is divided among several GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -170,6 +180,9 @@ pub(crate) struct ModelSettings {
     /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's shared prefix (its `system`, and its `prompt` up to the first argument), is decoded only from where they differ. `false` decodes every prompt in full.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_prompt: bool,
+    /// Prompt lookup: `auto` drafts tokens of an answer that repeats its prompt, and decodes several of them at once, as long as the model confirms enough of them; the answer stays the same. `off` decodes them one by one.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
+    pub speculative: Speculative,
     /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_ram: Size,
@@ -262,6 +275,7 @@ impl Default for ModelSettings {
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             cache_prompt: true,
+            speculative: Speculative::Auto,
             // A system prompt of 2,000 tokens takes 250 MiB in Llama 3 8B, and 44 in SmolLM2 135M.
             cache_ram: Size::mebibytes(256),
             flash_attn: FlashAttention::Auto,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::count;
 use crate::engine::decoder::Row;
+use crate::engine::lookup::Drafter;
 use crate::engine::prefix::MIN_GAIN;
 use crate::engine::text::Output;
 use crate::engine::token::Token;
@@ -58,6 +59,8 @@ pub(super) struct ActiveCall<S> {
     /// Tokens of the answer that have yet to be decoded: a sampled one, and those that follow it without sampling. Empty exactly until the
     /// call generates.
     pub(super) pending: VecDeque<Token>,
+    /// Drafts tokens of the answer; `None` if they could not be removed again.
+    pub(super) drafter: Option<Drafter>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
     pub(super) usage: Usage,
@@ -119,17 +122,24 @@ impl<S> ActiveCall<S> {
             .collect()
     }
 
-    /// Returns the next rows of the answer, at most `share`.
-    pub(super) fn answer_rows(&self, sequence: usize, share: usize) -> impl Iterator<Item = Row> {
+    /// Returns the position of the first pending token.
+    pub(super) fn next_position(&self) -> u32 {
+        self.usage.prompt_tokens + self.usage.completion_tokens - count(self.pending.len())
+    }
+
+    /// Returns rows of the pending tokens and then those of `draft`, at most `share`.
+    pub(super) fn answer_rows(&self, sequence: usize, draft: &[Token], share: usize) -> Vec<Row> {
+        let first = self.next_position();
         let pending = self.pending.len();
-        let begin = self.usage.prompt_tokens + self.usage.completion_tokens - count(pending);
-        let rows = self.pending.iter().take(share).enumerate();
-        rows.map(move |(at, token)| Row {
+        let tokens = self.pending.iter().chain(draft).take(share);
+        let rows = tokens.enumerate();
+        rows.map(|(at, token)| Row {
             token: *token,
-            position: begin + count(at),
+            position: first + count(at),
             sequence,
-            logits: at + 1 == pending,
+            logits: at + 1 >= pending,
         })
+        .collect()
     }
 
     /// Appends a token to the answer. `piece` is its bytes, or `None` if the token ends the answer.
@@ -151,6 +161,9 @@ impl<S> ActiveCall<S> {
         self.usage.completion_tokens += 1;
         self.usage.thinking_tokens += u32::from(was_thinking || self.output.is_thinking());
         self.pending.push_back(token);
+        if let Some(drafter) = &mut self.drafter {
+            drafter.push(token);
+        }
         let finish_reason = if self.output.is_stopped() {
             Some(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod dictated;
+mod drafts;
 mod fairness;
 mod prefixes;
 mod properties;

@@ -69,6 +69,8 @@ impl Meters {
             &self.calls.cached_tokens,
             &self.calls.completion_tokens,
             &self.calls.forced_tokens,
+            &self.calls.drafted_tokens,
+            &self.calls.confirmed_tokens,
             &self.models.deaths,
             &self.models.stalls,
         ];

@@ -38,6 +38,7 @@ pub(super) const LIMITS: Limits = Limits {
     has_long_shared_prefix: false,
     reuse: Reuse::Nothing,
     cache_bytes: 0,
+    is_speculative: false,
 };
 
 impl Bench {

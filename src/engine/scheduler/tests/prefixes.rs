@@ -19,6 +19,7 @@ const COPIES: Limits = Limits {
     has_long_shared_prefix: false,
     reuse: Reuse::Copies,
     cache_bytes: 10_000,
+    is_speculative: false,
 };
 
 const CELLS: Limits = Limits {

@@ -63,6 +63,7 @@ fn kinds() -> impl Strategy<Value = (Limits, Option<usize>)> {
     let of = |is_pool, reuse| Limits {
         is_pool,
         reuse,
+        is_speculative: true,
         kv_cells: if is_pool { 150 } else { 200 },
         cache_bytes: 300,
         ..LIMITS
@@ -84,8 +85,9 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..80),
         failing in prop::collection::vec(1_usize..60, 0..3),
         failing_restores in prop::collection::vec(1_usize..20, 0..3),
+        dictated in prop::collection::vec(0_usize..60, 0..20),
     ) {
-        let script = Script { failing, failing_restores, window, ..endless() };
+        let script = Script { failing, failing_restores, window, dictated, ..endless() };
         let mut bench = Bench::new(limits, 3, script);
         let prefixes = prefixes.into_iter().map(|(family, length)| of_family(family, length).tokens);
         bench.scheduler.set_shared_prefixes(prefixes.collect());

@@ -29,6 +29,8 @@ pub(super) struct Script {
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
     pub(super) failing_restores: Vec<usize>,
+    /// Whether sequences cannot be truncated although they have dropped no cells.
+    pub(super) cannot_truncate: bool,
     /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -209,14 +211,14 @@ impl Decoder for Scripted {
     ) -> Result<Sampled, EngineError> {
         let row = self.seen.borrow().batches.last().unwrap()[row];
         assert!(row.logits, "the row requested no logits");
-        let held = self.held(row.sequence).iter();
+        let held = &self.held(row.sequence)[..=row.position as usize];
         let ScriptedSampler {
             written,
             expected,
             is_free,
         } = sampler;
         assert!(
-            held.map(|(token, _)| token).eq(&*expected),
+            held.iter().map(|(token, _)| token).eq(&*expected),
             "the sequence has other tokens than its call"
         );
         let mut sampled = self.script.token(written);
@@ -247,6 +249,10 @@ impl Decoder for Scripted {
 
     fn truncate(&mut self, sequence: usize, length: usize) -> bool {
         assert!(self.can_truncate(sequence) && length < self.held(sequence).len());
+        if self.script.cannot_truncate {
+            self.held[sequence] = None;
+            return false;
+        }
         self.held(sequence).truncate(length);
         true
     }
