@@ -59,6 +59,23 @@ fn a_typed_tool_fills_its_prompt_and_its_answer_follows_the_schema() {
 }
 
 #[test]
+fn the_tokens_that_a_schema_dictates_are_counted() {
+    let folder = Folder::new("dictated", &file(CAPITAL));
+    let mut server = folder.serve();
+    let counts = |result: &Value| {
+        let generation = &result["_meta"]["llama-mcp-server/generation"];
+        ["forced_tokens", "completion_tokens"].map(|name| generation[name].as_u64().unwrap())
+    };
+    let [forced, all] = counts(&call(&mut server, "card", json!({})));
+    // Names and punctuation of `{"country": "Cuba", "capital": "Havana"}`.
+    assert!(3 * forced > all && forced < all, "{forced} of {all}");
+    let [forced, all] = counts(&call(&mut server, "side", json!({"country": "France"})));
+    assert!(3 * forced > all && forced < all, "{forced} of {all}");
+    let [forced, _] = counts(&call(&mut server, "capital", json!({"country": "Peru"})));
+    assert_eq!(forced, 0, "a free answer");
+}
+
+#[test]
 fn clients_see_the_schemas_of_arguments_and_answer() {
     let folder = Folder::new("typed-list", &file(CAPITAL));
     let mut server = folder.serve();
