@@ -229,13 +229,12 @@ pub(crate) struct Usage {
     pub completion_tokens: u32,
     /// Tokens of reasoning, which `completion_tokens` includes.
     pub thinking_tokens: u32,
-    /// Tokens that the schema of the answer dictated, or the markers of reasoning. They are not sampled, and `completion_tokens` includes
-    /// them.
+    /// Tokens that the schema of the answer or a marker of reasoning forced. They are not sampled, and `completion_tokens` includes them.
     pub forced_tokens: u32,
     /// Tokens that were drafted from the prompt and the answer.
     pub drafted_tokens: u32,
-    /// Drafted tokens that the model confirmed. `completion_tokens` includes them.
-    pub confirmed_tokens: u32,
+    /// Drafted tokens that the model accepted. `completion_tokens` includes them.
+    pub accepted_tokens: u32,
     /// Time in queues: for memory that other models took, and for a sequence and its cells.
     pub queue_ms: u64,
     /// Time until the model was loaded.

@@ -117,8 +117,9 @@
 //!    through a `watch` channel, from which [`mcp::progress`] notifies the client at intervals. Dropping the future of the call cancels it: the
 //!    worker frees the sequence before its next decode.
 //! 6. In the worker, [`engine::prompt`] renders and tokenises the prompt, and [`engine::grammar`] compiles the schema. [`engine::queue`] holds
-//!    the call, round robin among clients, until a sequence and enough cells are free. Each step of [`engine::scheduler`] decodes one token for
-//!    every generating sequence, and as many prompt tokens as fit into the step ([`engine::chunk_size`]). [`engine::thinking`] separates
+//!    the call, round robin among clients, until a sequence and enough cells are free. Each step of [`engine::scheduler`] decodes the next
+//!    token of every generating sequence, the tokens that its grammar forces or its history suggests ([`engine::lookup`]), and as many prompt
+//!    tokens as fit into the step ([`engine::chunk_size`]). [`engine::thinking`] separates
 //!    the model's reasoning from its answer; a grammar constrains only the answer.
 //! 7. The tool turns the [`engine::Generation`] into a result. A structured answer is validated against its schema once more
 //!    ([`tools::structured`]).
@@ -151,7 +152,8 @@
 //! On a CPU, the same seed gives the same text if the call runs alone and no part of its prompt comes from the cache. The shape of a batch
 //! changes the last bits of logits, and flash attention computes 64 rows or more differently than fewer
 //! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64 rows,
-//! however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). Together with other calls, from a cached
+//! however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). What is drafted for a call that runs alone depends on its tokens
+//! only. Together with other calls, from a cached
 //! prefix, or on a GPU, the text is the same up to the first near-tie.
 //!
 //! # Sharing the machine

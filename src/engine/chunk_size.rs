@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use super::lookup::Cost;
-
 /// Target duration of a step with streams and long prompts. A short call beside a prompt of 3,000 tokens then takes a quarter of the time
 /// that it takes if prompts come first.
 const LONG_PROMPT_STEP: Duration = Duration::from_millis(36);
@@ -122,14 +120,6 @@ impl ChunkSizer {
         // At least as long as generation takes: at worst, prompts halve the speed of streams.
         let time = step.saturating_sub(generate_step).max(generate_step);
         fits(time).max(MIN_CHUNK).min(room)
-    }
-
-    /// Returns the cost of a token that is drafted for one of `streams`. `None` if it is not known yet.
-    pub(crate) fn draft_cost(&self, streams: usize) -> Option<Cost> {
-        // All streams share the step that a confirmed token saves.
-        let step = self.generate_step?.as_secs_f64() / f64::from(u32::try_from(streams).ok()?);
-        let row = self.prompt_token?.as_secs_f64();
-        (step > 0.0).then(|| Cost(row / step))
     }
 
     /// Returns the number of tokens of a shared prefix for the next step, while no call is active.

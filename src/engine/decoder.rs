@@ -114,11 +114,11 @@ pub(crate) trait Decoder {
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
     fn begin_answer(&self, sampler: &mut Self::Sampler, text: &str) -> Result<bool, EngineError>;
-    /// Returns the tokens that the grammar of a sampler dictates next, and records them. Empty if the next token is open.
+    /// Returns the tokens that the grammar of a sampler forces next, and records them. Empty if the next token is open.
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
-    fn dictated(&self, sampler: &mut Self::Sampler) -> Result<Vec<Sampled>, EngineError>;
+    fn fast_forward(&self, sampler: &mut Self::Sampler) -> Result<Vec<Sampled>, EngineError>;
     /// Decodes a batch of 1 to [`Limits::n_batch`](super::limits::Limits::n_batch) rows. Returns how long that took.
     ///
     /// # Errors
@@ -136,9 +136,9 @@ pub(crate) trait Decoder {
     /// Returns whether a sequence can be truncated at any token: all its cells are still there. A sliding window drops cells, and a
     /// recurrent state cannot go back.
     fn can_truncate(&self, sequence: usize) -> bool;
-    /// Returns whether a saved state of `length` tokens can be truncated once it is restored. It may lack cells of a sliding window that
-    /// its sequence still has.
-    fn can_truncate_saved(&self, length: usize) -> bool;
+    /// Returns whether a sequence of `length` tokens, or its saved state, has a cell for each of them and can thus be truncated. Beyond a
+    /// sliding window, a saved state lacks cells that its sequence may still have. A recurrent state has no cells.
+    fn keeps_all_cells(&self, length: usize) -> bool;
     /// Truncates a sequence to its first `length` tokens. On `false` the content of the sequence is undefined.
     fn truncate(&mut self, sequence: usize, length: usize) -> bool;
     /// Adds the first `length` tokens of `from` to the empty sequence `to`, in the same cells. Requires that all sequences share a pool. On

@@ -229,12 +229,12 @@ impl Grammar {
         accepted.map_err(GrammarError::new)
     }
 
-    /// Returns the tokens that the grammar dictates next, and accepts them. Empty if the next token is open, or if its text is dictated only
-    /// in part: after `{"` of `{"name": "…"}`, these are the tokens of `name":`, since the next one may be ` "` or ` "A`.
+    /// Accepts the tokens that the grammar forces next, and returns them. Empty if the next token is open, or if its text is forced only in
+    /// part: after `{"` of `{"name": "…"}`, these are the tokens of `name":`, since the next one may be ` "` or ` "A`.
     ///
     /// # Errors
     /// Fails if the grammar cannot be followed.
-    pub(crate) fn accept_dictated(&mut self) -> Result<Vec<Token>, GrammarError> {
+    pub(crate) fn fast_forward(&mut self) -> Result<Vec<Token>, GrammarError> {
         let tokens = self.matcher.consume_ff_tokens();
         if let Some(cause) = self.matcher.get_error() {
             return Err(GrammarError::new(cause));

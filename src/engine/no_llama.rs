@@ -200,7 +200,7 @@ impl Decoder for LlamaDecoder<'_> {
         match *sampler {}
     }
 
-    fn dictated(&self, sampler: &mut Infallible) -> Result<Vec<Sampled>, EngineError> {
+    fn fast_forward(&self, sampler: &mut Infallible) -> Result<Vec<Sampled>, EngineError> {
         match *sampler {}
     }
 
@@ -224,7 +224,7 @@ impl Decoder for LlamaDecoder<'_> {
         match self.0 {}
     }
 
-    fn can_truncate_saved(&self, _length: usize) -> bool {
+    fn keeps_all_cells(&self, _length: usize) -> bool {
         match self.0 {}
     }
 

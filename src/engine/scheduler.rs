@@ -4,9 +4,8 @@
 //! nor a clock.
 //!
 //! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
-//! - Every batch has a token for every generating sequence, and those that follow it without sampling: the rest of a marker, or what a
-//!   schema dictates. Drafted tokens follow (`results.rs`, [`Drafter`](super::lookup::Drafter)). Prompts follow in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a
-//!   chunk evenly, so a long prompt does not delay a short one.
+//! - Every batch has the next token of every generating sequence, and the forced and drafted tokens after it (`results.rs`). Prompts follow
+//!   in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a chunk evenly, so a long prompt does not delay a short one.
 //! - Prefill skips the cached prefix of a prompt (`cache.rs`). If another call is decoding the same prefix, the prompt waits for that call
 //!   (`start.rs`).
 //! - The shared prefixes of tools are decoded while no call is active (`warm.rs`).
@@ -25,7 +24,7 @@ mod start;
 mod warm;
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use active::ActiveCall;
 use batch::Batch;
@@ -35,7 +34,6 @@ use super::chunk_size::ChunkSizer;
 use super::compaction::{self, Move};
 use super::decoder::{DecodeError, Decoder, Row};
 use super::limits::Limits;
-use super::lookup::Confidence;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
 use super::{
@@ -54,8 +52,6 @@ pub(crate) struct Scheduler<D: Decoder> {
     /// Whether this step has copied a state, to start a prompt or to move a sequence.
     has_copied: bool,
     chunk_sizer: ChunkSizer,
-    /// What the drafts of earlier calls showed.
-    confidence: Confidence,
     ready_at: Instant,
     updates: Vec<(CallId, Update)>,
 }
@@ -74,7 +70,6 @@ impl<D: Decoder> Scheduler<D> {
             admitted: 0,
             has_copied: false,
             chunk_sizer,
-            confidence: Confidence::default(),
             ready_at: now,
             updates: Vec::new(),
         }
@@ -199,11 +194,22 @@ impl<D: Decoder> Scheduler<D> {
             .ensure_free_cells(&mut self.decoder, rows.len(), is_busy, true);
         match self.decoder.decode(&rows) {
             Ok(elapsed) => {
-                self.chunk_sizer
-                    .observe(generating, rows.len() - generating, elapsed);
+                self.observe(&rows, generating, elapsed);
                 self.apply_results(&rows, now + elapsed);
             }
             Err(error) => self.fail(&rows, &error),
+        }
+    }
+
+    /// Records how long a step took. Additional rows of streams cost more than rows of a prompt, so steps with both say nothing.
+    fn observe(&mut self, rows: &[Row], generating: usize, elapsed: Duration) {
+        let is_answer = |row: &&Row| {
+            let active = self.sequences[row.sequence].as_ref();
+            active.is_some_and(ActiveCall::is_generating)
+        };
+        if rows.iter().filter(is_answer).count() == generating {
+            self.chunk_sizer
+                .observe(generating, rows.len() - generating, elapsed);
         }
     }
 
@@ -227,9 +233,6 @@ impl<D: Decoder> Scheduler<D> {
     /// Removes a call from its sequence. The tokens stay in the sequence as a cached prefix.
     fn vacate(&mut self, sequence: usize) -> Option<ActiveCall<D::Sampler>> {
         let active = self.sequences[sequence].take()?;
-        if let Some(drafter) = &active.drafter {
-            self.confidence = drafter.confidence();
-        }
         let is_busy = has_begun(&self.sequences);
         self.cache
             .release_sequence(&mut self.decoder, sequence, is_busy);

@@ -131,8 +131,8 @@ pub(crate) struct Answered {
     pub forced: u32,
     /// Tokens that were drafted.
     pub drafted: u32,
-    /// Drafted tokens that the model confirmed.
-    pub confirmed: u32,
+    /// Drafted tokens that the model accepted.
+    pub accepted: u32,
     /// Time from the arrival of the call to the prefill.
     pub waited: Duration,
     /// Time from the start of the prefill to the first token.
@@ -153,7 +153,7 @@ pub(crate) fn answered(model: &str, answer: Answered) {
         (&meters.calls.completion_tokens, answer.completion),
         (&meters.calls.forced_tokens, answer.forced),
         (&meters.calls.drafted_tokens, answer.drafted),
-        (&meters.calls.confirmed_tokens, answer.confirmed),
+        (&meters.calls.accepted_tokens, answer.accepted),
     ];
     for (counter, tokens) in tokens {
         counter.get_or_create(&model).inc_by(tokens.into());

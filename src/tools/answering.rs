@@ -236,7 +236,7 @@ impl Answering {
             completion: usage.completion_tokens,
             forced: usage.forced_tokens,
             drafted: usage.drafted_tokens,
-            confirmed: usage.confirmed_tokens,
+            accepted: usage.accepted_tokens,
             waited: Duration::from_millis(usage.queue_ms + usage.load_ms),
             prefill: Duration::from_millis(usage.prefill_ms),
             prompt_speed: usage.prompt_speed(),

@@ -257,7 +257,7 @@ fn a_result_describes_its_generation() {
         [
             "cached_tokens",
             "completion_tokens",
-            "confirmed_tokens",
+            "accepted_tokens",
             "decode_ms",
             "drafted_tokens",
             "finish_reason",

@@ -34,7 +34,7 @@ const SERIES_OF_A_MODEL: [&str; 20] = [
     "calls_waiting",
     "cached_prompt_tokens_total",
     "completion_tokens_total",
-    "confirmed_tokens_total",
+    "accepted_tokens_total",
     "drafted_tokens_total",
     "forced_tokens_total",
     "generation_tokens_per_second_count",

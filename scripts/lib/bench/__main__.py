@@ -14,6 +14,7 @@ import re
 import statistics
 
 import alone
+import repeating
 import texts
 from process import resident
 from report import Report
@@ -103,6 +104,8 @@ class Bench:
         if self.wanted("tools/list while the model loads"):
             took = [ms for _ in range(10) for ms in alone.lists_while_loading(options, 50)]
             add("tools/list while the model loads", "ms", took)
+        for name in filter(self.wanted, repeating.ROWS):
+            add(name, "ratio", repeating.gain(options, name))
         if self.wanted("MCP and pipe"):
             for row in alone.pipe_cost(options):
                 add(*row)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 from setting import CONTEXT, SAMPLING, SLOTS
@@ -15,6 +16,12 @@ def timed(work):
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
+
+
+def all_at_once(ask, questions, most=None):
+    """Returns the answers, and the seconds until all have arrived. At most `most` questions are asked at once."""
+    with ThreadPoolExecutor(most or len(questions)) as pool:
+        return timed(lambda: list(pool.map(ask, questions)))
 
 
 def resident(*pids):

@@ -6,7 +6,7 @@ import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
-from process import resident, timed
+from process import all_at_once, resident, timed
 from setting import SLOTS
 from sides import DELTAS
 from typed import CLASSIFY, EXTRACT, answers
@@ -18,12 +18,6 @@ Row = namedtuple("Row", "names unit measure fresh", defaults=[False])
 
 def note(text):
     print(f"note: {text}", file=sys.stderr)
-
-
-def all_at_once(ask, questions, most=None):
-    """Returns the answers, and the seconds until all have arrived. At most `most` questions are asked at once."""
-    with ThreadPoolExecutor(most or len(questions)) as pool:
-        return timed(lambda: list(pool.map(ask, questions)))
 
 
 def check_length(side, answers, tokens):

@@ -69,10 +69,11 @@ class Side:
             self.process = None
 
 
-def one_tool(options, preload, **tool):
-    """Returns the text of a configuration file with a model and a tool of it, which has the given keys and the argument `question`."""
+def one_tool(options, preload, keys, **tool):
+    """Returns the text of a configuration file with a model and a tool of it, which has the argument `question`. `keys` are more keys of the
+    model, and `tool` those of the tool."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
-             "preload": preload}
+             "preload": preload, **keys}
     tables = {
         "models.chat": model,
         "tools.ask": {"model": "chat", **tool},
@@ -139,10 +140,10 @@ class Ours(Side):
         return self.answer("ask", {"question": question})
 
     @staticmethod
-    def with_tool(options, preload=False, **tool):
-        """Starts a server with a tool that has these keys. Its model is loaded by the first call, unless `preload`."""
+    def with_tool(options, preload=False, model=(), **tool):
+        """Starts a server with a tool that has these keys, and `model` those of its model. Its model is loaded by the first call, unless `preload`."""
         with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-            file.write(one_tool(options, preload, **tool))
+            file.write(one_tool(options, preload, dict(model), **tool))
             file.flush()
             return Ours(options, config=file.name)
 

@@ -1,9 +1,10 @@
 """The rows of typed tools. Both servers get the same prompts and schemas."""
 
+import json
 import sys
 import time
 
-from process import timed
+from process import all_at_once
 from setting import SLOTS
 from texts import WORDS, drawn, number
 
@@ -37,18 +38,17 @@ def ticket():
 def answers(tool, count, at_once):
     """Measures the seconds for `count` texts, `at_once` at a time, once the server has answered others."""
     def measure(side):
-        from rows import all_at_once
         with side.fresh_with_typed(*tool) as server:
             for _ in range(2):
                 all_at_once(server.ask, [ticket() for _ in range(SLOTS)])
             # This server prefills the tool's prompt as soon as it is idle.
             time.sleep(0.5)
             texts = [ticket() for _ in range(count)]
-            if at_once == 1:
-                given, seconds = timed(lambda: [server.ask(text) for text in texts])
-            else:
-                given, seconds = all_at_once(server.ask, texts, at_once)
-        if tool is EXTRACT and not all(answer.text.endswith("}") for answer in given):
-            sys.exit(f"{side.name}: an answer is not complete: {given}")
+            given, seconds = all_at_once(server.ask, texts, at_once)
+        for answer in given:
+            try:
+                json.loads(answer.text)
+            except ValueError:
+                sys.exit(f"{side.name}: an answer is not complete: {answer.text}")
         return seconds
     return measure

@@ -180,7 +180,7 @@ pub(crate) struct ModelSettings {
     /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's shared prefix (its `system`, and its `prompt` up to the first argument), is decoded only from where they differ. `false` decodes every prompt in full.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_prompt: bool,
-    /// Prompt lookup: `auto` drafts tokens of an answer that repeats its prompt, and decodes several of them at once, as long as the model confirms enough of them; the answer stays the same. `off` decodes them one by one.
+    /// Prompt lookup: `auto` drafts the next tokens of an answer that repeats its prompt or itself, and decodes them in one step, as long as the model accepts enough of them. `off` drafts nothing.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub speculative: Speculative,
     /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).

@@ -1,22 +1,39 @@
-//! Tokenises text inside an answer as the model's own tokeniser does, so that llguidance can report the tokens that a grammar dictates.
+//! Tokenises text inside an answer as the model's own tokeniser does, so that llguidance can report the tokens that a grammar forces.
 
 use llguidance::toktrie::{TokTrie, TokenId, TokenizerEnv};
 
 use super::Tokenizer;
 
-/// Longest text that the model's tokeniser gets, in bytes. It may recurse for every character and runs on the thread that decodes, whose
-/// stack holds several thousand such calls.
-const MAX_CANONICAL: usize = 4096;
+/// Longest text that the model's tokeniser gets, in bytes; a longer one is split greedily. llama.cpp may recurse for every character, and the
+/// thread that decodes has a stack of 1 MiB on some systems. Names of properties and choices are shorter.
+const MAX_TEXT: usize = 512;
+
+/// Text with which the tokeniser is tried.
+const SAMPLE: &str = "{\"name\": \"a b\", \"größe_2\": [12, -3.5]}";
 
 /// A vocabulary with the model's tokeniser.
 pub(super) struct CanonicalTokens {
     trie: TokTrie,
     tokenizer: Tokenizer,
+    is_canonical: bool,
 }
 
 impl CanonicalTokens {
     pub(super) fn new(trie: TokTrie, tokenizer: Tokenizer) -> Self {
-        Self { trie, tokenizer }
+        let mut tokens = Self {
+            trie,
+            tokenizer,
+            is_canonical: false,
+        };
+        tokens.is_canonical = tokens.tokens_of(SAMPLE.as_bytes()).is_some();
+        tokens
+    }
+
+    /// Returns the tokens of the model's tokeniser; `None` if they do not spell `text`. It replaces bytes that are not UTF-8, such as a part of
+    /// a character that is forced while the rest is open, and some vocabularies change spaces.
+    fn tokens_of(&self, text: &[u8]) -> Option<Vec<TokenId>> {
+        let tokens = (self.tokenizer)(text);
+        (self.trie.decode_raw(&tokens) == text).then_some(tokens)
     }
 }
 
@@ -25,15 +42,15 @@ impl TokenizerEnv for CanonicalTokens {
         &self.trie
     }
 
-    /// The tokens always spell `text`. A tokeniser changes bytes that are not UTF-8, such as a part of a character that is dictated while
-    /// the rest is open. Such a text gets the longest tokens that match, from left to right.
+    /// Without tokens of the model's tokeniser, `text` gets the longest tokens that match, from left to right.
     fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
-        if text.len() <= MAX_CANONICAL {
-            let tokens = (self.tokenizer)(text);
-            if self.trie.decode_raw(&tokens) == text {
-                return tokens;
-            }
-        }
-        self.trie.greedy_tokenize(text)
+        let canonical = (text.len() <= MAX_TEXT).then(|| self.tokens_of(text));
+        let canonical = canonical.flatten();
+        canonical.unwrap_or_else(|| self.trie.greedy_tokenize(text))
+    }
+
+    /// With `false`, llguidance forces no tokens, and the model chooses them one by one.
+    fn tokenize_is_canonical(&self) -> bool {
+        self.is_canonical
     }
 }

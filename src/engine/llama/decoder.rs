@@ -79,8 +79,8 @@ impl Decoder for LlamaDecoder<'_> {
         sampler.begin_answer(text)
     }
 
-    fn dictated(&self, sampler: &mut Sampler) -> Result<Vec<Sampled>, EngineError> {
-        sampler.dictated()
+    fn fast_forward(&self, sampler: &mut Sampler) -> Result<Vec<Sampled>, EngineError> {
+        sampler.fast_forward()
     }
 
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError> {
@@ -142,7 +142,7 @@ impl Decoder for LlamaDecoder<'_> {
     }
 
     /// Cells outside a window stay until they are needed, but a saved state does not include them (`state_write` of `llama-kv-cache.cpp`).
-    fn can_truncate_saved(&self, length: usize) -> bool {
+    fn keeps_all_cells(&self, length: usize) -> bool {
         self.window.is_none_or(|window| length <= window)
     }
 

@@ -83,27 +83,27 @@ impl Sampler {
         }
     }
 
-    /// Returns the tokens that the grammar dictates next, and records them. Empty before the answer, and if the next token is open.
+    /// Returns the tokens that the grammar forces next, and records them. Empty before the answer, and if the next token is open.
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
-    pub(super) fn dictated(&mut self) -> Result<Vec<Sampled>, EngineError> {
+    pub(super) fn fast_forward(&mut self) -> Result<Vec<Sampled>, EngineError> {
         let (Some(grammar), AnswerStart::Answer) = (&mut self.grammar, &self.start) else {
             return Ok(Vec::new());
         };
-        let tokens = grammar.accept_dictated()?;
+        let tokens = grammar.fast_forward()?;
         self.selector.accept(&tokens);
         let is_complete = grammar.is_complete();
         let count = tokens.len();
-        let dictated = tokens.into_iter().enumerate();
-        let dictated = dictated.map(|(at, token)| Sampled {
+        let forced = tokens.into_iter().enumerate();
+        let forced = forced.map(|(at, token)| Sampled {
             token,
             is_end: false,
             origin: Origin::Answer {
                 is_last: is_complete && at + 1 == count,
             },
         });
-        Ok(dictated.collect())
+        Ok(forced.collect())
     }
 
     /// Samples the next token from `logits`, and records it. `ends` are all tokens that end an answer, in ascending order.

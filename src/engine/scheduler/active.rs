@@ -56,10 +56,10 @@ pub(super) struct ActiveCall<S> {
     pub(super) max_tokens: u32,
     pub(super) seed: u32,
     pub(super) sampler: S,
-    /// Tokens of the answer that have yet to be decoded: a sampled one, and those that follow it without sampling. Empty exactly until the
-    /// call generates.
+    /// Tokens of the answer that have yet to be decoded: a sampled one, and the forced ones after it. Empty during prefill, never empty
+    /// afterwards.
     pub(super) pending: VecDeque<Token>,
-    /// Drafts tokens of the answer; `None` if they could not be removed again.
+    /// Drafts tokens of the answer; `None` during prefill, and if drafts are off or could not be removed again.
     pub(super) drafter: Option<Drafter>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
@@ -122,15 +122,20 @@ impl<S> ActiveCall<S> {
             .collect()
     }
 
-    /// Returns the position of the first pending token.
-    pub(super) fn next_position(&self) -> u32 {
-        self.usage.prompt_tokens + self.usage.completion_tokens - count(self.pending.len())
+    /// Records that `accepted` of `drafted` tokens became part of the answer. If the answer has ended, the others are neither accepted nor
+    /// rejected.
+    pub(super) fn record_draft(&mut self, drafted: usize, accepted: usize, has_ended: bool) {
+        self.usage.drafted_tokens += count(drafted);
+        self.usage.accepted_tokens += count(accepted);
+        if let Some(drafter) = self.drafter.as_mut().filter(|_| !has_ended) {
+            drafter.record(drafted, accepted);
+        }
     }
 
     /// Returns rows of the pending tokens and then those of `draft`, at most `share`.
     pub(super) fn answer_rows(&self, sequence: usize, draft: &[Token], share: usize) -> Vec<Row> {
-        let first = self.next_position();
         let pending = self.pending.len();
+        let first = self.usage.prompt_tokens + self.usage.completion_tokens - count(pending);
         let tokens = self.pending.iter().chain(draft).take(share);
         let rows = tokens.enumerate();
         rows.map(|(at, token)| Row {

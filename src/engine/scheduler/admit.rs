@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::super::decoder::Decoder;
-use super::super::lookup::Drafter;
 use super::super::prefix::MIN_GAIN;
 use super::super::prompt::Prompt;
 use super::super::queue::QueuedCall;
@@ -81,10 +80,6 @@ impl<D: Decoder> Scheduler<D> {
         let waited = call.waiting_usage(self.ready_at, now);
         let length = count(prompt.tokens.len());
         self.admitted += 1;
-        let drafter = self
-            .limits
-            .is_speculative
-            .then(|| Drafter::new(&prompt.tokens, self.confidence));
         ActiveCall {
             id: call.id,
             order: self.admitted,
@@ -102,7 +97,7 @@ impl<D: Decoder> Scheduler<D> {
                 &prompt.blocks.start,
             ),
             pending: VecDeque::new(),
-            drafter,
+            drafter: None,
             output: Output::new(prompt.thinking, call.request.stop),
             reasoning: Reasoning::new(prompt.blocks, max_tokens),
             usage: Usage {

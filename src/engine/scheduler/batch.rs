@@ -1,8 +1,8 @@
 //! Plans the rows of a step: those of the generating sequences, and chunks of prompts.
 
-use super::super::chunk_size::Work;
+use super::super::chunk_size::{TILE, Work};
 use super::super::decoder::{Decoder, Row};
-use super::super::lookup::MAX_DRAFT;
+use super::super::lookup::{Cost, MAX_DRAFT};
 use super::super::token::Token;
 use super::Scheduler;
 use super::active::ActiveCall;
@@ -16,57 +16,53 @@ pub(super) struct Batch {
     pub(super) generating: usize,
 }
 
-/// The rows that a generating sequence could have besides its first one.
-struct Additional {
+/// A generating sequence, and the rows that it may have in addition to its first one.
+struct Stream {
     sequence: usize,
-    /// Number of these rows.
-    rows: usize,
-    /// Drafted tokens of the last of these rows.
+    /// Draft, whose rows come last.
     draft: Vec<Token>,
+    /// Number of additional rows: forced tokens, and then the draft.
+    additional: usize,
 }
 
 impl<D: Decoder> Scheduler<D> {
-    /// Returns the next batch.
+    /// Returns the next batch, of at most `n_batch` rows.
     pub(super) fn plan_batch(&mut self) -> Batch {
-        let streams = self.additional_rows();
+        let mut streams = self.streams();
         let generating = streams.len();
         let active = self.sequences.iter().enumerate();
         let active = active.filter_map(|(sequence, active)| Some((sequence, active.as_ref()?)));
         let is_prompt = |active: &ActiveCall<_>| active.has_begun && !active.is_generating();
         let mut prompts: Vec<_> = active.filter(|(_, active)| is_prompt(active)).collect();
         let left = |active: &ActiveCall<_>| active.prompt.len() - active.prefilled;
+        let of_prompts: usize = prompts.iter().map(|(_, active)| left(active)).sum();
+        let of_streams: usize = streams.iter().map(|stream| stream.additional).sum();
         let work = Work {
             streams: generating,
             prompts: prompts.len(),
-            pending: prompts
-                .iter()
-                .map(|(_, active)| left(active))
-                .sum::<usize>()
-                + streams.iter().map(|stream| stream.rows).sum::<usize>(),
+            pending: of_prompts + of_streams,
         };
+        // Each stream and each prompt gets at least one row.
         let room = self.limits.n_batch - generating;
         let mut chunk = self.chunk_sizer.chunk(work, room);
+        let mut rows = Vec::new();
+        chunk -= self.grant(&mut streams, prompts.len(), chunk);
+        for stream in &streams {
+            let active = self.sequences[stream.sequence].iter();
+            rows.extend(active.flat_map(|active| {
+                active.answer_rows(stream.sequence, &stream.draft, 1 + stream.additional)
+            }));
+        }
+
         if let (0, [(_, active)]) = (generating, &prompts[..]) {
             chunk = self
                 .chunk_sizer
                 .align_single_prompt(active.next_stop() - active.prefilled, chunk);
         }
-
-        let mut rows = Vec::new();
-        for (done, stream) in streams.iter().enumerate() {
-            let share = stream.rows.min(chunk.div_ceil(generating - done));
-            chunk -= share;
-            let active = self.sequences[stream.sequence].iter();
-            rows.extend(
-                active.flat_map(|active| {
-                    active.answer_rows(stream.sequence, &stream.draft, 1 + share)
-                }),
-            );
-        }
         prompts.sort_by_key(|(_, active)| left(active));
         let mut of_prompts = Vec::new();
         for (done, (sequence, active)) in prompts.iter().enumerate() {
-            // Each prompt gets at least one row: short prompts must not starve a long one.
+            // Short prompts must not starve a long one.
             let share = chunk.div_ceil(prompts.len() - done).max(1);
             let of_prompt = active.prompt_rows(*sequence, share);
             chunk = chunk.saturating_sub(of_prompt.len());
@@ -78,43 +74,83 @@ impl<D: Decoder> Scheduler<D> {
         Batch { rows, generating }
     }
 
-    /// Returns the generating sequences, with the rows that each one may have besides its first.
+    /// Limits the additional rows of `streams` to their share of a step with `prompts` and at most `chunk` rows besides the first one of each
+    /// stream. Returns how many of the `chunk` rows they get.
     ///
-    /// Without a pool, llama.cpp decodes them in an additional pass over the weights (`split_equal` in `llama-batch.cpp`). That pays only if
-    /// it has at least as many rows as the pass of all streams. Otherwise the tokens are decoded one in a step, and none is drafted.
-    fn additional_rows(&mut self) -> Vec<Additional> {
+    /// A stream alone does not depend on `chunk`, and thus not on measured times, so that its text is reproducible. Beside others, a row costs
+    /// up to twice as much as a row of a tile, for which `chunk` was measured. At least half of the chunk is left to prompts.
+    fn grant(&self, streams: &mut [Stream], prompts: usize, chunk: usize) -> usize {
+        let count = streams.len();
+        if let ([stream], 0) = (&mut *streams, prompts) {
+            let room = self.limits.n_batch - 1;
+            stream.additional = stream.additional.min(TILE - 1).min(room);
+            return 0;
+        }
+        let mut left = chunk.saturating_sub(prompts) / 2;
+        let mut granted = 0;
+        let mut order: Vec<&mut Stream> = streams
+            .iter_mut()
+            .filter(|stream| stream.additional > 0)
+            .collect();
+        order.sort_by_key(|stream| stream.additional);
+        let wanting = order.len();
+        for (done, stream) in order.into_iter().enumerate() {
+            let share = stream.additional.min(left.div_ceil(wanting - done));
+            // Without a pool, llama.cpp decodes these rows in an additional pass over the weights (`split_equal` in `llama-batch.cpp`). That
+            // pays only if it has as many rows as the pass of all streams.
+            let is_worth_a_pass = self.limits.is_pool || share >= count;
+            stream.additional = if is_worth_a_pass { share } else { 0 };
+            left -= stream.additional;
+            granted += stream.additional;
+        }
+        granted
+    }
+
+    /// Returns the generating sequences with all rows that they could have.
+    fn streams(&mut self) -> Vec<Stream> {
         let active = || self.sequences.iter().flatten();
-        let streams = active().filter(|active| active.is_generating()).count();
+        let count = active().filter(|active| active.is_generating()).count();
+        // A prompt gains more from the time that drafts take, and an additional pass over the weights does not pay for a draft.
         let has_prompts = active().any(|active| active.has_begun && !active.is_generating());
-        let is_one_pass = self.limits.is_pool || streams == 1;
-        let cost = self.chunk_sizer.draft_cost(streams);
-        let mut additional = Vec::new();
+        let drafts = !has_prompts && (self.limits.is_pool || count == 1);
+        let cost = Cost::beside(count);
+        let mut streams = Vec::new();
         for (sequence, active) in self.sequences.iter_mut().enumerate() {
             let Some(active) = active.as_mut().filter(|active| active.is_generating()) else {
                 continue;
             };
-            let written = active.usage.prompt_tokens + active.usage.completion_tokens;
-            // Rows beyond a sliding window could not be removed again.
-            let can_remove = self
-                .decoder
-                .can_truncate_saved(written as usize + MAX_DRAFT)
-                && self.decoder.can_truncate(sequence);
-            let draft = match &mut active.drafter {
-                // A prompt gains more from the time that a draft takes.
-                Some(drafter) if is_one_pass && !has_prompts && can_remove => {
-                    let left = active.max_tokens - active.usage.completion_tokens;
-                    drafter.draft(cost, left as usize - 1).to_vec()
-                }
-                _ => Vec::new(),
+            let draft = if drafts {
+                draft(&self.decoder, sequence, active, cost)
+            } else {
+                Vec::new()
             };
-            let rows = active.pending.len() - 1 + draft.len();
-            let is_worth_a_pass = is_one_pass || rows >= streams;
-            additional.push(Additional {
+            streams.push(Stream {
                 sequence,
-                rows: if is_worth_a_pass { rows } else { 0 },
+                additional: active.pending.len() - 1 + draft.len(),
                 draft,
             });
         }
-        additional
+        streams
     }
+}
+
+/// Returns the tokens that probably follow the pending ones of a call; empty if their rows could not be removed again.
+fn draft<D: Decoder>(
+    decoder: &D,
+    sequence: usize,
+    active: &mut ActiveCall<D::Sampler>,
+    cost: Cost,
+) -> Vec<Token> {
+    let Some(drafter) = &mut active.drafter else {
+        return Vec::new();
+    };
+    let length = (active.usage.prompt_tokens + active.usage.completion_tokens) as usize;
+    if !decoder.keeps_all_cells(length + MAX_DRAFT) || !decoder.can_truncate(sequence) {
+        return Vec::new();
+    }
+    let left = active.max_tokens - active.usage.completion_tokens;
+    let tokens = drafter.draft(cost, left.saturating_sub(1) as usize).iter();
+    // A control token of the prompt ends the answer or is not part of it.
+    let tokens = tokens.take_while(|token| !decoder.piece(**token).is_empty());
+    tokens.copied().collect()
 }

@@ -157,7 +157,7 @@ impl<S> PrefixCache<S> {
             self.too_long = tokens.len();
             return false;
         }
-        let can_truncate = decoder.can_truncate_saved(tokens.len());
+        let can_truncate = decoder.keeps_all_cells(tokens.len());
         let Some((state, bytes)) = decoder.save(sequence) else {
             return false;
         };

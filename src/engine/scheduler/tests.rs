@@ -1,9 +1,9 @@
 //! Tests of the scheduler with a scripted decoder, without a model or a clock.
 
 mod bench;
-mod dictated;
 mod drafts;
 mod fairness;
+mod forced;
 mod prefixes;
 mod properties;
 mod reasoning;

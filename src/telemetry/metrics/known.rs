@@ -70,7 +70,7 @@ impl Meters {
             &self.calls.completion_tokens,
             &self.calls.forced_tokens,
             &self.calls.drafted_tokens,
-            &self.calls.confirmed_tokens,
+            &self.calls.accepted_tokens,
             &self.models.deaths,
             &self.models.stalls,
         ];

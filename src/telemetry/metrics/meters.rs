@@ -115,7 +115,7 @@ pub(super) struct CallMeters {
     pub(super) completion_tokens: Family<ModelLabels, Counter>,
     pub(super) forced_tokens: Family<ModelLabels, Counter>,
     pub(super) drafted_tokens: Family<ModelLabels, Counter>,
-    pub(super) confirmed_tokens: Family<ModelLabels, Counter>,
+    pub(super) accepted_tokens: Family<ModelLabels, Counter>,
 }
 
 /// Meters of models and their processes.
@@ -204,15 +204,15 @@ impl CallMeters {
             ),
             forced_tokens: registrar.add(
                 "forced_tokens",
-                "Generated tokens that a schema or a marker of reasoning dictated, so that they were not sampled",
+                "Generated tokens that a schema or a marker of reasoning forced, so that they were not sampled",
             ),
             drafted_tokens: registrar.add(
                 "drafted_tokens",
                 "Tokens that were drafted from the prompt and the answer (`speculative`)",
             ),
-            confirmed_tokens: registrar.add(
-                "confirmed_tokens",
-                "Drafted tokens that the model confirmed, so that they took no step of their own",
+            accepted_tokens: registrar.add(
+                "accepted_tokens",
+                "Drafted tokens that became part of an answer",
             ),
         }
     }

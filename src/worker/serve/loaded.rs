@@ -74,8 +74,11 @@ impl Worker {
             timing.log();
             // Ends the threads.
             drop(lanes);
-            Ok(())
-        })
+            Ok::<_, EngineError>(())
+        })?;
+        // Prepared prompts share the model, which must be freed before llama.cpp's backend.
+        while self.inputs.try_recv().is_ok() {}
+        Ok(())
     }
 
     /// Runs the loop of a loaded model: handles inputs, decodes, and sends updates. Blocks only if there is nothing to decode.

@@ -87,7 +87,7 @@ impl<S> ActiveCall<S> {
         Ok(written)
     }
 
-    /// Takes tokens that come next without sampling: the next one of a marker, or those that the grammar dictates.
+    /// Takes tokens that come next without sampling: the next one of a marker, or those that the grammar forces.
     fn take_forced<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,
@@ -96,7 +96,7 @@ impl<S> ActiveCall<S> {
             decoder.force(&mut self.sampler, token);
             return Ok(vec![Sampled::forced(token)]);
         }
-        decoder.dictated(&mut self.sampler)
+        decoder.fast_forward(&mut self.sampler)
     }
 
     /// Accepts the next token of the call, and appends it to the answer.

@@ -141,7 +141,7 @@ impl<S> PrefixCache<S> {
         prompt: &[Token],
     ) -> usize {
         let can_truncate = if self.copies_prefixes() {
-            decoder.can_truncate_saved(self.tokens_in(other))
+            decoder.keeps_all_cells(self.tokens_in(other))
         } else {
             decoder.can_truncate(other)
         };

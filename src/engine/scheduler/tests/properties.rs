@@ -85,9 +85,9 @@ proptest! {
         operations in prop::collection::vec(operation(), 1..80),
         failing in prop::collection::vec(1_usize..60, 0..3),
         failing_restores in prop::collection::vec(1_usize..20, 0..3),
-        dictated in prop::collection::vec(0_usize..60, 0..20),
+        forced in prop_oneof![prop::collection::vec(0_usize..60, 0..20), (1_usize..60).prop_map(|length| (1..length).collect())],
     ) {
-        let script = Script { failing, failing_restores, window, dictated, ..endless() };
+        let script = Script { forced, failing, failing_restores, window, ..endless() };
         let mut bench = Bench::new(limits, 3, script);
         let prefixes = prefixes.into_iter().map(|(family, length)| of_family(family, length).tokens);
         bench.scheduler.set_shared_prefixes(prefixes.collect());

@@ -23,8 +23,8 @@ pub(super) struct Script {
     pub(super) text: &'static str,
     /// Whether the answer ends after the text. Otherwise the text repeats.
     pub(super) ends: bool,
-    /// Positions in the text of the tokens that the schema dictates.
-    pub(super) dictated: Vec<usize>,
+    /// Positions in the text of the tokens that the schema forces.
+    pub(super) forced: Vec<usize>,
     /// Numbers of the decodes that fail, from 1.
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
@@ -170,9 +170,9 @@ impl Decoder for Scripted {
         Ok(text.is_empty() || text.starts_with('{'))
     }
 
-    fn dictated(&self, sampler: &mut ScriptedSampler) -> Result<Vec<Sampled>, EngineError> {
+    fn fast_forward(&self, sampler: &mut ScriptedSampler) -> Result<Vec<Sampled>, EngineError> {
         let mut tokens = Vec::new();
-        while !sampler.is_free && self.script.dictated.contains(&sampler.written) {
+        while !sampler.is_free && self.script.forced.contains(&sampler.written) {
             let sampled = self.script.token(&mut sampler.written);
             sampler.expected.push(sampled.token);
             tokens.push(sampled);
@@ -192,6 +192,7 @@ impl Decoder for Scripted {
             }
             return Err(DecodeError::new("a scripted failure"));
         }
+        assert!(batch.len() <= self.limits.n_batch);
         for row in batch {
             assert_eq!(
                 self.held(row.sequence).len(),
@@ -243,7 +244,7 @@ impl Decoder for Scripted {
         !self.forgot[sequence]
     }
 
-    fn can_truncate_saved(&self, length: usize) -> bool {
+    fn keeps_all_cells(&self, length: usize) -> bool {
         self.script.window.is_none_or(|window| length <= window)
     }
 
@@ -294,7 +295,7 @@ impl Decoder for Scripted {
             self.add(sequence, *token);
         }
         self.check_cells();
-        self.forgot[sequence] |= !self.can_truncate_saved(state.len());
+        self.forgot[sequence] |= !self.keeps_all_cells(state.len());
         true
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of tokens that the schema of an answer dictates. They are not sampled, and several of them are decoded in one step.
+//! Tests of tokens that the schema of an answer forces. They are not sampled, and several of them are decoded in one step.
 
 use super::bench::{Bench, LIMITS};
 use super::scripted::{Script, says};
@@ -6,10 +6,10 @@ use crate::engine::decoder::Row;
 use crate::engine::limits::Limits;
 use crate::engine::{CancelReason, FinishReason};
 
-/// An answer of 8 tokens, 5 of which are dictated.
+/// An answer of 8 tokens, 5 of which are forced.
 fn label() -> Script {
     Script {
-        dictated: vec![1, 2, 3, 6, 7],
+        forced: vec![1, 2, 3, 6, 7],
         ..says("{abc:xy}")
     }
 }
@@ -35,7 +35,7 @@ fn answer_rows(bench: &Bench, sequence: usize) -> Vec<usize> {
 }
 
 #[test]
-fn dictated_tokens_are_decoded_with_the_sampled_one_before_them() {
+fn forced_tokens_are_decoded_with_the_sampled_one_before_them() {
     let mut bench = Bench::new(LIMITS, 8, label());
     bench.submit(1, 1, 50);
     bench.run_until_empty();
@@ -85,11 +85,7 @@ fn a_stop_string_inside_a_run_ends_the_answer() {
 
 #[test]
 fn a_call_that_is_cancelled_inside_a_run_keeps_its_text_and_frees_its_sequence() {
-    let limits = Limits {
-        n_batch: 34,
-        ..LIMITS
-    };
-    let mut bench = Bench::new(limits, 8, label());
+    let mut bench = Bench::new(LIMITS, 8, label());
     bench.submit(1, 1, 50);
     bench.step();
     bench.cancel(1, CancelReason::Cancelled);
@@ -108,8 +104,8 @@ fn in_a_pool_a_run_is_decoded_beside_other_streams() {
     bench.step();
     bench.submit(2, 1, 50);
     bench.run_until_empty();
-    assert_eq!(answer_rows(&bench, 0), [4, 1, 3]);
-    assert_eq!(answer_rows(&bench, 1), [4, 1, 3]);
+    assert_eq!(answer_rows(&bench, 1)[0], 4);
+    assert!(bench.ends().iter().all(|(_, _, text)| text == "{abc:xy}"));
 }
 
 #[test]
@@ -123,23 +119,50 @@ fn without_a_pool_a_run_shorter_than_the_streams_is_decoded_token_by_token() {
         bench.submit(id, 1, 50);
     }
     bench.run_until_empty();
-    // The run of three is as long as there are streams, the run of two is not.
-    assert_eq!(answer_rows(&bench, 0), [4, 1, 1, 1, 1]);
+    // A run of three is as long as there are streams, and one of two is too short.
+    for batch in &bench.seen.borrow().batches {
+        let rows =
+            [0, 1, 2].map(|sequence| batch.iter().filter(|row| row.sequence == sequence).count());
+        let are_all = rows.iter().all(|rows| *rows > 0);
+        assert!(
+            !are_all || rows.iter().all(|rows| [1, 4].contains(rows)),
+            "{rows:?}"
+        );
+    }
     assert!(bench.ends().iter().all(|(_, _, text)| text == "{abc:xy}"));
 }
 
-#[test]
-fn a_long_run_is_decoded_in_steps_of_limited_duration() {
-    let text = "{a schema with long names dictates as many tokens as in this text at once}";
-    let script = Script {
-        dictated: (1..text.len()).collect(),
+/// An answer of which all tokens but the first are forced.
+fn long() -> Script {
+    let text =
+        "{a schema with long names forces as many tokens at once as there are here, and even more}";
+    Script {
+        forced: (1..text.len()).collect(),
         ..says(text)
-    };
-    let mut bench = Bench::new(LIMITS, 8, script);
-    bench.submit(1, 1, 90);
+    }
+}
+
+#[test]
+fn a_long_run_of_a_call_alone_is_decoded_in_steps_of_a_fixed_size() {
+    let mut bench = Bench::new(LIMITS, 8, long());
+    bench.submit(1, 1, 95);
     bench.run_until_empty();
-    assert_eq!(bench.ends()[0].2, text);
-    let rows = answer_rows(&bench, 0);
-    assert_eq!(rows.iter().sum::<usize>(), text.len());
-    assert!(rows.len() > 1 && rows[0] <= 9, "{rows:?}");
+    assert_eq!(bench.ends()[0].2, long().text);
+    assert_eq!(answer_rows(&bench, 0), [64, long().text.len() - 64]);
+}
+
+#[test]
+fn a_long_run_leaves_room_for_prompts() {
+    let mut bench = Bench::new(LIMITS, 8, long());
+    bench.submit(1, 1, 95);
+    bench.step();
+    bench.submit(2, 90, 5);
+    bench.step();
+    let rows = bench.last_batch();
+    let of_prompt = rows.iter().filter(|row| row.sequence == 1).count();
+    assert!(
+        rows.len() <= LIMITS.n_batch && 2 * of_prompt >= rows.len() - 1,
+        "{of_prompt} of {}",
+        rows.len()
+    );
 }
