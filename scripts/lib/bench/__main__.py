@@ -7,7 +7,8 @@ compared only with a llama-server that is started here. Rows without a counterpa
 send the same texts to a worker directly and through the server, over standard input.
 
 Each row is measured --runs times (the start ten times, the pipe three times as often), the servers in turns. The output has medians,
-with the least and the greatest value.
+with the least and the greatest value. Before the rows, it names the machine. Rows that other processes, a throttled cgroup or a wide
+spread of the values make unreliable are called noisy, with the numbers (machine.py has the limits).
 """
 
 import re

@@ -1,10 +1,11 @@
-"""Prints the results: a line for each row as text, or JSON or a Markdown table at the end."""
+"""Prints the results: a line for each row as text, or JSON or a Markdown table at the end. Names the machine, and what disturbed a row."""
 
 import json
 import os
 import statistics
 import sys
 
+import machine
 from setting import CONTEXT, SLOTS
 
 WIDTH = 74
@@ -24,11 +25,13 @@ def amount(value, unit):
 class Report:
     def __init__(self, options):
         self.options = options
-        self.table = []
+        self.table, self.machine = [], machine.describe()
+        self.noise = machine.Noise([options.against_pid] if options.against_pid else [])
         self.setting = (f"{os.path.basename(options.model)}, {options.threads} threads, "
                         f"{SLOTS} sequences of {CONTEXT:,} tokens")
         self.is_text = not (options.json or options.markdown)
         if self.is_text:
+            print(machine.as_text(self.machine))
             print(f"{self.setting}; median (least to greatest, number of values)")
             print(f"{'':{WIDTH}} {'':6} {'this server':34}" + (f" {'against':34}  ratio" if options.compared else ""))
 
@@ -41,26 +44,54 @@ class Report:
         if against:
             row |= {"against": list(against), "against_median": statistics.median(against)}
             row["ratio"] = row["median"] / row["against_median"]
-        self.table.append(row)
+        self.append(row, ours, against)
         if self.is_text:
             line = f"{name:{WIDTH}} {unit:6} {spread(ours):34}"
             if against:
                 line += f" {spread(against):34} {row['ratio']:6.2f}"
             print(line.rstrip(), flush=True)
+            self.print_noise(row)
+
+    def append(self, row, *sides):
+        """Adds a row with these values to the table, together with the noise while it was measured."""
+        row["noise"] = self.noise.row(*sides)
+        row["noisy"] = machine.reasons(row["noise"])
+        self.table.append(row)
+
+    @staticmethod
+    def print_noise(row):
+        for reason in row["noisy"]:
+            print(f"  noisy: {reason}", flush=True)
+
+    def summary(self):
+        """Returns the noise of the whole run in words, and whether the run was noisy."""
+        noise, noisy = self.noise.run(), [row for row in self.table if row["noisy"]]
+        is_noisy = bool(noisy or machine.reasons(noise))
+        return (f"{'noisy' if is_noisy else 'quiet'} run: {len(noisy)} of {len(self.table)} rows are noisy; on average, other processes used "
+                f"{noise['others']:.2f} CPUs, the hypervisor took {noise['steal']:.2f}; "
+                f"the cgroup was throttled {noise['throttled']} times"), noise, is_noisy
 
     def markdown(self):
-        print(f"{self.setting}; medians of {self.options.runs} runs, the servers in turns:\n")
+        print(f"{machine.as_text(self.machine)}\n\n{self.setting}; medians of {self.options.runs} runs, the servers in turns:\n")
         print("| | llama-mcp-server | llama-server | ratio |\n| --- | ---: | ---: | ---: |")
         for row in self.table:
             cells = [row["row"], amount(row["median"], row["unit"])]
             cells += [amount(row["against_median"], row["unit"]), f"{row['ratio']:.2f}"] if "ratio" in row else ["", ""]
             print("| " + " | ".join(cells) + " |")
+        print()
+        for row in self.table:
+            for reason in row["noisy"]:
+                print(f"- noisy: {row['row']}: {reason}")
 
     def end(self):
         if not self.table:
             sys.exit(f"error: no row matches --rows {self.options.rows}")
+        summary, noise, is_noisy = self.summary()
         if self.options.markdown:
             self.markdown()
         if self.options.json:
             print(json.dumps({"model": os.path.basename(self.options.model), "threads": self.options.threads,
-                              "runs": self.options.runs, "rows": self.table}, indent=1))
+                              "runs": self.options.runs, "machine": self.machine, "noise": noise, "noisy": is_noisy,
+                              "rows": self.table}, indent=1))
+        else:
+            print(summary)
