@@ -22,17 +22,24 @@ def amount(value, unit):
     return f"{value:,.{digits}f}" + ("" if unit == "ratio" else f" {unit}")
 
 
+def growth_text(row):
+    growth = "" if row["growth"] is None else f" → value ×{row['growth']:.2f}"
+    return f"size ×{row['size_growth']:.3g}{growth}"
+
+
 class Report:
     def __init__(self, options):
         self.options = options
         self.table, self.machine = [], machine.describe()
         self.noise = machine.Noise([options.against_pid] if options.against_pid else [])
-        self.setting = (f"{os.path.basename(options.model)}, {options.threads} threads, "
-                        f"{SLOTS} sequences of {CONTEXT:,} tokens")
+        self.setting = f"{os.path.basename(options.model)}, {options.threads} threads"
+        if not options.scale:
+            self.setting += f", {SLOTS} sequences of {CONTEXT:,} tokens"
         self.is_text = not (options.json or options.markdown)
         if self.is_text:
             print(machine.as_text(self.machine))
             print(f"{self.setting}; median (least to greatest, number of values)")
+        if self.is_text and not options.scale:
             print(f"{'':{WIDTH}} {'':6} {'this server':34}" + (f" {'against':34}  ratio" if options.compared else ""))
 
     def measuring(self, name):
@@ -50,6 +57,18 @@ class Report:
             if against:
                 line += f" {spread(against):34} {row['ratio']:6.2f}"
             print(line.rstrip(), flush=True)
+            self.print_noise(row)
+
+    def grow(self, name, unit, values):
+        """Adds a row with the values of each size, smallest first."""
+        medians = {size: statistics.median(of_size) for size, of_size in values.items()}
+        sizes = list(medians)
+        growth = [sizes[-1] / sizes[0], medians[sizes[-1]] / medians[sizes[0]] if medians[sizes[0]] else None]
+        row = {"row": name, "unit": unit, "values": values, "medians": medians, "size_growth": growth[0], "growth": growth[1]}
+        self.append(row, *values.values())
+        if self.is_text:
+            cells = "".join(f"  {size:>7,}: {spread(of_size):34}" for size, of_size in values.items())
+            print(f"{name:{WIDTH}} {unit:6} {cells} {growth_text(row)}", flush=True)
             self.print_noise(row)
 
     def append(self, row, *sides):
@@ -72,16 +91,28 @@ class Report:
                 f"the cgroup was throttled {noise['throttled']} times"), noise, is_noisy
 
     def markdown(self):
-        print(f"{machine.as_text(self.machine)}\n\n{self.setting}; medians of {self.options.runs} runs, the servers in turns:\n")
+        print(f"{machine.as_text(self.machine)}\n")
+        self.grown() if self.options.scale else self.compared()
+        print()
+        for row in self.table:
+            for reason in row["noisy"]:
+                print(f"- noisy: {row['row']}: {reason}")
+
+    def grown(self):
+        print(f"{self.setting}; medians of {self.options.runs} runs:\n")
+        print("| | sizes | values | growth |\n| --- | ---: | ---: | --- |")
+        for row in self.table:
+            sizes = " → ".join(f"{size:,}" for size in row["medians"])
+            values = " → ".join(amount(value, row["unit"]) for value in row["medians"].values())
+            print(f"| {row['row']} | {sizes} | {values} | {growth_text(row)} |")
+
+    def compared(self):
+        print(f"{self.setting}; medians of {self.options.runs} runs, the servers in turns:\n")
         print("| | llama-mcp-server | llama-server | ratio |\n| --- | ---: | ---: | ---: |")
         for row in self.table:
             cells = [row["row"], amount(row["median"], row["unit"])]
             cells += [amount(row["against_median"], row["unit"]), f"{row['ratio']:.2f}"] if "ratio" in row else ["", ""]
             print("| " + " | ".join(cells) + " |")
-        print()
-        for row in self.table:
-            for reason in row["noisy"]:
-                print(f"- noisy: {row['row']}: {reason}")
 
     def end(self):
         if not self.table:
@@ -90,7 +121,7 @@ class Report:
         if self.options.markdown:
             self.markdown()
         if self.options.json:
-            print(json.dumps({"model": os.path.basename(self.options.model), "threads": self.options.threads,
+            print(json.dumps({"scale": self.options.scale, "model": os.path.basename(self.options.model), "threads": self.options.threads,
                               "runs": self.options.runs, "machine": self.machine, "noise": noise, "noisy": is_noisy,
                               "rows": self.table}, indent=1))
         else:

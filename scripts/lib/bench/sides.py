@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from process import OverStdio, WorkerAlone, flags, rpc
 from setting import CONTEXT, SAMPLING, SLOTS
@@ -70,14 +71,17 @@ class Side:
 
 
 def one_tool(options, preload, **tool):
-    """Returns the text of a configuration file with a model and a tool of it, which has the given keys and the argument `question`."""
+    """Returns the tables of a configuration file with a model and a tool of it, which has the given keys and the argument `question`."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
              "preload": preload}
-    tables = {
+    return {
         "models.chat": model,
         "tools.ask": {"model": "chat", **tool},
         "tools.ask.arguments.question": {"description": "What is asked."},
     }
+
+
+def config_text(tables):
     return "\n".join(f"[{name}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
                      for name, table in tables.items())
 
@@ -89,6 +93,15 @@ def toml(value):
         return f"[{', '.join(map(toml, value))}]"
     # Numbers, booleans and texts in JSON are valid TOML.
     return json.dumps(value, ensure_ascii=False)
+
+
+@contextmanager
+def config_file(tables):
+    """Opens a temporary configuration file with these tables."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(config_text(tables))
+        file.flush()
+        yield file
 
 
 def plain_tool(system, max_tokens):
@@ -141,9 +154,12 @@ class Ours(Side):
     @staticmethod
     def with_tool(options, preload=False, **tool):
         """Starts a server with a tool that has these keys. Its model is loaded by the first call, unless `preload`."""
-        with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-            file.write(one_tool(options, preload, **tool))
-            file.flush()
+        return Ours.configured(options, one_tool(options, preload, **tool))
+
+    @staticmethod
+    def configured(options, tables):
+        """Starts a server with these tables of a configuration file."""
+        with config_file(tables) as file:
             return Ours(options, config=file.name)
 
     def fresh_with_tool(self, system, max_tokens):
