@@ -188,7 +188,7 @@ impl Tool {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tools: Vec<Arc<Tool>>,
-    /// Descriptions of `tools`, created once because every `tools/list` copies them.
+    /// Descriptions of `tools`, created once because clients need them often.
     descriptions: Vec<ToolDescription>,
     /// Tool names by alias.
     aliases: BTreeMap<String, String>,

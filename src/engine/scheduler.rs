@@ -49,8 +49,8 @@ pub(crate) struct Scheduler<D: Decoder> {
     sequences: Vec<Option<ActiveCall<D::Sampler>>>,
     cache: PrefixCache<D::State>,
     admitted: u64,
-    /// Whether this step has copied a state, to start a prompt or to move a sequence.
-    has_copied: bool,
+    /// Tokens that this step has copied to start prompts.
+    copied: usize,
     chunk_sizer: ChunkSizer,
     ready_at: Instant,
     updates: Vec<(CallId, Update)>,
@@ -68,7 +68,7 @@ impl<D: Decoder> Scheduler<D> {
             sequences: (0..limits.parallel).map(|_| None).collect(),
             cache: PrefixCache::new(&limits),
             admitted: 0,
-            has_copied: false,
+            copied: 0,
             chunk_sizer,
             ready_at: now,
             updates: Vec::new(),
@@ -184,7 +184,7 @@ impl<D: Decoder> Scheduler<D> {
         }
         self.begin_prompts();
         self.compact();
-        self.has_copied = false;
+        self.copied = 0;
         let Batch { rows, generating } = self.plan_batch();
         if rows.is_empty() {
             return;
@@ -224,8 +224,7 @@ impl<D: Decoder> Scheduler<D> {
         let Some(Move { from, to }) = compaction::next_move(&streams, is_free, can_move) else {
             return;
         };
-        if !self.has_copied && self.cache.move_to(&mut self.decoder, from, to) {
-            self.has_copied = true;
+        if self.copied == 0 && self.cache.move_to(&mut self.decoder, from, to) {
             self.sequences.swap(from, to);
         }
     }

@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod example;
+mod published;
 mod tool_call;
 
 use std::collections::HashMap;
@@ -31,15 +32,14 @@ use super::lists::{check_cursor, empty_list};
 use super::method::McpMethod;
 use super::progress;
 use super::schema::{
-    CallToolResult, DiscoverResult, InitializeResult, ListToolsResult, SERVER_INFO, capabilities,
-    complete,
+    CacheableResult, CallToolResult, DiscoverResult, InitializeResult, ListToolsResult,
+    SERVER_INFO, capabilities, complete,
 };
 use super::subscription::{self, Filter};
 use crate::printable::printable;
 use crate::tools::instructions::instructions;
-use crate::tools::{
-    Arguments, Catalog, Progress, Superseded, ToolCall, ToolDescription, ToolOutput,
-};
+use crate::tools::{Arguments, Catalog, Progress, Superseded, ToolCall, ToolOutput};
+use published::Published;
 use tool_call::{name_and_arguments, unknown_tool};
 
 /// Longest name that an error message repeats, in characters.
@@ -51,7 +51,7 @@ const MAX_TRIES: u32 = 10;
 /// The server's dispatcher, which all transports and connections share.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    catalog: RwLock<Arc<Catalog>>,
+    catalog: RwLock<Arc<Published>>,
     /// Number of changes to the list of tools.
     changes: watch::Sender<u64>,
     in_flight: Mutex<HashMap<(ConnectionId, RequestId), Signals>>,
@@ -71,7 +71,7 @@ impl Dispatcher {
     /// Creates a dispatcher for the tools of `catalog`.
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self {
-            catalog: RwLock::new(Arc::new(catalog)),
+            catalog: RwLock::new(Arc::new(Published::new(catalog))),
             changes: watch::Sender::new(0),
             in_flight: Mutex::new(HashMap::new()),
             closing: CancellationToken::new(),
@@ -88,7 +88,7 @@ impl Dispatcher {
         let former = self.catalog();
         let is_changed = catalog.descriptions() != former.descriptions();
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(catalog.after(&former));
+            Arc::new(Published::new(catalog.after(&former)));
         if is_changed {
             self.announce();
         }
@@ -99,7 +99,7 @@ impl Dispatcher {
         self.changes.subscribe()
     }
 
-    fn catalog(&self) -> Arc<Catalog> {
+    fn catalog(&self) -> Arc<Published> {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -224,7 +224,7 @@ impl Dispatcher {
             McpMethod::Initialize => self.initialize(access, &request.params),
             McpMethod::Ping => Ok(json!({})),
             McpMethod::Discover => self.discover(access),
-            McpMethod::ListTools => self.list_tools(access, era, &request.params),
+            McpMethod::ListTools => return self.list_tools(access, era, &request.params),
             McpMethod::ListNone(items) => empty_list(items, &request.params),
             McpMethod::Listen => return self.listen(&caller, request, peer).await,
             McpMethod::CallTool => {
@@ -243,7 +243,7 @@ impl Dispatcher {
         to_value(&InitializeResult {
             protocol_version: super::negotiate(requested),
             capabilities: capabilities(),
-            instructions: instructions(&self.visible_tools(access)),
+            instructions: instructions(&self.catalog().visible(access)),
             server_info: SERVER_INFO,
         })
     }
@@ -252,7 +252,7 @@ impl Dispatcher {
         to_value(&DiscoverResult {
             supported_versions: super::revisions(),
             capabilities: capabilities(),
-            instructions: instructions(&self.visible_tools(access)),
+            instructions: instructions(&self.catalog().visible(access)),
             cache: access.cache_scope().into(),
         })
     }
@@ -262,13 +262,18 @@ impl Dispatcher {
         access: &Access,
         era: Era,
         params: &Map<String, Value>,
-    ) -> Result<Value, ErrorObject> {
+    ) -> Result<Json, ErrorObject> {
         check_cursor(params)?;
-        let tools = self.visible_tools(access).into_iter();
-        to_value(&ListToolsResult {
-            tools: tools.map(Into::into).collect(),
-            cache: (era == Era::Modern).then(|| access.cache_scope().into()),
-        })
+        let members = match era {
+            Era::Legacy => json!({}),
+            Era::Modern => complete(
+                to_value(&CacheableResult::from(access.cache_scope()))?,
+                true,
+            ),
+        };
+        let catalog = self.catalog();
+        let tools = catalog.listed(access);
+        Json::new(&ListToolsResult { tools, members }).map_err(|error| internal(&error))
     }
 
     async fn listen(
@@ -283,14 +288,6 @@ impl Dispatcher {
         drop(params);
         let (changes, closing) = (self.changes(), self.closing.clone());
         Ok(subscription::listen(&id, filter, peer, changes, closing).await)
-    }
-
-    /// Returns descriptions of the tools that `access` allows.
-    fn visible_tools(&self, access: &Access) -> Vec<ToolDescription> {
-        let catalog = self.catalog();
-        let tools = catalog.descriptions().iter();
-        let visible = tools.filter(|tool| access.allows(&tool.name));
-        visible.cloned().collect()
     }
 
     async fn call_tool(
@@ -368,10 +365,13 @@ fn in_form_of(era: Era, result: Value, has_meta: bool) -> Json {
 }
 
 fn to_value(result: &impl serde::Serialize) -> Result<Value, ErrorObject> {
-    serde_json::to_value(result).map_err(|error| {
-        tracing::error!(%error, "could not serialise a result");
-        ErrorObject::new(INTERNAL_ERROR, "internal error")
-    })
+    serde_json::to_value(result).map_err(|error| internal(&error))
+}
+
+/// Logs that a result could not be serialised, and returns the error of its request.
+fn internal(error: &serde_json::Error) -> ErrorObject {
+    tracing::error!(%error, "could not serialise a result");
+    ErrorObject::new(INTERNAL_ERROR, "internal error")
 }
 
 /// A request in the table. Dropping it removes the entry.

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::jsonrpc::ProgressToken;
+use super::jsonrpc::{Json, ProgressToken};
 use crate::tools::{ToolDescription, ToolOutput};
 
 /// Key in `_meta` for how the answer was generated.
@@ -117,29 +117,29 @@ pub(crate) fn capabilities() -> Value {
 
 /// Result of `tools/list`.
 #[derive(Debug, Serialize)]
-pub(crate) struct ListToolsResult {
-    /// All tools that the caller may use, on one page.
-    pub tools: Vec<Tool>,
-    /// How long the list may be cached; `None` in the legacy era.
+pub(crate) struct ListToolsResult<'all> {
+    /// All tools that the caller may use, on one page, each a serialised [`Tool`].
+    pub tools: Vec<&'all Json>,
+    /// The other members, an object: in the modern era, how long the list may be cached.
     #[serde(flatten)]
-    pub cache: Option<CacheableResult>,
+    pub members: Value,
 }
 
 /// A tool in `tools/list`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Tool {
+pub(crate) struct Tool<'all> {
     /// Name for calls.
-    pub name: String,
+    pub name: &'all str,
     /// Name for people.
-    pub title: String,
+    pub title: &'all str,
     /// Description for models.
-    pub description: String,
+    pub description: &'all str,
     /// JSON Schema of the arguments.
-    pub input_schema: Value,
+    pub input_schema: &'all Value,
     /// JSON Schema of the structured content; `None` if answers are plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_schema: Option<Value>,
+    pub output_schema: Option<&'all Value>,
     /// Hints on the effects of a call.
     pub annotations: Value,
     /// Hints for specific hosts.
@@ -147,8 +147,8 @@ pub(crate) struct Tool {
     pub meta: Map<String, Value>,
 }
 
-impl From<ToolDescription> for Tool {
-    fn from(tool: ToolDescription) -> Self {
+impl<'all> From<&'all ToolDescription> for Tool<'all> {
+    fn from(tool: &'all ToolDescription) -> Self {
         Self {
             annotations: json!({
                 "title": tool.title,
@@ -158,11 +158,11 @@ impl From<ToolDescription> for Tool {
                 "idempotentHint": false,
                 "openWorldHint": false,
             }),
-            name: tool.name,
-            title: tool.title,
-            description: tool.description,
-            input_schema: tool.input_schema,
-            output_schema: tool.output_schema,
+            name: &tool.name,
+            title: &tool.title,
+            description: &tool.description,
+            input_schema: &tool.input_schema,
+            output_schema: tool.output_schema.as_ref(),
             meta: Map::from_iter([(MAX_CHARS_META.to_owned(), tool.max_chars.into())]),
         }
     }

@@ -18,7 +18,7 @@ const HEAD: &str = "Each tool asks a local language model. The model sees only w
 conversation. Answers may be wrong, and may take a while.\n\nTools:\n";
 
 /// Returns instructions of at most 2,000 bytes about `tools`; `None` without tools.
-pub(crate) fn instructions(tools: &[ToolDescription]) -> Option<String> {
+pub(crate) fn instructions(tools: &[&ToolDescription]) -> Option<String> {
     if tools.is_empty() {
         return None;
     }
@@ -28,8 +28,8 @@ pub(crate) fn instructions(tools: &[ToolDescription]) -> Option<String> {
 }
 
 /// Returns a line for each tool, with the longest purposes truncated to fit in `room`; `None` if too little would be left of them.
-fn lines(tools: &[ToolDescription], room: usize) -> Option<String> {
-    let purposes: Vec<String> = tools.iter().map(purpose).collect();
+fn lines(tools: &[&ToolDescription], room: usize) -> Option<String> {
+    let purposes: Vec<String> = tools.iter().map(|tool| purpose(tool)).collect();
     let fixed: usize = tools.iter().map(|tool| line(&tool.name, "").len()).sum();
     let length = |width: usize| {
         fixed
@@ -53,7 +53,7 @@ fn line(name: &str, purpose: &str) -> String {
 }
 
 /// Returns the names of the tools that fit in `room`, and the number of the others.
-fn names(tools: &[ToolDescription], room: usize) -> String {
+fn names(tools: &[&ToolDescription], room: usize) -> String {
     let mut list = String::new();
     for (at, tool) in tools.iter().enumerate() {
         let name = format!("`{}`, ", tool.name);
@@ -89,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::*;
+    use super::{HEAD, LIMIT, ToolDescription};
 
     fn tool(name: &str, description: &str) -> ToolDescription {
         ToolDescription {
@@ -100,6 +100,10 @@ mod tests {
             output_schema: None,
             max_chars: 0,
         }
+    }
+
+    fn instructions(tools: &[ToolDescription]) -> Option<String> {
+        super::instructions(&tools.iter().collect::<Vec<_>>())
     }
 
     #[test]

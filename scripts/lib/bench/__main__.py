@@ -6,8 +6,11 @@ intervals. No prompt is used twice, so caches do not matter, except in rows abou
 compared only with a llama-server that is started here. Rows without a counterpart exist for this server only. The rows "MCP and pipe"
 send the same texts to a worker directly and through the server, over standard input.
 
+With --scale, it measures how this server grows: each row has a value for each of several sizes (scale.py).
+
 Each row is measured --runs times (the start ten times, the pipe three times as often), the servers in turns. The output has medians,
-with the least and the greatest value.
+with the least and the greatest value. Before the rows, it names the machine. Rows that other processes, a throttled cgroup or a wide
+spread of the values make unreliable are called noisy, with the numbers (machine.py has the limits).
 """
 
 import re
@@ -15,6 +18,7 @@ import statistics
 
 import alone
 import repeating
+import scale
 import texts
 from process import resident
 from report import Report
@@ -127,5 +131,20 @@ class Bench:
         self.alone()
         self.report.end()
 
+    def scale(self):
+        for growth in scale.ROWS:
+            if any(map(self.wanted, growth.names)):
+                self.report.measuring(growth.names[0])
+                for name, unit, values in scale.measure(growth, self.options):
+                    if self.wanted(name):
+                        self.report.grow(name, unit, values)
+        self.report.end()
 
-Bench(parse(__doc__)).run()
+
+def main():
+    options = parse(__doc__)
+    bench = Bench(options)
+    bench.scale() if options.scale else bench.run()
+
+
+main()

@@ -94,10 +94,10 @@ class Pipe:
 class WorkerAlone(Pipe):
     """A model's process, without the server."""
 
-    def __init__(self, options):
+    def __init__(self, options, slots=SLOTS, context=CONTEXT):
         super().__init__([options.server, "worker"])
-        self.write({"load": {"settings": {"path": options.model, "n_gpu_layers": 99, "n_ctx": CONTEXT, "n_batch": 2048,
-                                          "n_threads": options.threads, "parallel": SLOTS, "max_queue": 1000}}})
+        self.write({"load": {"settings": {"path": options.model, "n_gpu_layers": 99, "n_ctx": context, "n_batch": 2048,
+                                          "n_threads": options.threads, "parallel": slots, "max_queue": 1000}}})
 
     def generate(self, *texts, max_tokens):
         calls = [{"id": next(number), "client": "bench", "request": {"generate": {
@@ -117,5 +117,6 @@ class WorkerAlone(Pipe):
 class OverStdio(Pipe):
     """A server over stdio that was just started, so its model is still loading."""
 
-    def __init__(self, options):
-        super().__init__([options.server, *flags(options), "--max_queue", "1000"])
+    def __init__(self, options, config=None):
+        settings = ["--config", config] if config else [*flags(options), "--max_queue", "1000"]
+        super().__init__([options.server, *settings])

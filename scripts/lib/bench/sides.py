@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from process import OverStdio, WorkerAlone, flags, rpc
 from setting import CONTEXT, SAMPLING, SLOTS
@@ -69,16 +70,19 @@ class Side:
             self.process = None
 
 
-def one_tool(options, preload, keys, **tool):
-    """Returns the text of a configuration file with a model and a tool of it, which has the argument `question`. `keys` are more keys of the
-    model, and `tool` those of the tool."""
+def one_tool(options, preload, model=(), **tool):
+    """Returns the tables of a configuration file with a model and a tool of it, which has the argument `question`. `model` are more keys of
+    the model, and `tool` those of the tool."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
-             "preload": preload, **keys}
-    tables = {
+             "preload": preload, **dict(model)}
+    return {
         "models.chat": model,
         "tools.ask": {"model": "chat", **tool},
         "tools.ask.arguments.question": {"description": "What is asked."},
     }
+
+
+def config_text(tables):
     return "\n".join(f"[{name}]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
                      for name, table in tables.items())
 
@@ -90,6 +94,15 @@ def toml(value):
         return f"[{', '.join(map(toml, value))}]"
     # Numbers, booleans and texts in JSON are valid TOML.
     return json.dumps(value, ensure_ascii=False)
+
+
+@contextmanager
+def config_file(tables):
+    """Opens a temporary configuration file with these tables."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(config_text(tables))
+        file.flush()
+        yield file
 
 
 def plain_tool(system, max_tokens):
@@ -140,11 +153,14 @@ class Ours(Side):
         return self.answer("ask", {"question": question})
 
     @staticmethod
-    def with_tool(options, preload=False, model=(), **tool):
-        """Starts a server with a tool that has these keys, and `model` those of its model. Its model is loaded by the first call, unless `preload`."""
-        with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-            file.write(one_tool(options, preload, dict(model), **tool))
-            file.flush()
+    def with_tool(options, preload=False, **keys):
+        """Starts a server with the tool of `one_tool`. Its model is loaded by the first call, unless `preload`."""
+        return Ours.configured(options, one_tool(options, preload, **keys))
+
+    @staticmethod
+    def configured(options, tables):
+        """Starts a server with these tables of a configuration file."""
+        with config_file(tables) as file:
             return Ours(options, config=file.name)
 
     def fresh_with_tool(self, system, max_tokens):

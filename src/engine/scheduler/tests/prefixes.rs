@@ -352,3 +352,32 @@ fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() 
     );
     assert_eq!(bench.ends().len(), 4);
 }
+
+/// Returns how many of six calls with `common` common tokens, which are cached, start in one step beside a stream.
+fn started_beside_a_stream(common: i32) -> usize {
+    let limits = Limits {
+        parallel: 8,
+        ..COPIES
+    };
+    let mut bench = Bench::new(limits, 8, endless());
+    let prompt = |call: i32| (0..common).chain(2000 + 100 * call..2020 + 100 * call);
+    bench.ask(1, prompt(1).collect());
+    bench.run_until_empty();
+    assert!(bench.enter(2, 500, &[]));
+    bench.prepare(2, Ok(prompt_with(9000..9020)));
+    bench.step();
+    bench.step();
+    for call in 3..9 {
+        bench.ask(call, prompt(i32::try_from(call).unwrap()).collect());
+    }
+    bench.step();
+    let sequences = bench.last_batch().into_iter().map(|row| row.sequence);
+    sequences.collect::<BTreeSet<_>>().len() - 1
+}
+
+#[test]
+fn a_step_makes_several_short_copies_or_a_long_one_beside_a_stream() {
+    // The first call continues the sequence of an earlier call, without a copy.
+    assert_eq!(started_beside_a_stream(40), 6);
+    assert_eq!(started_beside_a_stream(300), 2);
+}
