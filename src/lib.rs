@@ -38,7 +38,7 @@
 //! | 0 | [`gguf`], [`json`], [`schema`], [`printable`] | headers of model files; JSON text; JSON Schemas of answers; display of untrusted text |
 //! | 0 | [`error_code`], [`telemetry`] | stable error codes; logs and metrics |
 //! | 0 | [`gpu`], [`heap`], [`mod@memory`] | the GPU backend of the build; the allocator; memory of the machine or container |
-//! | 0 | [`fair`], [`process`], [`signals`], [`supervisor`], [`threads`] | fairness of CPU-heavy work; the operating system; signals; systemd; short-lived threads |
+//! | 0 | `cgroup`, [`fair`], [`process`], [`signals`], [`supervisor`], [`threads`] | cgroups of Linux; fairness of CPU-heavy work; the operating system; signals; systemd; short-lived threads |
 //! | 0 | [`mcp_clients`] | clients that `install` supports |
 //!
 //! `src/cpu.c` belongs to no layer: it checks the CPU before any Rust code runs. Only some modules may name certain crates, such as
@@ -187,6 +187,8 @@
 
 mod app;
 mod backend;
+#[cfg(target_os = "linux")]
+mod cgroup;
 mod check;
 mod cli;
 mod commands;
