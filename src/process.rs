@@ -2,6 +2,7 @@
 //! parent, limits, and the number of usable CPUs.
 
 pub(crate) mod activity;
+pub(crate) mod cpu_time;
 mod cpus;
 pub(crate) mod memory_lock;
 pub(crate) mod mounted;

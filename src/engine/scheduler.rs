@@ -21,6 +21,7 @@ mod admit;
 mod batch;
 mod cache;
 mod start;
+mod threads;
 mod warm;
 
 use std::collections::BTreeSet;

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;
+use std::fmt;
 
 #[cfg(target_os = "linux")]
 mod quota;
@@ -56,6 +57,14 @@ impl CpuQuota {
     }
 }
 
+impl fmt::Display for CpuQuota {
+    /// Writes the number of CPUs, with as many decimals as needed.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thousandths = u32::try_from(self.0).unwrap_or(u32::MAX);
+        write!(formatter, "{}", f64::from(thousandths) / 1000.0)
+    }
+}
+
 impl CpuLimits {
     /// Reads the current limits.
     pub(crate) fn now() -> Self {
@@ -92,7 +101,7 @@ fn affinity() -> Cpus {
 /// Returns the numbers of the CPUs on which this process may run; `None` if they are unknown. Unlike the standard library's
 /// `available_parallelism`, it leaves the quota out, which the library rounds down.
 #[cfg(target_os = "linux")]
-fn allowed() -> Option<Vec<usize>> {
+pub(super) fn allowed() -> Option<Vec<usize>> {
     let allowed = rustix::thread::sched_getaffinity(None).ok()?;
     let cpus = 0..rustix::thread::CpuSet::MAX_CPU;
     Some(cpus.filter(|cpu| allowed.is_set(*cpu)).collect())
@@ -100,7 +109,7 @@ fn allowed() -> Option<Vec<usize>> {
 
 /// Returns `None`: this system has no affinity, or no safe way to read it.
 #[cfg(not(target_os = "linux"))]
-fn allowed() -> Option<Vec<usize>> {
+pub(super) fn allowed() -> Option<Vec<usize>> {
     None
 }
 

@@ -7,6 +7,7 @@ mod prefixes;
 mod properties;
 mod reasoning;
 mod scripted;
+mod threads;
 
 use std::rc::Rc;
 

@@ -10,6 +10,7 @@ use crate::engine::decoder::{DecodeError, Decoder, Origin, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
+use crate::engine::threaded::{Content, ThreadedDecoder};
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
@@ -29,6 +30,8 @@ pub(super) struct Script {
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
     pub(super) failing_restores: Vec<usize>,
+    /// Whether a change of the number of threads loses the content of all sequences.
+    pub(super) loses_content: bool,
     /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -74,6 +77,7 @@ pub(super) struct Scripted {
     /// Whether each sequence has dropped cells.
     forgot: Vec<bool>,
     cells: u64,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,7 @@ impl Scripted {
             held: vec![Some(Vec::new()); limits.sequences()],
             forgot: vec![false; limits.sequences()],
             cells: 0,
+            threads: 1,
         }
     }
 
@@ -290,6 +295,25 @@ impl Decoder for Scripted {
         self.check_cells();
         self.forgot[sequence] |= !self.can_truncate_saved(state.len());
         true
+    }
+}
+
+impl ThreadedDecoder for Scripted {
+    fn n_threads(&self) -> usize {
+        self.threads
+    }
+
+    fn bytes_to_switch(&self) -> u64 {
+        0
+    }
+
+    fn with_threads(mut self, n_threads: usize) -> Result<(Self, Content), EngineError> {
+        self.threads = n_threads;
+        if self.script.loses_content {
+            self.held.fill(None);
+            return Ok((self, Content::Lost));
+        }
+        Ok((self, Content::Kept))
     }
 }
 
