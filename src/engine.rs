@@ -27,6 +27,7 @@ pub(crate) mod shared_prefix;
 pub(crate) mod template;
 pub(crate) mod text;
 pub(crate) mod thinking;
+pub(crate) mod threaded;
 pub(crate) mod timing;
 pub(crate) mod token;
 pub(crate) mod vocabulary;

@@ -38,7 +38,7 @@
 //! | 0 | [`gguf`], [`json`], [`schema`], [`printable`] | headers of model files; JSON text; JSON Schemas of answers; display of untrusted text |
 //! | 0 | [`error_code`], [`telemetry`] | stable error codes; logs and metrics |
 //! | 0 | [`gpu`], [`heap`], [`mod@memory`] | the GPU backend of the build; the allocator; memory of the machine or container |
-//! | 0 | [`fair`], [`process`], [`signals`], [`supervisor`], [`threads`] | fairness of CPU-heavy work; the operating system; signals; systemd; short-lived threads |
+//! | 0 | `cgroup`, [`fair`], [`process`], [`signals`], [`supervisor`], [`threads`] | cgroups of Linux; fairness of CPU-heavy work; the operating system; signals; systemd; short-lived threads |
 //! | 0 | [`mcp_clients`] | clients that `install` supports |
 //!
 //! `src/cpu.c` belongs to no layer: it checks the CPU before any Rust code runs. Only some modules may name certain crates, such as
@@ -152,13 +152,15 @@
 //! On a CPU, the same seed gives the same text if the call runs alone and no part of its prompt comes from the cache. The shape of a batch
 //! changes the last bits of logits, and flash attention computes 64 rows or more differently than fewer
 //! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64 rows,
-//! however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). What is drafted for a call that runs alone depends on its tokens
-//! only. Together with other calls, from a cached
-//! prefix, or on a GPU, the text is the same up to the first near-tie.
+//! however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). What is drafted for a call that runs
+//! alone depends only on its tokens. Together with other calls, from a cached prefix, or on a GPU, the text is the same up to the first
+//! near-tie. The same applies if other programs cause a change of the number of threads: with 512 cells and more, flash attention adds up one
+//! part of the cells for each thread.
 //!
 //! # Sharing the machine
 //!
-//! - **CPUs**: loaded models take turns, one step each ([`worker::cpu_lock`]).
+//! - **CPUs**: loaded models take turns, one step each ([`worker::cpu_lock`]). While other programs use the CPUs, a model computes with fewer
+//!   threads (`worker/serve/thread_count.rs`).
 //! - **Memory**: all models together stay within `memory_budget`; the registry evicts idle models, least recently used first, to load another
 //!   ([`registry::residency`]).
 //! - **GPUs**: [`check`] decides which models run on a GPU, from the backend of the build ([`gpu`]), the devices that llama.cpp finds, and
@@ -189,6 +191,8 @@
 
 mod app;
 mod backend;
+#[cfg(target_os = "linux")]
+mod cgroup;
 mod check;
 mod cli;
 mod commands;

@@ -2,14 +2,16 @@
 //! parent, limits, and the number of usable CPUs.
 
 pub(crate) mod activity;
+pub(crate) mod cpu_time;
+mod cpus;
 pub(crate) mod memory_lock;
 pub(crate) mod mounted;
 pub(crate) mod usage;
 
-#[cfg(target_os = "linux")]
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+pub(crate) use cpus::{CpuLimits, CpuQuota, Cpus, available_cpus};
 
 /// Reserves standard output for the protocol, and redirects everything else that this process prints there to standard error.
 ///
@@ -229,52 +231,6 @@ pub(crate) fn lower_priority() {}
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn die_with_parent(_: u32) -> bool {
     true
-}
-
-/// Numbers of CPUs, at least one each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cpus {
-    /// Logical CPUs. A core may have two.
-    pub all: usize,
-    /// Physical cores.
-    pub cores: usize,
-}
-
-impl Cpus {
-    /// Returns `cores` with one logical CPU each.
-    pub(crate) fn single(cores: usize) -> Self {
-        let all = cores;
-        Self { all, cores }
-    }
-}
-
-/// Returns the CPUs that this process may use, limited by its affinity and, on Linux, by the quota of its cgroup.
-pub(crate) fn available_cpus() -> Cpus {
-    let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let cores = cores().unwrap_or(all);
-    Cpus {
-        all,
-        cores: cores.clamp(1, all),
-    }
-}
-
-/// Returns the cores on which this process may run; `None` if they are unknown.
-#[cfg(target_os = "linux")]
-fn cores() -> Option<usize> {
-    let allowed = rustix::thread::sched_getaffinity(None).ok()?;
-    let cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    let threads_of_core = |cpu| {
-        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-        std::fs::read_to_string(topology).ok()
-    };
-    let cores: Option<BTreeSet<String>> = cpus.map(threads_of_core).collect();
-    cores.map(|cores| cores.len()).filter(|cores| *cores > 0)
-}
-
-/// Returns the cores of the machine; `None` if they are unknown.
-#[cfg(not(target_os = "linux"))]
-fn cores() -> Option<usize> {
-    sysinfo::System::physical_core_count().ok()
 }
 
 /// Returns the free bytes of the file system of `folder` for this user; `None` if they are unknown.

@@ -11,6 +11,7 @@ mod launch;
 pub(crate) mod machine;
 mod sandbox;
 pub(crate) mod serve;
+pub(crate) mod spin_count;
 pub(crate) mod trials;
 
 use serde::{Deserialize, Serialize};

@@ -210,6 +210,11 @@ impl ModelConfig {
 }
 
 impl LoadSettings {
+    /// Returns the threads of a model that does not set `n_threads`, on `cpus`.
+    pub(crate) fn default_threads(cpus: Cpus) -> usize {
+        capped_threads(ModelSettings::default().n_threads, cpus)
+    }
+
     /// Returns the launch settings of `model` with the file at `path`. `settings` has the keys of the server, and `cpus` limits the threads.
     pub(super) fn new(
         model: &ModelSettings,

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::num::{NonZeroU32, TryFromIntError};
 use std::sync::Arc;
 
+use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -210,7 +211,7 @@ impl Model {
         ModelVocabulary::new(Arc::clone(&self.model))
     }
 
-    /// Creates a context for `limits`.
+    /// Creates the decoder, with a context for `limits`.
     ///
     /// # Errors
     /// `Load` if llama.cpp cannot create it, usually for lack of memory.
@@ -219,19 +220,11 @@ impl Model {
         limits: Limits,
         load: &LoadSettings,
     ) -> Result<LlamaDecoder<'_>, EngineError> {
-        let refused = |cause: &str| context_error(&limits, cause);
-        let params = self.context_params(&limits, load)?;
-        let mut context = self
-            .model
-            .new_context(&self.backend, params)
-            .map_err(|error| refused(&reason(&error.to_string())))?;
-        if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
-            context.lora_adapter_set(adapter, *scale).map_err(|error| {
-                refused(&format!("the adapter does not fit the model ({error})"))
-            })?;
-        }
         Ok(LlamaDecoder {
-            context,
+            model: self,
+            limits,
+            load: load.clone(),
+            context: self.context(&limits, load)?,
             window: self.window(),
             vocab: self.model.vocab(),
             dry: DrySamplers::new(&self.model),
@@ -241,6 +234,29 @@ impl Model {
             scratch: Scratch::default(),
             timing: Timing::default(),
         })
+    }
+
+    /// Creates llama.cpp's context for `limits`, with the adapter.
+    ///
+    /// # Errors
+    /// `Load` if llama.cpp cannot create it, usually for lack of memory.
+    fn context(
+        &self,
+        limits: &Limits,
+        load: &LoadSettings,
+    ) -> Result<LlamaContext<'_>, EngineError> {
+        let refused = |cause: &str| context_error(limits, cause);
+        let params = self.context_params(limits, load)?;
+        let mut context = self
+            .model
+            .new_context(&self.backend, params)
+            .map_err(|error| refused(&reason(&error.to_string())))?;
+        if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
+            context.lora_adapter_set(adapter, *scale).map_err(|error| {
+                refused(&format!("the adapter does not fit the model ({error})"))
+            })?;
+        }
+        Ok(context)
     }
 
     /// Returns llama.cpp's parameters of a context for `limits`.

@@ -12,6 +12,7 @@ use super::device::Device;
 use super::grammar::{Grammar, GrammarVocabulary, Tokenizer};
 use super::limits::{Facts, Limits};
 use super::thinking::blocks::AnswerStart;
+use super::threaded::{Content, ThreadedDecoder};
 use super::timing::Timing;
 use super::token::Token;
 use super::vocabulary::Vocabulary;
@@ -246,5 +247,19 @@ impl Decoder for LlamaDecoder<'_> {
 
     fn restore(&mut self, _sequence: usize, state: &Infallible) -> bool {
         match *state {}
+    }
+}
+
+impl ThreadedDecoder for LlamaDecoder<'_> {
+    fn n_threads(&self) -> usize {
+        match self.0 {}
+    }
+
+    fn bytes_to_switch(&self) -> u64 {
+        match self.0 {}
+    }
+
+    fn with_threads(self, _n_threads: usize) -> Result<(Self, Content), EngineError> {
+        match self.0 {}
     }
 }

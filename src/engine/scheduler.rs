@@ -21,6 +21,7 @@ mod batch;
 mod cache;
 mod results;
 mod start;
+mod threads;
 mod warm;
 
 use std::collections::BTreeSet;

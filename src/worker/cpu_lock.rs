@@ -90,6 +90,17 @@ impl Turns {
         })
     }
 
+    /// Returns whether other models compute at the moment, or wait for a turn.
+    pub(crate) fn are_all_taken(&self) -> bool {
+        match self.locks.try_lock_place() {
+            Some(place) => {
+                self.locks.release(place);
+                false
+            }
+            None => true,
+        }
+    }
+
     /// Locks a place. Returns `None` if that exceeds the wait budget.
     fn place(&self, heartbeat: &dyn Fn()) -> io::Result<Option<usize>> {
         if self.waiter.is_waiting() {

@@ -18,6 +18,8 @@ mod lanes;
 mod loaded;
 mod loading;
 mod prompts;
+mod thread_count;
+mod thread_tuner;
 mod warming;
 
 use std::io::{self, Write};
@@ -30,6 +32,7 @@ use std::time::Instant;
 use commands::Commands;
 use lanes::Lane;
 use prompts::Prepared;
+use thread_tuner::{LoadObserver, ThreadTuner};
 use warming::Warming;
 
 use super::cpu_lock::Turns;
@@ -148,6 +151,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         inputs,
         inputs_tx,
         warming: Warming::default(),
+        tuner: None,
         stdin_ended: false,
     };
     worker.serve(&launch, turns.as_ref())
@@ -208,15 +212,18 @@ struct Worker {
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
+    /// Adjusts the threads of the loaded model; `None` if their number stays.
+    tuner: Option<ThreadTuner>,
     /// Whether stdin has ended. The calls that were read before are finished.
     stdin_ended: bool,
 }
 
 impl Worker {
     fn serve(&mut self, launch: &Launch, turns: Option<&Turns>) -> bool {
-        let load = &launch.planned_settings();
+        let mut load = launch.planned_settings();
         let started = Instant::now();
-        if let Err(limit) = self.start_loading(load) {
+        let observer = LoadObserver::start(&load);
+        if let Err(limit) = self.start_loading(&load) {
             self.events.send(&Event::LoadFailed(limit.into()));
             return false;
         }
@@ -229,8 +236,15 @@ impl Worker {
             }
             None => return true,
         };
+        // The memory of a GPU would have to hold its cells twice for a moment, and its speed hardly depends on threads.
+        if let Some(observer) = observer.filter(|_| !model.is_on_gpu(&load)) {
+            let others_compute = turns.is_some_and(Turns::are_all_taken);
+            let (tuner, threads) = observer.finish(&load, others_compute);
+            load.n_threads = threads;
+            self.tuner = Some(tuner);
+        }
         let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
-            self.serve_model(&model, load, &launch.grant, turns, queue, started)
+            self.serve_model(&model, &load, &launch.grant, turns, queue, started)
         });
         match served {
             Ok(()) => true,

@@ -23,6 +23,7 @@ fn without_a_configuration_doctor_describes_the_machine() {
     for found in [
         "ok       build: llama-mcp-server",
         "ok       cpu: ",
+        "ok       threads: ",
         "ok       kernel: llama.cpp CPU backend: ",
         "  memory: ",
         "ok       configuration: none",

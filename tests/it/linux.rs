@@ -27,4 +27,5 @@ mod stuck; // processes that hang or crash repeatedly
 mod supervised; // systemd notifications
 mod surroundings; // mounts, resource limits, no `/proc`
 mod system_limits; // a system that refuses new processes and threads
+mod threads; // threads of a model next to busy programs
 mod unload; // models that are unloaded and restarted on request

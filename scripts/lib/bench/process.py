@@ -1,7 +1,9 @@
 """Measures processes, and talks to processes that read and write lines of JSON."""
 
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,12 +58,20 @@ def rpc(method, params):
     return {"jsonrpc": "2.0", "id": next(number), "method": method, "params": params}
 
 
+@functools.cache
+def spin_count(server):
+    """Returns how often the threads of this server's workers spin on this machine."""
+    found = subprocess.run([server, "doctor"], stdout=subprocess.PIPE, text=True, check=False).stdout
+    spins = re.search(r"they spin (\d+) times", found)
+    return spins[1] if spins else "1000"
+
+
 class Pipe:
     """A process that reads and writes lines of JSON."""
 
     def __init__(self, command):
         # The variables that the server sets for its workers. Without them, a worker alone would spin longer and be slower than behind a server.
-        environment = {"GOMP_SPINCOUNT": "300", "MALLOC_TRIM_THRESHOLD_": "1048576", **os.environ}
+        environment = {"GOMP_SPINCOUNT": spin_count(command[0]), "MALLOC_TRIM_THRESHOLD_": "1048576", **os.environ}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         env=environment)
 

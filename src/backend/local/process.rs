@@ -21,6 +21,7 @@ use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, CrashLines, ModelLog};
 use crate::config::LoadSettings;
+use crate::process::CpuLimits;
 use crate::process::activity::{Activity, activity_of};
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
@@ -28,6 +29,7 @@ use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
+use crate::worker::spin_count;
 use crate::worker::{CpuLocks, HELPER_THREADS, Launch};
 
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
@@ -155,7 +157,7 @@ impl Launcher {
             // Keeps llama.cpp from starting a debugger on an abort. The debugger would write to the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&self.log_level))
-            .envs(spin_count())
+            .envs(spin_count(launch.settings.n_threads).await)
             .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -182,23 +184,11 @@ impl Launcher {
     }
 }
 
-/// Returns the environment variable that limits how long GNU OpenMP's threads spin at a barrier before they sleep; `None` if the user has set
-/// one. By default they spin for milliseconds, and every barrier takes that long if another process needs the cores.
-///
-/// Measured on 2 cores, `SmolLM2` 135M, 100 tokens, 2 threads (medians):
-///
-/// | spin count | one process | two processes at once |
-/// | --- | --- | --- |
-/// | default | 1.2 s | 7.0 to 8.5 s |
-/// | 10000 | 1.1 s | 25.8 s |
-/// | 1000 | 1.1 s | 4.5 s |
-/// | 300 | 1.0 s | 2.7 s |
-/// | 1 | 1.5 s | 2.2 s |
-fn spin_count() -> Option<(&'static str, &'static str)> {
-    let is_set = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    (!is_set).then_some(("GOMP_SPINCOUNT", "300"))
+/// Returns the environment variable that limits how long the threads of a worker with `n_threads` spin before they sleep; `None` if the user
+/// has set one. The first call measures the machine.
+async fn spin_count(n_threads: usize) -> Option<(&'static str, String)> {
+    let choose = move || spin_count::variable(n_threads, CpuLimits::now().quota);
+    spawn_blocking(choose).await.ok()?
 }
 
 /// Returns the environment variable that makes glibc return free memory above 1 MiB to the system; `None` if the user has set one. By default

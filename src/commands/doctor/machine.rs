@@ -1,19 +1,26 @@
 //! Checks of the machine and the build: CPU, kernels, GPUs, memory.
 
-use std::env;
+use std::time::Duration;
+use std::{env, thread};
 
 use super::{Finding, Verdict};
-use crate::config::Surroundings;
 use crate::config::units::human;
+use crate::config::{LoadSettings, Surroundings};
 use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
+use crate::process::cpu_time::CpuClock;
+use crate::process::{CpuLimits, Cpus};
 use crate::worker::machine::{self, DetectError, Machine};
+use crate::worker::spin_count::{self, WaitCosts};
 
 /// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
 
 /// Free memory in bytes below which no useful model can be loaded.
 const LITTLE_MEMORY: u64 = 512 << 20;
+
+/// Time for which the use of the CPUs is observed. The system counts it in hundredths of a second.
+const OBSERVATION: Duration = Duration::from_millis(250);
 
 /// Returns pairs of a CPU feature that the kernels of llama.cpp use, and whether this CPU has it.
 macro_rules! detected {
@@ -35,6 +42,7 @@ pub(super) fn inspect(around: &Surroundings) -> Vec<Finding> {
         ),
     )];
     findings.push(cpus(around));
+    findings.push(threads(around.cpus, CpuLimits::now()));
     let program = around.program.as_deref();
     match program
         .ok_or(DetectError::NoProgram)
@@ -68,6 +76,45 @@ fn cpus(around: &Surroundings) -> Finding {
             available.join(" ")
         ),
     )
+}
+
+/// Describes how models compute on the CPUs: the number of threads, and how long they spin.
+fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
+    let default = LoadSettings::default_threads(cpus);
+    let allowed = limits.affinity.all;
+    let quota = limits.quota.map_or("no cgroup quota".into(), |quota| {
+        format!("a cgroup quota of {quota} CPUs")
+    });
+    let spin = match spin_count::overriding_variable() {
+        Some(name) => format!("`{name}` of the environment sets how long they spin"),
+        None => format!(
+            "they spin {} times before they sleep",
+            spin_count::spin_count(WaitCosts::measured(), default, limits.quota)
+        ),
+    };
+    let costs = WaitCosts::measured().map_or(String::new(), |costs| {
+        format!(
+            " (wake-up {:.1} µs, pause {} ns)",
+            costs.wake_up.as_secs_f64() * 1e6,
+            costs.pause().as_nanos()
+        )
+    });
+    let free = free_cpus().map_or("unknown".into(), |cpus| format!("{cpus:.1}"));
+    Finding::ok(
+        "threads",
+        format!(
+            "{default} for a model with the default `n_threads`; {spin}{costs}\nCPUs: {allowed} allowed by the affinity, {quota}; free right now: {free}"
+        ),
+    )
+}
+
+/// Returns the CPUs that are free right now; `None` if the system does not report them.
+fn free_cpus() -> Option<f64> {
+    let clock = CpuClock::new()?;
+    let start = clock.now()?;
+    thread::sleep(OBSERVATION);
+    let free = clock.free(start, clock.now()?)?;
+    Some(free.available)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -161,6 +208,22 @@ mod tests {
     use super::*;
     use crate::engine::device::Device;
     use crate::memory::Capacity;
+    use crate::process::CpuQuota;
+
+    #[test]
+    fn the_threads_of_a_model_are_explained_by_affinity_and_quota() {
+        let limits = CpuLimits {
+            affinity: Cpus::single(8),
+            quota: Some(CpuQuota(1500)),
+        };
+        let found = threads(limits.cpus(), limits).to_string();
+        assert!(
+            found.starts_with("ok       threads: 2 for a model"),
+            "{found}"
+        );
+        let cause = "CPUs: 8 allowed by the affinity, a cgroup quota of 1.5 CPUs; free right now: ";
+        assert!(found.contains(cause), "{found}");
+    }
 
     #[test]
     fn a_gpu_is_listed_with_its_memory() {

@@ -193,7 +193,7 @@ pub(crate) struct ModelSettings {
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_batch: usize,
-    /// CPU threads; 0 is one for each core. More than this process may use is capped, and loaded models share them.
+    /// CPU threads; 0 is one for each core. More than this process may use is capped, and loaded models share them. While other programs use the CPUs, a model computes with fewer.
     #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_threads: usize,

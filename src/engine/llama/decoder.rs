@@ -10,17 +10,27 @@ use llama_cpp_2::{LlamaStateSeqFlags, SeqState};
 
 use super::dry::DrySamplers;
 use super::sampler::{Sampler, Scratch, TokenSelector};
-use super::sampling;
+use super::{Model, sampling};
+use crate::config::LoadSettings;
 use crate::engine::decoder::{DecodeError, Decoder, Row, Sampled};
 use crate::engine::grammar::Grammar;
+use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
+use crate::engine::threaded::{Content, ThreadedDecoder};
 use crate::engine::timing::Timing;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
+/// All sequences of a context (`llama-kv-cache.cpp`: `state_write`).
+const ALL_SEQUENCES: i32 = -1;
+
 /// The only context of a worker.
 #[derive(Debug)]
 pub(crate) struct LlamaDecoder<'model> {
+    pub(super) model: &'model Model,
+    pub(super) limits: Limits,
+    /// Settings, with the current number of threads.
+    pub(super) load: LoadSettings,
     pub(super) context: LlamaContext<'model>,
     /// Longest sequence, in tokens, that drops no cells; `None` if every cell stays.
     pub(super) window: Option<usize>,
@@ -185,6 +195,42 @@ impl Decoder for LlamaDecoder<'_> {
             .state_seq_set(state, sequence_id(sequence))
             .inspect_err(|error| tracing::warn!(%error, "llama.cpp could not restore a sequence"))
             .is_ok()
+    }
+}
+
+impl ThreadedDecoder for LlamaDecoder<'_> {
+    fn n_threads(&self) -> usize {
+        self.load.n_threads
+    }
+
+    fn bytes_to_switch(&self) -> u64 {
+        let flags = LlamaStateSeqFlags::empty();
+        self.context.state_seq_get_size_ext(ALL_SEQUENCES, flags) as u64
+    }
+
+    /// llama-cpp-2 cannot change the threads of a context, so a new one takes over the cells. The state of all sequences also says which of
+    /// them share a cell.
+    fn with_threads(mut self, n_threads: usize) -> Result<(Self, Content), EngineError> {
+        let flags = LlamaStateSeqFlags::empty();
+        let state = match self.context.state_seq_get(ALL_SEQUENCES, flags) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%error, "llama.cpp could not save its sequences");
+                return Ok((self, Content::Kept));
+            }
+        };
+        self.load.n_threads = n_threads;
+        // The memory of two contexts may not be there.
+        drop(self.context);
+        let mut context = self.model.context(&self.limits, &self.load)?;
+        let content = match context.state_seq_set(&state, ALL_SEQUENCES) {
+            Ok(()) => Content::Kept,
+            Err(error) => {
+                tracing::error!(%error, "llama.cpp could not restore its sequences");
+                Content::Lost
+            }
+        };
+        Ok((Self { context, ..self }, content))
     }
 }
 

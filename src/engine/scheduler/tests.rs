@@ -8,6 +8,7 @@ mod prefixes;
 mod properties;
 mod reasoning;
 mod scripted;
+mod threads;
 
 use std::rc::Rc;
 

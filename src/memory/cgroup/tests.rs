@@ -1,40 +1,15 @@
-//! Each file of `tests/cgroups` holds what `/proc` and `/sys` show on one system. The last test reads those of this machine.
+//! Tests on the systems of `tests/cgroups/memory`. The last one reads the files of this machine.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::cgroup::example::{System, folder_of};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// A root folder with the files of one system; removed at the end.
-struct System(PathBuf);
-
-impl System {
-    /// Unpacks `tests/cgroups/NAME.txt`: a line `== PATH`, then the content of the file.
-    fn unpack(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroups");
-        let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
-        let root = std::env::temp_dir().join(format!("cgroups-{}-{name}", std::process::id()));
-        for file in text.split("\n== ").skip(1) {
-            let (path, content) = file.split_once('\n').unwrap_or((file, ""));
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{content}\n")).unwrap();
-        }
-        Self(root)
-    }
-}
-
-impl Drop for System {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
 fn limit_of(name: &str) -> CgroupLimit {
-    limit(&System::unpack(name).0)
+    limit(&System::unpack("memory", name).0)
 }
 
 /// Limit and free bytes of a system, in MiB.
@@ -106,8 +81,7 @@ fn without_cgroups_or_with_malformed_files_there_is_no_limit() {
 #[test]
 fn every_file_of_a_system_has_a_test() {
     let source = include_str!("tests.rs");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroups");
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(folder_of("memory")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let name = name.trim_end_matches(".txt");
         assert!(source.contains(&format!("\"{name}\"")), "{name}");

@@ -13,6 +13,7 @@ use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
 use crate::engine::template;
+use crate::engine::threaded::ThreadedDecoder;
 use crate::engine::timing::Timing;
 use crate::engine::{CallId, CancelReason, EngineError, Stats};
 use crate::memory;
@@ -70,7 +71,7 @@ impl Worker {
                 &mut lanes,
                 turns,
                 &timing,
-            );
+            )?;
             timing.log();
             // Ends the threads.
             drop(lanes);
@@ -82,17 +83,20 @@ impl Worker {
     }
 
     /// Runs the loop of a loaded model: handles inputs, decodes, and sends updates. Blocks only if there is nothing to decode.
+    ///
+    /// # Errors
+    /// `Load` if llama.cpp cannot create a context for another number of threads.
     fn run(
         &mut self,
-        mut scheduler: Scheduler<impl Decoder>,
+        mut scheduler: Scheduler<impl ThreadedDecoder>,
         lanes: &mut Lanes,
         turns: Option<&Turns>,
         timing: &Timing,
-    ) {
+    ) -> Result<(), EngineError> {
         loop {
             self.send_scheduler_updates(&mut scheduler, timing);
             if self.stdin_ended && scheduler.is_empty() && self.warming.is_done() {
-                return;
+                return Ok(());
             }
             while let Some(job) = self.next_job(&mut scheduler, lanes) {
                 lanes.dispatch(job);
@@ -111,7 +115,7 @@ impl Worker {
                             }
                         }
                     }
-                    Some(LoopEvent::Shutdown) => return,
+                    Some(LoopEvent::Shutdown) => return Ok(()),
                     // The model is already loaded.
                     Some(LoopEvent::Loaded(_)) | None => {}
                 }
@@ -131,8 +135,12 @@ impl Worker {
                 }
                 _ => None,
             };
-            scheduler.step(Instant::now());
+            let started = Instant::now();
+            scheduler.step(started);
             drop(turn);
+            if let Some(tuner) = &mut self.tuner {
+                scheduler = tuner.after_step(scheduler, started)?;
+            }
         }
     }
 

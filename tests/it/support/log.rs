@@ -53,6 +53,12 @@ impl Log {
         found.unwrap_or_else(|| panic!("not in the log: {text}"))
     }
 
+    /// Returns whether `text` has been logged so far.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.text.0.lock().unwrap().contains(text)
+    }
+
     /// Waits until `text` has been logged.
     pub(crate) fn wait_for(&self, text: &str) {
         self.find(|log| log.contains(text).then_some(()));

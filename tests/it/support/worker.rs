@@ -126,6 +126,12 @@ impl Worker {
         answers.collect()
     }
 
+    /// Returns whether the worker has logged `text`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.log.has(text)
+    }
+
     /// Shuts the worker down and returns its log. Asserts that server and llama.cpp agree on the model's KV cache.
     pub(crate) fn end(&mut self) -> String {
         self.stdin = None;

@@ -10,6 +10,7 @@ use crate::engine::decoder::{DecodeError, Decoder, Origin, Row, Sampled};
 use crate::engine::grammar::Grammar;
 use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
+use crate::engine::threaded::{Content, ThreadedDecoder};
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
@@ -31,6 +32,8 @@ pub(super) struct Script {
     pub(super) failing_restores: Vec<usize>,
     /// Whether sequences cannot be truncated although they have dropped no cells.
     pub(super) cannot_truncate: bool,
+    /// Whether a change of the number of threads loses the content of all sequences.
+    pub(super) loses_content: bool,
     /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -76,6 +79,7 @@ pub(super) struct Scripted {
     /// Whether each sequence has dropped cells.
     forgot: Vec<bool>,
     cells: u64,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -97,6 +101,7 @@ impl Scripted {
             held: vec![Some(Vec::new()); limits.sequences()],
             forgot: vec![false; limits.sequences()],
             cells: 0,
+            threads: 1,
         }
     }
 
@@ -297,6 +302,25 @@ impl Decoder for Scripted {
         self.check_cells();
         self.forgot[sequence] |= !self.keeps_all_cells(state.len());
         true
+    }
+}
+
+impl ThreadedDecoder for Scripted {
+    fn n_threads(&self) -> usize {
+        self.threads
+    }
+
+    fn bytes_to_switch(&self) -> u64 {
+        0
+    }
+
+    fn with_threads(mut self, n_threads: usize) -> Result<(Self, Content), EngineError> {
+        self.threads = n_threads;
+        if self.script.loses_content {
+            self.held.fill(None);
+            return Ok((self, Content::Lost));
+        }
+        Ok((self, Content::Kept))
     }
 }
 

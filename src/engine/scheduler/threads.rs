@@ -1,0 +1,47 @@
+//! Changes the number of threads between two steps.
+
+use super::Scheduler;
+use crate::engine::threaded::{Content, ThreadedDecoder};
+use crate::engine::{EngineError, EngineErrorKind};
+
+impl<D: ThreadedDecoder> Scheduler<D> {
+    /// Returns the number of threads that decode.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.decoder.n_threads()
+    }
+
+    /// Returns the bytes of memory that [`Self::with_threads`] requires for a moment.
+    pub(crate) fn bytes_to_switch(&self) -> u64 {
+        self.decoder.bytes_to_switch()
+    }
+
+    /// Returns the scheduler with a decoder of `n_threads` threads. Calls continue with the next step. If the content of the sequences is lost,
+    /// active calls fail, and nothing is cached.
+    ///
+    /// # Errors
+    /// `Load` if llama.cpp cannot create another context. All calls are lost then.
+    pub(crate) fn with_threads(self, n_threads: usize) -> Result<Self, EngineError> {
+        let (decoder, content) = self.decoder.with_threads(n_threads)?;
+        let mut scheduler = Self { decoder, ..self };
+        if content == Content::Lost {
+            scheduler.lose_content();
+        }
+        Ok(scheduler)
+    }
+
+    fn lose_content(&mut self) {
+        for sequence in 0..self.limits.sequences() {
+            self.cache.forget(&mut self.decoder, sequence);
+        }
+        let begun = |active: &super::ActiveCall<_>| active.has_begun;
+        for sequence in 0..self.sequences.len() {
+            if self.sequences[sequence].as_ref().is_some_and(begun) {
+                let error = EngineError::new(
+                    EngineErrorKind::Decode,
+                    "llama.cpp could not restore the call after a change of its threads",
+                );
+                self.abort(sequence, error.hint("try again; see the server's log"));
+            }
+        }
+    }
+}

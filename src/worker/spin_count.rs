@@ -1,0 +1,202 @@
+//! How long GNU OpenMP's threads spin at a barrier before they sleep (`GOMP_SPINCOUNT`).
+//!
+//! llama.cpp's threads meet at a barrier after every operation, hundreds of times for each token. A thread that sleeps there must be woken,
+//! which takes as long as many spins. A thread that spins keeps the CPU from a thread of another process, and if that is what the others
+//! wait for, every barrier takes as long as the spin. So a thread spins for about [`WAKE_UPS`] wake-ups of this machine, and then sleeps. The
+//! default of OpenMP is milliseconds.
+//!
+//! Measured with `SmolLM2` 135M and 2 threads on 2 cores, in tokens a second of one stream. On the AMD machine a wake-up takes 7 µs and
+//! a pause 28 ns, so the count there is about 2,500. Next to busy processes no count is good:
+//!
+//! | spin count | AMD, alone | prompt | next to 1 busy process | Xeon, alone | next to 1 busy process |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 300 | 84 | 194 | 29 | 75 | 45 |
+//! | 1000 | | | | 113 to 130 | 36 |
+//! | 3000 | | | | 113 to 130 | 23 |
+//! | 10000 | 83 | 237 | 11 | 113 to 130 | 13 |
+//! | 100000 | | | | 113 to 130 | 5 |
+
+use std::hint;
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+use crate::process::CpuQuota;
+
+/// Variables with which a user sets how long threads spin.
+const VARIABLES: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
+
+/// Duration of a spin, in wake-ups. The other threads usually arrive at a barrier within a few wake-ups, since each has the same work.
+const WAKE_UPS: u128 = 10;
+
+/// Range of the count. A measurement on a busy machine may be far off.
+const COUNTS: RangeInclusive<u128> = 1000..=10_000;
+
+/// Count if a measurement is impossible, or if the kernel stops the threads for lack of quota: a thread then waits for milliseconds for one
+/// that is stopped, and uses up the quota.
+const FALLBACK: u128 = *COUNTS.start();
+
+/// Number of measured wake-ups.
+const ROUNDS: usize = 200;
+
+/// Number of pauses in a measurement.
+const PAUSES: u32 = 100;
+
+/// Costs of waiting on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitCosts {
+    /// Time from waking a thread until it runs, which few wake-ups exceed.
+    pub wake_up: Duration,
+    /// Time of [`PAUSES`] turns of OpenMP's loop.
+    pauses: Duration,
+}
+
+impl WaitCosts {
+    /// Returns the costs, which the first call measures in a few milliseconds. Blocks. `None` if the system starts no thread for it.
+    pub(crate) fn measured() -> Option<Self> {
+        static MEASURED: OnceLock<Option<WaitCosts>> = OnceLock::new();
+        *MEASURED.get_or_init(|| {
+            let costs = Self {
+                wake_up: measure_wake_up()?,
+                pauses: measure_pauses(),
+            };
+            tracing::debug!(wake_up = ?costs.wake_up, pause = ?costs.pause(), "cost of waiting threads");
+            Some(costs)
+        })
+    }
+
+    /// Returns the time of one turn of OpenMP's loop.
+    pub(crate) fn pause(self) -> Duration {
+        self.pauses / PAUSES
+    }
+}
+
+/// Returns the variable of this process's environment that says how long threads spin; `None` if no variable does.
+pub(crate) fn overriding_variable() -> Option<&'static str> {
+    let mut variables = VARIABLES.into_iter();
+    variables.find(|name| std::env::var_os(name).is_some())
+}
+
+/// Returns the variable for a worker that computes with `n_threads` under `quota`; `None` if the user has set one. Blocks.
+pub(crate) fn variable(
+    n_threads: usize,
+    quota: Option<CpuQuota>,
+) -> Option<(&'static str, String)> {
+    if overriding_variable().is_some() {
+        return None;
+    }
+    let count = spin_count(WaitCosts::measured(), n_threads, quota);
+    Some((VARIABLES[0], count.to_string()))
+}
+
+/// Returns the number of turns for which `n_threads` spin under `quota` before they sleep.
+pub(crate) fn spin_count(
+    costs: Option<WaitCosts>,
+    n_threads: usize,
+    quota: Option<CpuQuota>,
+) -> u128 {
+    if quota.is_some_and(|quota| quota.throttles(n_threads)) {
+        return FALLBACK;
+    }
+    let count = costs.and_then(|WaitCosts { wake_up, pauses }| {
+        let spin = wake_up.as_nanos() * WAKE_UPS;
+        (spin * u128::from(PAUSES)).checked_div(pauses.as_nanos())
+    });
+    let count = count.unwrap_or(FALLBACK);
+    count.clamp(*COUNTS.start(), *COUNTS.end())
+}
+
+/// Returns the time that nine of ten wake-ups take at most; `None` if the system starts no thread. Two threads wake each other in turns. On a
+/// busy machine they often share a CPU, and then most wake-ups take half the time.
+fn measure_wake_up() -> Option<Duration> {
+    let turn = AtomicUsize::new(0);
+    let wait_for = |awaited| {
+        while turn.load(Ordering::Acquire) != awaited {
+            thread::park();
+        }
+    };
+    let this = thread::current();
+    thread::scope(|scope| {
+        let answer = || {
+            for round in 1..=ROUNDS {
+                wait_for(2 * round - 1);
+                turn.store(2 * round, Ordering::Release);
+                this.unpark();
+            }
+        };
+        let partner = Builder::new().spawn_scoped(scope, answer).ok()?;
+        let both_ways = |round| {
+            let started = Instant::now();
+            turn.store(2 * round - 1, Ordering::Release);
+            partner.thread().unpark();
+            wait_for(2 * round);
+            started.elapsed()
+        };
+        let mut times: Vec<Duration> = (1..=ROUNDS).map(both_ways).collect();
+        times.sort_unstable();
+        Some(times[ROUNDS * 9 / 10] / 2)
+    })
+}
+
+/// Returns the time of [`PAUSES`] turns of OpenMP's loop: the fastest of several measurements, since another process may interrupt some.
+fn measure_pauses() -> Duration {
+    let awaited = AtomicUsize::new(0);
+    let measure = |_| {
+        let started = Instant::now();
+        for _ in 0..PAUSES {
+            hint::black_box(awaited.load(Ordering::Acquire));
+            // `cpu_relax` of GNU OpenMP pauses on x86. On ARM it does nothing.
+            if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+                hint::spin_loop();
+            }
+        }
+        started.elapsed()
+    };
+    let times = (0..20).map(measure);
+    times.min().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn costs(wake_up_ns: u64, pause_ns: u64) -> WaitCosts {
+        WaitCosts {
+            wake_up: Duration::from_nanos(wake_up_ns),
+            pauses: Duration::from_nanos(pause_ns) * PAUSES,
+        }
+    }
+
+    fn count(costs: WaitCosts) -> u128 {
+        spin_count(Some(costs), 2, None)
+    }
+
+    #[test]
+    fn threads_spin_for_ten_wake_ups() {
+        assert_eq!(count(costs(7000, 28)), 2500);
+        assert_eq!(count(costs(5000, 10)), 5000);
+    }
+
+    #[test]
+    fn the_count_is_bounded() {
+        let measured = [(100, 40), (2_000_000, 28), (5000, 0)];
+        let counts = measured.map(|(wake_up, pause)| count(costs(wake_up, pause)));
+        assert_eq!(counts, [1000, 10_000, 1000]);
+    }
+
+    #[test]
+    fn without_a_measurement_or_under_a_throttling_quota_the_spin_is_short() {
+        assert_eq!(spin_count(None, 2, None), 1000);
+        let quota = Some(CpuQuota(1500));
+        assert_eq!(spin_count(Some(costs(7000, 28)), 2, quota), 1000);
+        assert_eq!(spin_count(Some(costs(7000, 28)), 1, quota), 2500);
+    }
+
+    #[test]
+    fn this_machine_can_be_measured() {
+        let costs = WaitCosts::measured().unwrap();
+        assert!(costs.wake_up > Duration::ZERO && costs.pauses > Duration::ZERO);
+    }
+}

@@ -1,0 +1,62 @@
+//! Threads of a model next to busy programs.
+
+use std::process::{Child, Command};
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::worker::Worker;
+use crate::support::{CAPITALS, LIMIT, program, tiny};
+
+/// A program that always computes, until it is dropped.
+struct BusyProgram(Child);
+
+impl BusyProgram {
+    fn start() -> Self {
+        let loops = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn();
+        Self(loops.unwrap())
+    }
+}
+
+impl Drop for BusyProgram {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Returns whether the kernel limits the CPU time of this process, in which case the number of threads stays.
+fn has_quota() -> bool {
+    let output = program().arg("doctor").output().unwrap();
+    !String::from_utf8_lossy(&output.stdout).contains("no cgroup quota")
+}
+
+#[test]
+fn running_calls_continue_with_fewer_threads_next_to_busy_programs() {
+    let cpus = available_parallelism().unwrap().get();
+    if cpus < 2 || has_quota() {
+        return;
+    }
+    let load = json!({"path": tiny(), "n_gpu_layers": 0, "n_ctx": 512, "n_batch": 64, "n_threads": cpus.min(4), "parallel": 4,
+        "max_queue": 64, "cache_prompt": false});
+    let mut worker = Worker::load(&load);
+    let _busy: Vec<BusyProgram> = (0..2 * cpus).map(|_| BusyProgram::start()).collect();
+    // Enough calls at once that the model always computes. The change comes in the middle of some.
+    let capitals = CAPITALS.iter().cycle().take(60);
+    let questions: Vec<Value> = capitals
+        .clone()
+        .map(|(country, _)| json!([{"role": "user", "content": format!("What is the capital of {country}?")}]))
+        .collect();
+    let started = Instant::now();
+    while !worker.has_logged("changed the number of threads: other programs use the CPUs") {
+        assert!(started.elapsed() < LIMIT, "the number stays");
+        for (answer, (country, capital)) in worker.ask(&questions, 40).iter().zip(capitals.clone())
+        {
+            let expected = format!("The capital of {country} is {capital}.");
+            assert_eq!(answer.text, expected);
+        }
+    }
+}
