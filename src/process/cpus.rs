@@ -20,7 +20,7 @@ pub(crate) struct Cpus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CpuQuota(pub u64);
 
-/// What decides how many CPUs this process may use.
+/// Limits on the CPUs that this process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CpuLimits {
     /// CPUs on which this process may run.

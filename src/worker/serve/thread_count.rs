@@ -74,7 +74,7 @@ impl Agreement {
 }
 
 impl ThreadCount {
-    /// Creates the count for a model that computes with `current` of its `configured` threads.
+    /// Creates the state of a model that computes with `current` of its `configured` threads.
     pub(super) fn new(configured: usize, current: usize) -> Self {
         Self {
             configured,

@@ -36,7 +36,7 @@ long-answer)
     wait_for_call
     printf '{"call":{"id":1,"update":{"done":{"generated":{"text":"'
     x 5121
-    echo '","finish_reason":"stop","phase":"generate","still_thinking":false,"seed":1,"usage":{"prompt_tokens":1,"cached_tokens":0,"completion_tokens":1,"thinking_tokens":0,"queue_ms":0,"load_ms":0,"prefill_ms":0,"decode_ms":0}}}}}}'
+    echo '","finish_reason":"stop","phase":"generate","still_thinking":false,"seed":1,"usage":{"prompt_tokens":1,"cached_tokens":0,"completion_tokens":1,"thinking_tokens":0,"forced_tokens":0,"drafted_tokens":0,"accepted_tokens":0,"queue_ms":0,"load_ms":0,"prefill_ms":0,"decode_ms":0}}}}}}'
     cat
     ;;
 huge-answer)
