@@ -225,6 +225,29 @@ impl Vocabulary for ModelVocabulary {
     }
 }
 
+/// Calls `work` with the vocabulary of the model at `path`. Does nothing if the file does not exist: large models are not part of the
+/// repository.
+#[cfg(test)]
+pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary)) {
+    use std::sync::LazyLock;
+
+    use llama_cpp_2::llama_backend::LlamaBackend;
+    use llama_cpp_2::model::LlamaModel;
+    use llama_cpp_2::model::params::LlamaModelParams;
+
+    // A process can have only one.
+    static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
+        super::Model::capture_logs();
+        LlamaBackend::init().unwrap()
+    });
+    if !std::path::Path::new(path).exists() {
+        return;
+    }
+    let params = LlamaModelParams::default().with_vocab_only(true);
+    let model = LlamaModel::load_from_file(&BACKEND, path, &params).unwrap();
+    work(&ModelVocabulary::new(Arc::new(model)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,27 +278,4 @@ mod tests {
             });
         }
     }
-}
-
-/// Calls `work` with the vocabulary of the model at `path`. Does nothing if the file does not exist: large models are not part of the
-/// repository.
-#[cfg(test)]
-pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary)) {
-    use std::sync::LazyLock;
-
-    use llama_cpp_2::llama_backend::LlamaBackend;
-    use llama_cpp_2::model::LlamaModel;
-    use llama_cpp_2::model::params::LlamaModelParams;
-
-    // A process can have only one.
-    static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
-        super::Model::capture_logs();
-        LlamaBackend::init().unwrap()
-    });
-    if !std::path::Path::new(path).exists() {
-        return;
-    }
-    let params = LlamaModelParams::default().with_vocab_only(true);
-    let model = LlamaModel::load_from_file(&BACKEND, path, &params).unwrap();
-    work(&ModelVocabulary::new(Arc::new(model)));
 }
