@@ -255,9 +255,9 @@ fn a_result_describes_its_generation() {
     assert_eq!(
         names,
         [
+            "accepted_tokens",
             "cached_tokens",
             "completion_tokens",
-            "accepted_tokens",
             "decode_ms",
             "drafted_tokens",
             "finish_reason",
