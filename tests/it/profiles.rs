@@ -117,8 +117,9 @@ fn a_profile_accepts_all_arguments_of_the_models_own_tool() {
         {"role": "user", "content": PERU},
     ]});
     assert_eq!(text_of(&call(&mut server, "exact", turns)), LIMA);
-    let schema =
-        json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    // Without limits, the tiny model writes digits until `max_tokens`.
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 99});
+    let schema = json!({"type": "object", "properties": {"n": number}, "required": ["n"]});
     let forced = call(
         &mut server,
         "exact",
