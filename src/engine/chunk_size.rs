@@ -153,7 +153,16 @@ impl ChunkSizer {
         let chunk = fits(PROMPT_STEP);
         let wholes = [self.n_ubatch, TILE].map(|rows| chunk / rows * rows);
         let whole = wholes.into_iter().find(|rows| *rows > 0);
-        whole.unwrap_or_else(|| fits(LONGEST_TILE).clamp(MIN_CHUNK, TILE))
+        whole.unwrap_or_else(|| self.tile_rows())
+    }
+
+    /// Returns the rows of a tile, or of the part of one that takes [`LONGEST_TILE`].
+    pub(crate) fn tile_rows(&self) -> usize {
+        let fitting = |token: Duration| LONGEST_TILE.as_nanos() / token.as_nanos().max(1);
+        let rows = self.prompt_token.map_or(u128::MAX, fitting);
+        usize::try_from(rows)
+            .unwrap_or(usize::MAX)
+            .clamp(MIN_CHUNK, TILE)
     }
 }
 

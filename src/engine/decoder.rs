@@ -39,11 +39,11 @@ pub(crate) struct Sampled {
     expect(dead_code, reason = "nothing is sampled without llama.cpp")
 )]
 pub(crate) enum Origin {
-    /// Forced instead of sampled, see [`Sampled::forced`].
-    Forced,
+    /// Part of a marker of reasoning, see [`Sampled::marker`].
+    Marker,
     /// Sampled without the grammar, as reasoning before a structured answer.
     Free,
-    /// Sampled as part of the answer, within its grammar if there is one.
+    /// Part of the answer: sampled, within its grammar if there is one, or forced by the grammar.
     Answer {
         /// Whether the token completes the answer: the grammar allows no further token.
         is_last: bool,
@@ -51,12 +51,12 @@ pub(crate) enum Origin {
 }
 
 impl Sampled {
-    /// Creates a forced token, which closes a block of reasoning or completes the marker that opens one.
-    pub(crate) fn forced(token: Token) -> Self {
+    /// Creates a token that is not sampled: it closes a block of reasoning, or completes the marker that opens one.
+    pub(crate) fn marker(token: Token) -> Self {
         Self {
             token,
             is_end: false,
-            origin: Origin::Forced,
+            origin: Origin::Marker,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Answers that repeat their prompt, such as extracts, corrected texts and translated code, often continue a passage in the same way. So
 //! the tokens that followed an earlier occurrence of the last ones are decoded along with them, and the model's own choices decide how many
-//! of them stay. The text is the same as without drafts: each token is sampled from the row that follows the tokens before it.
+//! of them stay. Each token is sampled from the row that follows the tokens before it, as without drafts. So the text is the same up to the last
+//! bits of the logits, which depend on the shape of a batch (see "Reproducible answers" in the crate's documentation).
 //!
 //! A drafted token costs a row of a batch, and saves a step if the model accepts it. So the share of accepted tokens decides how many are
 //! drafted ([`AcceptanceRate`], [`Cost`]). Nothing that depends on time does: the texts of calls that run alone stay reproducible.
@@ -167,9 +168,9 @@ impl Cost {
 pub(crate) struct Drafter {
     history: History,
     rate: AcceptanceRate,
-    /// Matched tokens of the last draft.
+    /// Matched tokens of the newest draft.
     matched: usize,
-    /// Length of the history at the last draft.
+    /// Length of the history after the last draft that was decoded.
     drafted_at: usize,
 }
 
@@ -198,15 +199,13 @@ impl Drafter {
         let is_due = self.history.tokens.len() >= self.drafted_at + PROBE_INTERVAL;
         let length = if best == 0 && is_due { PROBE } else { best };
         let end = self.history.tokens.len().min(next + length.min(most));
-        if next < end {
-            self.matched = matched;
-            self.drafted_at = self.history.tokens.len();
-        }
+        self.matched = matched;
         &self.history.tokens[next..end]
     }
 
-    /// Records that the model accepted the first `accepted` of `drafted` tokens.
+    /// Records that the model accepted the first `accepted` of `drafted` tokens. A draft that got no rows is not recorded.
     pub(crate) fn record(&mut self, drafted: usize, accepted: usize) {
+        self.drafted_at = self.history.tokens.len();
         self.rate.record(self.matched, drafted, accepted);
     }
 }
@@ -286,6 +285,20 @@ mod tests {
             drafter.push(b'b'.into());
         }
         assert!((20..=25).contains(&drafts), "{drafts}");
+    }
+
+    #[test]
+    fn a_draft_without_rows_is_tried_again_at_once() {
+        let mut drafter = Drafter::new(&tokens("abab"));
+        for _ in 0..PROBE_INTERVAL {
+            drafter.push(b'a'.into());
+            drafter.push(b'b'.into());
+        }
+        drafter.rate = AcceptanceRate([0.0; 2]);
+        let mut is_drafted = || !drafter.draft(Cost::beside(1), 9).is_empty();
+        assert_eq!([is_drafted(), is_drafted()], [true, true]);
+        drafter.record(PROBE, 0);
+        assert!(drafter.draft(Cost::beside(1), 9).is_empty());
     }
 
     #[test]

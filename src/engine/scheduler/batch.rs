@@ -1,6 +1,6 @@
 //! Plans the rows of a step: those of the generating sequences, and chunks of prompts.
 
-use super::super::chunk_size::{TILE, Work};
+use super::super::chunk_size::Work;
 use super::super::decoder::{Decoder, Row};
 use super::super::lookup::{Cost, MAX_DRAFT};
 use super::super::token::Token;
@@ -77,13 +77,14 @@ impl<D: Decoder> Scheduler<D> {
     /// Limits the additional rows of `streams` to their share of a step with `prompts` and at most `chunk` rows besides the first one of each
     /// stream. Returns how many of the `chunk` rows they get.
     ///
-    /// A stream alone does not depend on `chunk`, and thus not on measured times, so that its text is reproducible. Beside others, a row costs
-    /// up to twice as much as a row of a tile, for which `chunk` was measured. At least half of the chunk is left to prompts.
+    /// A stream alone does not depend on `chunk`, and thus not on measured times, so that its text is reproducible. It gets less than a tile,
+    /// as long as that takes no more than three seconds. Beside others, a row costs up to twice as much as a row of a tile, for which `chunk`
+    /// was measured. At least half of the chunk is left to prompts.
     fn grant(&self, streams: &mut [Stream], prompts: usize, chunk: usize) -> usize {
         let count = streams.len();
         if let ([stream], 0) = (&mut *streams, prompts) {
-            let room = self.limits.n_batch - 1;
-            stream.additional = stream.additional.min(TILE - 1).min(room);
+            let room = self.limits.n_batch.min(self.chunk_sizer.tile_rows()) - 1;
+            stream.additional = stream.additional.min(room);
             return 0;
         }
         let mut left = chunk.saturating_sub(prompts) / 2;

@@ -30,6 +30,28 @@ fn a_grammar_forces_everything_but_the_open_parts_of_an_answer() {
 }
 
 #[test]
+fn hundreds_of_fixed_properties_are_forced_at_once() {
+    let names: Vec<String> = (0..400).map(|at| format!("property_{at}")).collect();
+    let properties: serde_json::Map<String, Value> = names
+        .iter()
+        .map(|name| (name.clone(), json!({"const": "a fixed text"})))
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false});
+    let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();
+    let mut text = String::new();
+    loop {
+        let next = forced(&mut grammar);
+        if next.is_empty() {
+            break;
+        }
+        text.push_str(&next);
+    }
+    assert!(grammar.is_complete(), "{} bytes", text.len());
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer.as_object().map(serde_json::Map::len), Some(400));
+}
+
+#[test]
 fn nothing_is_forced_inside_a_free_text() {
     let schema = json!({"type": "string"});
     let mut grammar = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();

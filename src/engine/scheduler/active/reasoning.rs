@@ -94,7 +94,7 @@ impl<S> ActiveCall<S> {
     ) -> Result<Vec<Sampled>, EngineError> {
         if let Some(token) = self.reasoning.take_forced() {
             decoder.force(&mut self.sampler, token);
-            return Ok(vec![Sampled::forced(token)]);
+            return Ok(vec![Sampled::marker(token)]);
         }
         decoder.fast_forward(&mut self.sampler)
     }
@@ -116,7 +116,8 @@ impl<S> ActiveCall<S> {
         }
         let piece = (!sampled.is_end).then(|| decoder.piece(token));
         let mut written = self.push_token(token, piece.as_deref(), now);
-        if sampled.origin == (Origin::Answer { is_last: true }) && written.finish_reason.is_none() {
+        if sampled.origin == (Origin::Answer { is_last: true }) {
+            // Also at `max_tokens`: a complete answer is not truncated.
             written.finish_reason = Some(FinishReason::Stop);
         }
         self.reasoning.block = self.output.thinking().block().or(self.reasoning.block);
@@ -135,7 +136,7 @@ impl<S> ActiveCall<S> {
             self.reasoning.close();
         }
         if self.reasoning.awaits_answer && self.output.thinking().is_after_block() {
-            let is_chosen = sampled.origin != Origin::Forced;
+            let is_chosen = sampled.origin != Origin::Marker;
             let piece = piece.unwrap_or_default();
             written.delta = self.begin_answer(decoder, written.delta, &piece, is_chosen)?;
         }

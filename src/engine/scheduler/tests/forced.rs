@@ -1,6 +1,6 @@
 //! Tests of tokens that the schema of an answer forces. They are not sampled, and several of them are decoded in one step.
 
-use super::bench::{Bench, LIMITS};
+use super::bench::{Bench, LIMITS, MS};
 use super::scripted::{Script, says};
 use crate::engine::decoder::Row;
 use crate::engine::limits::Limits;
@@ -72,6 +72,18 @@ fn an_answer_is_truncated_at_max_tokens_inside_a_run() {
         [0; 0],
         "nothing is decoded that no token follows"
     );
+}
+
+#[test]
+fn an_answer_that_is_complete_at_max_tokens_is_not_truncated() {
+    let script = Script {
+        completes: true,
+        ..label()
+    };
+    let mut bench = Bench::new(LIMITS, 8, script);
+    bench.submit(1, 1, 8);
+    bench.run_until_empty();
+    assert_eq!(bench.ends()[0].1, FinishReason::Stop);
 }
 
 #[test]
@@ -149,6 +161,24 @@ fn a_long_run_of_a_call_alone_is_decoded_in_steps_of_a_fixed_size() {
     bench.run_until_empty();
     assert_eq!(bench.ends()[0].2, long().text);
     assert_eq!(answer_rows(&bench, 0), [64, long().text.len() - 64]);
+}
+
+#[test]
+fn a_long_run_of_a_slow_model_is_decoded_in_steps_of_three_seconds() {
+    let limits = Limits {
+        n_ctx: 200,
+        kv_cells: 400,
+        ..LIMITS
+    };
+    let script = Script {
+        step: Some(100 * 64 * MS),
+        ..long()
+    };
+    let mut bench = Bench::new(limits, 8, script);
+    bench.submit(1, 64, 95);
+    bench.run_until_empty();
+    let rows: Vec<usize> = bench.seen.borrow().batches.iter().map(Vec::len).collect();
+    assert_eq!(rows, [64, 30, 30, long().text.len() - 60]);
 }
 
 #[test]

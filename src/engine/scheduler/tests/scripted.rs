@@ -24,6 +24,10 @@ pub(super) struct Script {
     pub(super) text: &'static str,
     /// Whether the answer ends after the text. Otherwise the text repeats.
     pub(super) ends: bool,
+    /// Whether no token may follow the text.
+    pub(super) completes: bool,
+    /// Time of a decode; `None` is 1 ms.
+    pub(super) step: Option<Duration>,
     /// Positions in the text of the tokens that the schema forces.
     pub(super) forced: Vec<usize>,
     /// Numbers of the decodes that fail, from 1.
@@ -51,7 +55,9 @@ impl Script {
                 bytes[(*written - 1) % bytes.len()].into()
             },
             is_end: ends,
-            origin: Origin::Answer { is_last: false },
+            origin: Origin::Answer {
+                is_last: self.completes && *written == bytes.len(),
+            },
         }
     }
 }
@@ -207,7 +213,7 @@ impl Decoder for Scripted {
             self.add(row.sequence, row.token);
         }
         self.check_cells();
-        Ok(MS)
+        Ok(self.script.step.unwrap_or(MS))
     }
 
     fn sample(
