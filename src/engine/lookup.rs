@@ -137,7 +137,7 @@ impl Cost {
     /// streams    1      2      8
     /// cost     0.5   0.67   0.89
     /// ```
-    pub(crate) fn beside(streams: usize) -> Self {
+    pub(crate) fn for_streams(streams: usize) -> Self {
         let streams = f64::from(u32::try_from(streams.max(1)).unwrap_or(u32::MAX));
         Self(ROW * streams / (1.0 + ROW * (streams - 1.0)))
     }
@@ -270,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn drafts_cost_more_beside_other_streams() {
-        let costs = [1, 2, 8].map(|streams| (Cost::beside(streams).0 * 100.0).round());
+    fn drafts_cost_more_with_more_streams() {
+        let costs = [1, 2, 8].map(|streams| (Cost::for_streams(streams).0 * 100.0).round());
         assert_eq!(costs.map(|cost| format!("{cost}")), ["50", "67", "89"]);
     }
 
@@ -280,7 +280,7 @@ mod tests {
         let mut drafter = Drafter::new(&tokens("abab"));
         let mut drafts = 0;
         for _ in 0..640 {
-            let drafted = drafter.draft(Cost::beside(1), 9).len();
+            let drafted = drafter.draft(Cost::for_streams(1), 9).len();
             if drafted > 0 {
                 drafts += 1;
                 drafter.record(drafted, 0);
@@ -296,7 +296,7 @@ mod tests {
         let mut drafter = Drafter::new(&tokens(&"0123456789".repeat(20)));
         let mut lengths = Vec::new();
         for _ in 0..20 {
-            let draft = drafter.draft(Cost::beside(1), 99).to_vec();
+            let draft = drafter.draft(Cost::for_streams(1), 99).to_vec();
             drafter.record(draft.len(), draft.len());
             lengths.push(draft.len());
             for token in draft {

@@ -114,7 +114,7 @@ impl<D: Decoder> Scheduler<D> {
         // Prompts make better use of the time that drafts take. Without a pool, a draft would need an additional pass, which does not pay.
         let has_prompts = active().any(|active| active.has_begun && !active.is_generating());
         let drafts = !has_prompts && (self.limits.is_pool || count == 1);
-        let cost = Cost::beside(count);
+        let cost = Cost::for_streams(count);
         let mut streams = Vec::new();
         for (sequence, active) in self.sequences.iter_mut().enumerate() {
             let Some(active) = active.as_mut().filter(|active| active.is_generating()) else {
