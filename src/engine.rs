@@ -230,11 +230,11 @@ pub(crate) struct Usage {
     pub completion_tokens: u32,
     /// Tokens of reasoning, which `completion_tokens` includes.
     pub thinking_tokens: u32,
-    /// Tokens that the schema of the answer or a marker of reasoning forced. They are not sampled, and `completion_tokens` includes them.
+    /// Tokens that were forced by the schema of the answer or by a marker of reasoning, not sampled. `completion_tokens` includes them.
     pub forced_tokens: u32,
-    /// Tokens that were drafted from the prompt and the answer.
+    /// Draft tokens, taken from the prompt and the answer.
     pub drafted_tokens: u32,
-    /// Drafted tokens that the model accepted. `completion_tokens` includes them.
+    /// Draft tokens that the model accepted. `completion_tokens` includes them.
     pub accepted_tokens: u32,
     /// Time in queues: for memory that other models took, and for a sequence and its cells.
     pub queue_ms: u64,

@@ -116,11 +116,11 @@
 //! 5. [`backend`] sends the request to the model; [`backend::local`] writes it to the pipe of a worker. [`engine::Update`]s come back
 //!    through a `watch` channel, from which [`mcp::progress`] notifies the client at intervals. Dropping the future of the call cancels it: the
 //!    worker frees the sequence before its next decode.
-//! 6. In the worker, [`engine::prompt`] renders and tokenises the prompt, and [`engine::grammar`] compiles the schema. [`engine::queue`] holds
-//!    the call, round robin among clients, until a sequence and enough cells are free. Each step of [`engine::scheduler`] decodes the next
-//!    token of every generating sequence, the tokens that its grammar forces or its history suggests ([`engine::lookup`]), and as many prompt
-//!    tokens as fit into the step ([`engine::chunk_size`]). [`engine::thinking`] separates
-//!    the model's reasoning from its answer; a grammar constrains only the answer.
+//! 6. In the worker, [`engine::prompt`] renders and tokenises the prompt, and [`engine::grammar`] compiles the schema. [`engine::queue`]
+//!    holds the call, round robin among clients, until a sequence and enough cells are free. Each step of [`engine::scheduler`] decodes the
+//!    next token of every generating sequence, the forced and draft tokens after it ([`engine::grammar`], [`engine::lookup`]), and as many
+//!    prompt tokens as fit into the step ([`engine::chunk_size`]). [`engine::thinking`] separates the model's reasoning from its answer; a
+//!    grammar constrains only the answer.
 //! 7. The tool turns the [`engine::Generation`] into a result. A structured answer is validated against its schema once more
 //!    ([`tools::structured`]).
 //!
@@ -151,11 +151,11 @@
 //!
 //! On a CPU, the same seed gives the same text if the call runs alone and no part of its prompt comes from the cache. The shape of a batch
 //! changes the last bits of logits, and flash attention computes 64 rows or more differently than fewer
-//! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64 rows,
-//! however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). What is drafted for a call that runs
-//! alone depends only on its tokens. Together with other calls, from a cached prefix, or on a GPU, the text is the same up to the first
-//! near-tie. The same applies if other programs cause a change of the number of threads: with 512 cells and more, flash attention adds up one
-//! part of the cells for each thread.
+//! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64
+//! rows, however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). The draft tokens of a call that
+//! runs alone depend only on its tokens, not on measured times ([`engine::lookup`]). Together with other calls, from a cached prefix, or on
+//! a GPU, the text is the same up to the first near-tie. The same applies if the number of threads changes because of other programs: with
+//! 512 cells and more, flash attention splits the cells among the threads, and adds up the parts.
 //!
 //! # Sharing the machine
 //!

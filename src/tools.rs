@@ -188,7 +188,7 @@ impl Tool {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tools: Vec<Arc<Tool>>,
-    /// Descriptions of `tools`, created once because clients need them often.
+    /// Descriptions of `tools`, created once because every `initialize` and `tools/list` reads them.
     descriptions: Vec<ToolDescription>,
     /// Tool names by alias.
     aliases: BTreeMap<String, String>,

@@ -78,7 +78,7 @@ pub(crate) struct LoadSettings {
     pub cache_type_v: CacheType,
     /// Whether the prefix cache is on.
     pub cache_prompt: bool,
-    /// Whether tokens of answers are drafted.
+    /// Whether answers have draft tokens (prompt lookup).
     pub speculative: Speculative,
     /// Memory for prompt prefixes outside the KV cache.
     pub cache_ram: Size,
@@ -210,7 +210,7 @@ impl ModelConfig {
 }
 
 impl LoadSettings {
-    /// Returns the threads of a model that does not set `n_threads`, on `cpus`.
+    /// Returns the number of threads of a model that does not set `n_threads`, on `cpus`.
     pub(crate) fn default_threads(cpus: Cpus) -> usize {
         capped_threads(ModelSettings::default().n_threads, cpus)
     }

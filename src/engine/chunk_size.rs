@@ -37,11 +37,11 @@ const MIN_CHUNK: usize = 8;
 /// Work of the next step.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Work {
-    /// Generating sequences, one token each.
+    /// Generating sequences.
     pub streams: usize,
     /// Prompts in prefill.
     pub prompts: usize,
-    /// Tokens of these prompts that have yet to be decoded.
+    /// Tokens of these prompts that have yet to be decoded, and the forced and draft tokens of the streams.
     pub pending: usize,
 }
 
@@ -93,7 +93,7 @@ impl ChunkSizer {
         }
     }
 
-    /// Returns the number of prompt tokens for the next step, at most `room`.
+    /// Returns the number of rows for the next step in addition to one for each stream, at most `room`.
     pub(crate) fn chunk(&self, work: Work, room: usize) -> usize {
         let Some(prompt_token) = self.prompt_token else {
             let first = if work.streams == 0 { TILE } else { MIN_CHUNK };
@@ -156,7 +156,7 @@ impl ChunkSizer {
         whole.unwrap_or_else(|| self.tile_rows())
     }
 
-    /// Returns the rows of a tile, or of the part of one that takes [`LONGEST_TILE`].
+    /// Returns the number of rows in a tile, or in the part of one that takes [`LONGEST_TILE`].
     pub(crate) fn tile_rows(&self) -> usize {
         let fitting = |token: Duration| LONGEST_TILE.as_nanos() / token.as_nanos().max(1);
         let rows = self.prompt_token.map_or(u128::MAX, fitting);

@@ -114,7 +114,8 @@ pub(crate) trait Decoder {
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
     fn begin_answer(&self, sampler: &mut Self::Sampler, text: &str) -> Result<bool, EngineError>;
-    /// Returns the tokens that the grammar of a sampler forces next, and records them. Empty if the next token is open.
+    /// Returns the tokens that the grammar of a sampler forces next, and records them. The result is empty if the grammar allows several
+    /// next tokens, or if the sampler has no grammar.
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.
@@ -124,7 +125,7 @@ pub(crate) trait Decoder {
     /// # Errors
     /// Fails if llama.cpp cannot decode the batch. The content of the batch's sequences is undefined then.
     fn decode(&mut self, batch: &[Row]) -> Result<Duration, DecodeError>;
-    /// Samples the token that follows a row of the last batch. `row` is its index in the batch, and it must have requested logits.
+    /// Samples the token that follows a row of the last batch. `row` is the index of the row, which must have requested logits.
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed, `Decode` if the logits are invalid.

@@ -30,7 +30,7 @@ pub(crate) trait GrammarVocabulary {
     fn tokenizer(&self) -> Tokenizer;
 }
 
-/// Returns the tokens of a text. May be called from any thread.
+/// Function that returns the tokens of a text. It may be called from any thread.
 pub(crate) type Tokenizer = Box<dyn Fn(&[u8]) -> Vec<u32> + Send + Sync>;
 
 /// Tokens in a word of llguidance's masks.
@@ -229,8 +229,8 @@ impl Grammar {
         accepted.map_err(GrammarError::new)
     }
 
-    /// Accepts the tokens that the grammar forces next, and returns them. Empty if the next token is open, or if its text is forced only in
-    /// part: after `{"` of `{"name": "…"}`, these are the tokens of `name":`, since the next one may be ` "` or ` "A`.
+    /// Accepts the tokens that the grammar forces next, and returns them. The last one is the last token that has no alternative: after
+    /// `{"` of `{"name": "…"}`, the result has the tokens of `name":`, since the next one may be ` "` or ` "A`.
     ///
     /// # Errors
     /// Fails if the grammar cannot be followed.

@@ -91,7 +91,7 @@ pub(crate) struct Limits {
     pub reuse: Reuse,
     /// Most bytes of saved prefixes, outside the KV cache.
     pub cache_bytes: u64,
-    /// Whether tokens of answers are drafted ([`Drafter`](super::lookup::Drafter)).
+    /// Whether answers have draft tokens ([`Drafter`](super::lookup::Drafter)).
     pub is_speculative: bool,
 }
 

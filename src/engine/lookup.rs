@@ -1,18 +1,19 @@
-//! Prompt lookup: drafts the next tokens of an answer from its prompt and from the answer itself. Pure.
+//! Prompt lookup, a form of speculative decoding without a draft model: drafts the next tokens of an answer from its prompt and from the
+//! answer itself. Pure.
 //!
 //! Answers that repeat their prompt, such as extracts, corrected texts and translated code, often continue a passage in the same way. So
-//! the tokens that followed an earlier occurrence of the last ones are decoded along with them, and the model's own choices decide how many
-//! of them stay. Each token is sampled from the row that follows the tokens before it, as without drafts. So the text is the same up to the last
-//! bits of the logits, which depend on the shape of a batch (see "Reproducible answers" in the crate's documentation).
+//! the tokens that followed an earlier occurrence of the last tokens are decoded along with these. Each token of the answer is still
+//! sampled from the row of the token before it, and a draft token is accepted if it is the sampled one. So the text is the same as without
+//! drafts, up to the last bits of logits.
 //!
-//! A drafted token costs a row of a batch, and saves a step if the model accepts it. So the share of accepted tokens decides how many are
-//! drafted ([`AcceptanceRate`], [`Cost`]). Nothing that depends on time does: the texts of calls that run alone stay reproducible.
+//! A draft token costs a row of a batch, and saves a step if the model accepts it. So the length of a draft follows the acceptance rate
+//! ([`AcceptanceRate`], [`Cost`]). It depends on no measured times, so that the texts of calls that run alone stay reproducible.
 
 use std::collections::HashMap;
 
 use super::token::Token;
 
-/// Most tokens of a draft.
+/// Longest draft, in tokens.
 pub(crate) const MAX_DRAFT: usize = 16;
 
 /// Most earlier occurrences of the last two tokens that are compared.
@@ -21,20 +22,20 @@ const MAX_OCCURRENCES: usize = 32;
 /// Most tokens that are compared before each occurrence.
 const MAX_MATCH: usize = 16;
 
-/// Matches of at least this many tokens are counted separately, since more of their tokens are accepted.
+/// Shortest match that has an acceptance rate of its own, in tokens: after long matches, more draft tokens are accepted.
 const LONG_MATCH: usize = 4;
 
-/// Least gain in speed for which tokens are drafted. It makes up for the error of the estimates.
+/// Smallest gain in speed for which tokens are drafted. Above 1, since rate and cost are estimates.
 const LEAST_GAIN: f64 = 1.05;
 
-/// Cost of a further row in a step of one row. Measured on 2 cores with AVX-512: 0.56 (`SmolLM2` 135M). Where a step is bound by memory
-/// instead of arithmetic, a row costs less, and drafts gain more than expected.
+/// Cost of a further row, as a share of a step of one row. Measured on 2 cores with AVX-512: 0.56 (`SmolLM2` 135M). If memory bandwidth is
+/// the limit instead of arithmetic, a row costs less, and drafts gain more than expected.
 const ROW: f64 = 0.5;
 
-/// Tokens after which a call drafts again, although drafts did not pay.
+/// Tokens after which a call drafts again, although its acceptance rate is too low: the text may have begun to repeat itself.
 const PROBE_INTERVAL: usize = 64;
 
-/// Tokens of such a draft.
+/// Length of such a draft, in tokens.
 const PROBE: usize = 2;
 
 /// Weight of the newest observation in an [`AcceptanceRate`].
@@ -99,12 +100,12 @@ impl History {
     }
 }
 
-/// Estimate of how likely the model is to accept the next token of a draft: a moving average, from 0 to 1, for short and for long matches.
+/// Acceptance rates after short and after long matches: moving averages, from 0 to 1, of how often the model accepts the next draft token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct AcceptanceRate([f64; 2]);
 
 impl Default for AcceptanceRate {
-    /// The first draft of a call needs a long match, and has one token.
+    /// With these rates, the first draft of a call that runs alone requires a long match, and has one token.
     fn default() -> Self {
         Self([0.5, 0.7])
     }
@@ -125,18 +126,18 @@ impl AcceptanceRate {
     }
 }
 
-/// Cost of a drafted token, as a share of what a token costs without drafts.
+/// Cost of a draft token, as a share of what a token costs without drafts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cost(f64);
 
 impl Cost {
-    /// Returns the cost for one of `streams`, which share the cost of a step.
+    /// Returns the cost for one of `streams` sequences that share the cost of a step.
     ///
     /// ```text
     /// streams    1      2      8
     /// cost     0.5   0.67   0.89
     /// ```
-    pub(crate) fn beside(streams: usize) -> Self {
+    pub(crate) fn for_streams(streams: usize) -> Self {
         let streams = f64::from(u32::try_from(streams.max(1)).unwrap_or(u32::MAX));
         Self(ROW * streams / (1.0 + ROW * (streams - 1.0)))
     }
@@ -163,7 +164,7 @@ impl Cost {
     }
 }
 
-/// Drafts the tokens of one call.
+/// Drafts tokens of the answer of one call.
 #[derive(Debug)]
 pub(crate) struct Drafter {
     history: History,
@@ -190,7 +191,8 @@ impl Drafter {
         self.history.push(token);
     }
 
-    /// Returns the tokens that probably follow, at most `most`; empty if they are not worth their `cost`.
+    /// Returns the tokens that probably follow, at most `most`. The draft is empty if nothing matches or if it is not worth its `cost`,
+    /// except for a short one every [`PROBE_INTERVAL`] tokens.
     pub(crate) fn draft(&mut self, cost: Cost, most: usize) -> &[Token] {
         let Some((next, matched)) = self.history.longest_match() else {
             return &[];
@@ -203,7 +205,8 @@ impl Drafter {
         &self.history.tokens[next..end]
     }
 
-    /// Records that the model accepted the first `accepted` of `drafted` tokens. A draft that got no rows is not recorded.
+    /// Records that the model accepted the first `accepted` of the `drafted` tokens of the last draft. A draft that got no rows is not
+    /// recorded.
     pub(crate) fn record(&mut self, drafted: usize, accepted: usize) {
         self.drafted_at = self.history.tokens.len();
         self.rate.record(self.matched, drafted, accepted);
@@ -266,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn drafts_cost_more_beside_other_streams() {
-        let costs = [1, 2, 8].map(|streams| (Cost::beside(streams).0 * 100.0).round());
+    fn drafts_cost_more_with_more_streams() {
+        let costs = [1, 2, 8].map(|streams| (Cost::for_streams(streams).0 * 100.0).round());
         assert_eq!(costs.map(|cost| format!("{cost}")), ["50", "67", "89"]);
     }
 
@@ -276,7 +279,7 @@ mod tests {
         let mut drafter = Drafter::new(&tokens("abab"));
         let mut drafts = 0;
         for _ in 0..640 {
-            let drafted = drafter.draft(Cost::beside(1), 9).len();
+            let drafted = drafter.draft(Cost::for_streams(1), 9).len();
             if drafted > 0 {
                 drafts += 1;
                 drafter.record(drafted, 0);
@@ -306,7 +309,7 @@ mod tests {
         let mut drafter = Drafter::new(&tokens(&"0123456789".repeat(20)));
         let mut lengths = Vec::new();
         for _ in 0..20 {
-            let draft = drafter.draft(Cost::beside(1), 99).to_vec();
+            let draft = drafter.draft(Cost::for_streams(1), 99).to_vec();
             drafter.record(draft.len(), draft.len());
             lengths.push(draft.len());
             for token in draft {

@@ -4,7 +4,7 @@
 //! nor a clock.
 //!
 //! - Admission reserves the cells of a call, prompt and answer, so an admitted call never runs out of cells.
-//! - Every batch has the next token of every generating sequence, and the forced and drafted tokens after it (`results.rs`). Prompts follow
+//! - Every batch has the next token of every generating sequence, and the forced and draft tokens after it (`results.rs`). Prompts follow
 //!   in chunks (chunked prefill, [`ChunkSizer`]). Prompts share a chunk evenly, so a long prompt does not delay a short one.
 //! - Prefill skips the cached prefix of a prompt (`cache.rs`). If another call is decoding the same prefix, the prompt waits for that call
 //!   (`start.rs`).
@@ -50,7 +50,7 @@ pub(crate) struct Scheduler<D: Decoder> {
     sequences: Vec<Option<ActiveCall<D::Sampler>>>,
     cache: PrefixCache<D::State>,
     admitted: u64,
-    /// Tokens that this step has copied to start prompts.
+    /// Number of tokens that this step has copied to start prompts from cached prefixes.
     copied: usize,
     chunk_sizer: ChunkSizer,
     ready_at: Instant,
@@ -202,7 +202,7 @@ impl<D: Decoder> Scheduler<D> {
         }
     }
 
-    /// Records how long a step took. Additional rows of streams cost more than rows of a prompt, so steps with both say nothing.
+    /// Records how long a step took. Steps with forced or draft tokens are left out: their rows cost more than rows of a prompt.
     fn observe(&mut self, rows: &[Row], generating: usize, elapsed: Duration) {
         let is_answer = |row: &&Row| {
             let active = self.sequences[row.sequence].as_ref();

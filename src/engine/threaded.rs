@@ -3,17 +3,17 @@
 use super::EngineError;
 use super::decoder::Decoder;
 
-/// A decoder that computes with threads.
+/// A decoder whose number of threads can change.
 pub(crate) trait ThreadedDecoder: Decoder + Sized {
     /// Returns the number of threads that decode.
     fn n_threads(&self) -> usize;
-    /// Returns the bytes of memory that [`Self::with_threads`] requires for a moment, in addition to those of the decoder.
+    /// Returns the bytes of memory that [`Self::with_threads`] requires temporarily, in addition to those of the decoder.
     fn bytes_to_switch(&self) -> u64;
-    /// Returns the decoder with `n_threads` threads, and what has become of the content of all sequences. If the content cannot be saved, the
+    /// Returns the decoder with `n_threads` threads, and whether its sequences have kept their content. If the content cannot be saved, the
     /// number of threads stays.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create another context. The decoder is gone then.
+    /// `Load` if llama.cpp cannot create another context. The decoder is lost then.
     fn with_threads(self, n_threads: usize) -> Result<(Self, Content), EngineError>;
 }
 

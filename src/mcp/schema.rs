@@ -118,9 +118,9 @@ pub(crate) fn capabilities() -> Value {
 /// Result of `tools/list`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ListToolsResult<'all> {
-    /// All tools that the caller may use, on one page, each a serialised [`Tool`].
+    /// All tools that the caller may use, on one page. Each is a serialised [`Tool`].
     pub tools: Vec<&'all Json>,
-    /// The other members, an object: in the modern era, how long the list may be cached.
+    /// Object with the other members: in the modern era, how long the list may be cached.
     #[serde(flatten)]
     pub members: Value,
 }

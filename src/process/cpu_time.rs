@@ -5,26 +5,26 @@ use std::time::{Duration, Instant};
 /// CPU times so far, each summed over the CPUs that this process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CpuTimes {
-    /// Time at which the others were read.
+    /// Time at which the other fields were read.
     at: Instant,
     /// CPU time of this process.
     own: Duration,
-    /// Time without work.
+    /// Time without work, including waits for I/O.
     idle: Duration,
-    /// Time with work of low priority, of all processes.
+    /// Time with low-priority work (`nice` above 0) of all processes.
     low_priority: Duration,
-    /// All time that the system has accounted for.
+    /// Total time that the system has accounted for, idle time included.
     accounted: Duration,
 }
 
-/// CPUs that were free for this process in a period: those that it used, and those that were idle.
+/// CPUs that were free for this process in a period: those that it used, and those that were idle. Fractions are shares of the period.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct FreeCpus {
     /// Length of the period.
     pub elapsed: Duration,
     /// CPUs that other processes did not use.
     pub unused: f64,
-    /// CPUs that other processes did not use, or used for work of low priority, which makes way.
+    /// CPUs that other processes did not use, or used for low-priority work, which this process preempts.
     pub available: f64,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct FreeCpus {
 pub(crate) struct CpuClock {
     /// CPUs that this process may use.
     cpus: Vec<usize>,
-    /// Whether this process has a higher priority than work of low priority.
+    /// Whether this process precedes low-priority work: its `nice` value is 0 or less.
     has_priority: bool,
 }
 
@@ -77,8 +77,8 @@ impl CpuClock {
         None
     }
 
-    /// Returns the free CPUs between two times; `None` if the system has not accounted for about all time of the CPUs, as some emulations of
-    /// Linux do not.
+    /// Returns the free CPUs between two times; `None` if the accounted time differs by more than a quarter from the elapsed time. Some
+    /// emulations of Linux do not account for all time.
     pub(crate) fn free(&self, from: CpuTimes, to: CpuTimes) -> Option<FreeCpus> {
         let elapsed = to.at.duration_since(from.at);
         let during = |time: fn(&CpuTimes) -> Duration| {

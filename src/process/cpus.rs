@@ -16,7 +16,7 @@ pub(crate) struct Cpus {
     pub cores: usize,
 }
 
-/// A limit of CPU time, in thousandths of a CPU: 1,500 allow 1.5 seconds of CPU time a second.
+/// A CPU quota, in thousandths of a CPU: 1,500 allows 1.5 seconds of CPU time per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CpuQuota(pub u64);
 
@@ -25,7 +25,7 @@ pub(crate) struct CpuQuota(pub u64);
 pub(crate) struct CpuLimits {
     /// CPUs on which this process may run.
     pub affinity: Cpus,
-    /// Smallest quota of the cgroups around this process; `None` if they have none.
+    /// Smallest CPU quota of the cgroups around this process; `None` if they have none.
     pub quota: Option<CpuQuota>,
 }
 
@@ -40,7 +40,8 @@ impl Cpus {
 impl CpuQuota {
     /// Returns the nearest number of whole CPUs, at least 1.
     ///
-    /// With a quota of 1.5 CPUs, 2 threads run for three quarters of the time. Measured with `SmolLM2` on 2 cores, in tokens a second:
+    /// With a quota of 1.5 CPUs, 2 threads run for three quarters of the time, which is faster than 1 thread all the time. Measured with
+    /// `SmolLM2` on 2 cores, in tokens a second:
     ///
     /// | quota 1.5 | 1 thread | 2 threads |
     /// | --- | --- | --- |
@@ -51,7 +52,7 @@ impl CpuQuota {
         usize::try_from(cpus).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Returns whether the kernel stops `n_threads` threads that always compute, because they use up the quota.
+    /// Returns whether the kernel throttles `n_threads` threads that always compute, because they use up the quota.
     pub(crate) fn throttles(self, n_threads: usize) -> bool {
         self.0 < (n_threads as u64).saturating_mul(1000)
     }

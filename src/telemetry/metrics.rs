@@ -127,11 +127,11 @@ pub(crate) struct Answered {
     pub cached: u32,
     /// Generated tokens.
     pub completion: u32,
-    /// Generated tokens that were not sampled.
+    /// Generated tokens that were forced instead of sampled.
     pub forced: u32,
-    /// Tokens that were drafted.
+    /// Draft tokens.
     pub drafted: u32,
-    /// Drafted tokens that the model accepted.
+    /// Draft tokens that the model accepted.
     pub accepted: u32,
     /// Time from the arrival of the call to the prefill.
     pub waited: Duration,

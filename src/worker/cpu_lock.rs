@@ -90,7 +90,7 @@ impl Turns {
         })
     }
 
-    /// Returns whether other models compute at the moment, or wait for a turn.
+    /// Returns whether other workers hold all turns at the moment, or wait for one. Does not block. The caller must not hold a turn.
     pub(crate) fn are_all_taken(&self) -> bool {
         match self.locks.try_lock_place() {
             Some(place) => {

@@ -212,7 +212,7 @@ struct Worker {
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
-    /// Adjusts the threads of the loaded model; `None` if their number stays.
+    /// Adjusts the number of threads of the loaded model; `None` if the number stays.
     tuner: Option<ThreadTuner>,
     /// Whether stdin has ended. The calls that were read before are finished.
     stdin_ended: bool,
@@ -236,7 +236,7 @@ impl Worker {
             }
             None => return true,
         };
-        // The memory of a GPU would have to hold its cells twice for a moment, and its speed hardly depends on threads.
+        // On a GPU, the speed hardly depends on the number of threads.
         if let Some(observer) = observer.filter(|_| !model.is_on_gpu(&load)) {
             let others_compute = turns.is_some_and(Turns::are_all_taken);
             let (tuner, threads) = observer.finish(&load, others_compute);

@@ -1,14 +1,14 @@
 //! How long GNU OpenMP's threads spin at a barrier before they sleep (`GOMP_SPINCOUNT`).
 //!
-//! llama.cpp's threads meet at a barrier after every operation, hundreds of times for each token. A thread that sleeps there must be woken,
-//! which takes as long as many spins. A thread that spins keeps the CPU from a thread of another process, and if that is what the others
-//! wait for, every barrier takes as long as the spin. So a thread spins for about [`WAKE_UPS`] wake-ups of this machine, and then sleeps. The
-//! default of OpenMP is milliseconds.
+//! llama.cpp's threads meet at a barrier after every operation, hundreds of times for each token. Waking a thread that sleeps there takes
+//! as long as hundreds of iterations of the spin loop. But a spinning thread keeps a CPU from threads of other processes. If the thread
+//! that the others wait for shares its CPU with such a thread, every barrier takes as long as the spin. So a thread spins for about
+//! [`WAKE_UPS`] wake-ups of this machine, and then sleeps. By default, OpenMP's threads spin for milliseconds.
 //!
-//! Measured with `SmolLM2` 135M and 2 threads on 2 cores, in tokens a second of one stream. On the AMD machine a wake-up takes 7 µs and
-//! a pause 28 ns, so the count there is about 2,500. Next to busy processes no count is good:
+//! Measured with `SmolLM2` 135M and 2 threads on 2 cores, in tokens a second: one stream, and prefill. On the AMD machine a wake-up takes
+//! 7 µs and a pause 28 ns, so the count there is about 2,500. Next to a busy process, every count is slow:
 //!
-//! | spin count | AMD, alone | prompt | next to 1 busy process | Xeon, alone | next to 1 busy process |
+//! | spin count | AMD, alone | AMD, prefill | AMD, next to 1 busy process | Xeon, alone | Xeon, next to 1 busy process |
 //! | --- | --- | --- | --- | --- | --- |
 //! | 300 | 84 | 194 | 29 | 75 | 45 |
 //! | 1000 | | | | 113 to 130 | 36 |
@@ -34,27 +34,27 @@ const WAKE_UPS: u128 = 10;
 /// Range of the count. A measurement on a busy machine may be far off.
 const COUNTS: RangeInclusive<u128> = 1000..=10_000;
 
-/// Count if a measurement is impossible, or if the kernel stops the threads for lack of quota: a thread then waits for milliseconds for one
-/// that is stopped, and uses up the quota.
+/// Count if a measurement is impossible, or if the kernel throttles the threads. A thread that waits for a throttled one waits for
+/// milliseconds, and spinning uses up the quota.
 const FALLBACK: u128 = *COUNTS.start();
 
 /// Number of measured wake-ups.
 const ROUNDS: usize = 200;
 
-/// Number of pauses in a measurement.
+/// Number of iterations of OpenMP's loop in a measurement.
 const PAUSES: u32 = 100;
 
 /// Costs of waiting on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitCosts {
-    /// Time from waking a thread until it runs, which few wake-ups exceed.
+    /// Time from waking a thread until it runs (90th percentile).
     pub wake_up: Duration,
-    /// Time of [`PAUSES`] turns of OpenMP's loop.
+    /// Time of [`PAUSES`] iterations of OpenMP's loop.
     pauses: Duration,
 }
 
 impl WaitCosts {
-    /// Returns the costs, which the first call measures in a few milliseconds. Blocks. `None` if the system starts no thread for it.
+    /// Returns the costs; `None` if the system starts no thread for the measurement. Blocks: the first call measures for milliseconds.
     pub(crate) fn measured() -> Option<Self> {
         static MEASURED: OnceLock<Option<WaitCosts>> = OnceLock::new();
         *MEASURED.get_or_init(|| {
@@ -67,19 +67,20 @@ impl WaitCosts {
         })
     }
 
-    /// Returns the time of one turn of OpenMP's loop.
+    /// Returns the time of one iteration of OpenMP's loop.
     pub(crate) fn pause(self) -> Duration {
         self.pauses / PAUSES
     }
 }
 
-/// Returns the variable of this process's environment that says how long threads spin; `None` if no variable does.
+/// Returns the name of the environment variable with which the user sets how long threads spin; `None` if no such variable is set.
 pub(crate) fn overriding_variable() -> Option<&'static str> {
     let mut variables = VARIABLES.into_iter();
     variables.find(|name| std::env::var_os(name).is_some())
 }
 
-/// Returns the variable for a worker that computes with `n_threads` under `quota`; `None` if the user has set one. Blocks.
+/// Returns the name and value of the variable for a worker that computes with `n_threads` under `quota`; `None` if the user has set one.
+/// Blocks.
 pub(crate) fn variable(
     n_threads: usize,
     quota: Option<CpuQuota>,
@@ -91,7 +92,7 @@ pub(crate) fn variable(
     Some((VARIABLES[0], count.to_string()))
 }
 
-/// Returns the number of turns for which `n_threads` spin under `quota` before they sleep.
+/// Returns the number of iterations for which `n_threads` spin under `quota` before they sleep.
 pub(crate) fn spin_count(
     costs: Option<WaitCosts>,
     n_threads: usize,
@@ -108,8 +109,8 @@ pub(crate) fn spin_count(
     count.clamp(*COUNTS.start(), *COUNTS.end())
 }
 
-/// Returns the time that nine of ten wake-ups take at most; `None` if the system starts no thread. Two threads wake each other in turns. On a
-/// busy machine they often share a CPU, and then most wake-ups take half the time.
+/// Returns the 90th percentile of the time of a wake-up; `None` if the system starts no thread. Two threads take turns waking each other.
+/// The median would be too low on a busy machine: the threads often share a CPU there, and then most wake-ups take half the time.
 fn measure_wake_up() -> Option<Duration> {
     let turn = AtomicUsize::new(0);
     let wait_for = |awaited| {
@@ -140,7 +141,8 @@ fn measure_wake_up() -> Option<Duration> {
     })
 }
 
-/// Returns the time of [`PAUSES`] turns of OpenMP's loop: the fastest of several measurements, since another process may interrupt some.
+/// Returns the time of [`PAUSES`] iterations of OpenMP's loop: the fastest of several measurements, since another process may interrupt
+/// some.
 fn measure_pauses() -> Duration {
     let awaited = AtomicUsize::new(0);
     let measure = |_| {

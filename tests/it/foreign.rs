@@ -50,7 +50,7 @@ fn keys_of_other_programs_are_translated() {
     error[config_unknown_key]: unknown key `models_max`
     hint: use `max_loaded` in `[registry]`
     error[config_unknown_key]: unknown key `draft`
-    hint: not supported: there are no draft models; `speculative` drafts tokens from the prompt
+    hint: not supported: draft models; `speculative` drafts tokens from the prompt instead
     error[config_unknown_key]: unknown key `jinja`
     hint: not needed: chat templates are always rendered as Jinja
     error[config_unknown_key]: unknown key `predict`

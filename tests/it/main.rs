@@ -53,7 +53,7 @@ mod refused; // how refused requests are reported
 mod result_meta; // `result_meta`
 mod sampling; // sampling parameters in the configuration and in calls
 mod shipping; // release archives and the Rust version
-mod speculative;
+mod speculative; // speculative decoding does not change answers
 mod status; // the `status` command
 mod support; // servers and clients that the tests share
 mod thinking; // reasoning of every model family, before text and before JSON

@@ -59,8 +59,8 @@ fn a_typed_tool_fills_its_prompt_and_its_answer_follows_the_schema() {
 }
 
 #[test]
-fn the_tokens_that_a_schema_dictates_are_counted() {
-    let folder = Folder::new("dictated", &file(CAPITAL));
+fn the_tokens_that_a_schema_forces_are_counted() {
+    let folder = Folder::new("forced-tokens", &file(CAPITAL));
     let mut server = folder.serve();
     let counts = |result: &Value| {
         let generation = &result["_meta"]["llama-mcp-server/generation"];

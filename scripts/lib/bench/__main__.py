@@ -6,11 +6,11 @@ intervals. No prompt is used twice, so caches do not matter, except in rows abou
 compared only with a llama-server that is started here. Rows without a counterpart exist for this server only. The rows "MCP and pipe"
 send the same texts to a worker directly and through the server, over standard input.
 
-With --scale, it measures how this server grows: each row has a value for each of several sizes (scale.py).
+With --scale, it measures how times and memory of this server grow: each row has values for several sizes (scale.py).
 
 Each row is measured --runs times (the start ten times, the pipe three times as often), the servers in turns. The output has medians,
-with the least and the greatest value. Before the rows, it names the machine. Rows that other processes, a throttled cgroup or a wide
-spread of the values make unreliable are called noisy, with the numbers (machine.py has the limits).
+with the least and the greatest value. It begins with a description of the machine. A row is marked as noisy, with the numbers, if other
+processes, a throttled cgroup or a wide spread of its values make it unreliable (machine.py has the limits).
 """
 
 import re

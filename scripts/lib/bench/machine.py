@@ -13,7 +13,7 @@ OTHERS_LIMIT = 0.1
 STEAL_LIMIT = 0.05
 # A row is noisy if its greatest value divided by its least is above this. Quiet servers vary by 5 to 10 % from start to start.
 SPREAD_LIMIT = 1.3
-# Shortest time in which the kernel's clock, with ticks of 10 ms, measures the use of CPUs.
+# Shortest period in seconds for which the use of CPUs is measured, since the kernel counts CPU time in ticks of 10 ms.
 SHORTEST = 0.2
 TICKS = os.sysconf("SC_CLK_TCK")
 # prctl(2): processes whose parent ends become children of this one. Otherwise, helpers of a stopped server would count as others.
@@ -135,7 +135,7 @@ class Noise:
         self.of_row = {"others": 0.0, "steal": 0.0, "throttled": 0}
 
     def row(self, *sides):
-        """Returns the noise of a row with these values: since the last row, and if both are of one measurement, that of the last row."""
+        """Returns the noise since the last row, and the spread of these values. Rows of one measurement have the same noise."""
         if time.perf_counter() - self.last.time > SHORTEST:
             now = Sample(self.roots)
             self.of_row, self.last = self.last.until(now), now

@@ -60,7 +60,7 @@ def rpc(method, params):
 
 @functools.cache
 def spin_count(server):
-    """Returns how often the threads of this server's workers spin on this machine."""
+    """Returns the spin count that `doctor` of this server shows for this machine, or 1000 if it shows none."""
     found = subprocess.run([server, "doctor"], stdout=subprocess.PIPE, text=True, check=False).stdout
     spins = re.search(r"they spin (\d+) times", found)
     return spins[1] if spins else "1000"

@@ -1,4 +1,4 @@
-"""The rows of answers that repeat their prompt: this server with and without drafted tokens, in turns."""
+"""The rows of answers that repeat their prompt: this server with and without draft tokens, alternating."""
 
 from sides import Ours
 
@@ -26,7 +26,7 @@ ROWS = {
 
 
 def gain(options, row):
-    """Returns how many times as many tokens a second are generated with drafted tokens as without, one value for each run."""
+    """Returns the speedup through draft tokens, one value for each run: the time of a token without drafts divided by that with drafts."""
     tool, text = ROWS[row]
     servers = [Ours.with_tool(options, model={"speculative": speculative}, **tool, temperature=0.0, repeat_penalty=1.0)
                for speculative in ("auto", "off")]

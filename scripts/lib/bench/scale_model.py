@@ -27,7 +27,7 @@ STREAM_CONTEXT, STREAM_SECONDS = 512, 5
 
 @contextmanager
 def tiny(options):
-    """Yields options with a tiny model that is said to be trained for `CONTEXT` tokens. Calibrates the texts for it."""
+    """Yields options with a tiny model whose header says that it was trained for `CONTEXT` tokens. Calibrates the texts for it."""
     key = b"llama.context_length" + struct.pack("<I", 4)
     model = re.sub(re.escape(key) + b"....", key + struct.pack("<I", CONTEXT), TINY.read_bytes(), flags=re.DOTALL)
     with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
@@ -51,7 +51,8 @@ def server(options, model, tools={}):
 
 
 def streams(options, slots):
-    """Returns the time until all slots generate, and then the speed of all streams together, the worst gap of one, and the memory."""
+    """Returns the time until all slots generate, and then the speed of all streams together, the worst inter-token latency, and the
+    memory."""
     with WorkerAlone(options, slots, STREAM_CONTEXT) as worker:
         worker.generate(texts.story(), max_tokens=1)
         worker.read_until(b'"done":{')
@@ -117,16 +118,17 @@ def long_prompt(options, tokens):
 
 
 def many_tools(options, tools):
-    """Returns the share of tools that are warm before their first call, the time of the first and the second call, the time until all shared prefixes are warm, and the memory."""
+    """Returns the share of tools that are warm before their first call, the times of the first and the second call, the time until all
+    shared prefixes are warm, and the memory of the server and of the model."""
     with tiny(options) as changed:
         keys = {f"ask{number}": plain_tool(texts.prompt_of(1500), 1) for number in range(tools)}
         start = time.perf_counter()
         with server(changed, {"preload": True}, keys) as side:
             worker = side.pids()["worker"]
             wait_until_idle(worker)
-            # It waits for a second without work.
+            # `wait_until_idle` waits for a second without work.
             warm = time.perf_counter() - start - 1
-            # Of the cold tools, a few tell enough: each call takes as long as its whole prefix.
+            # About eight tools are called, since each call of a cold tool decodes its whole prefix.
             asked = list(keys)[::max(1, tools // 8)]
             calls = [[timed(lambda: side.answer(name, {"question": texts.story()})) for name in asked] for _ in range(2)]
             memory = [resident(pid) for pid in side.pids().values()]

@@ -98,7 +98,7 @@ def event_streams(options, count):
 
 
 def lists(options, tools):
-    """Returns the times of `tools/list` over a kept connection and over stdio, and the size of the list."""
+    """Returns the times of `tools/list` over a persistent HTTP connection and over stdio, and the size of the list."""
     tables = {"models.chat": {"path": os.path.abspath(options.model)}}
     for number in range(tools - 1):
         tables |= {f"tools.t{number}": {"model": "chat", "description": f"Answers questions of kind {number}.", **plain_tool("Be brief.", 8)},

@@ -23,7 +23,7 @@ def parser(about):
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="compute threads of each server (default: all)")
     parser.add_argument("--runs", type=int, default=5, help="measurements of each row (default: 5)")
     parser.add_argument("--calls", type=int, default=1000, help="calls before memory is measured again (default: 1000)")
-    parser.add_argument("--scale", action="store_true", help="measure how this server grows instead: slots, contexts, tools, models, connections")
+    parser.add_argument("--scale", action="store_true", help="measure growth instead: with slots, prompts, tools, models and connections")
     parser.add_argument("--rows", default="", metavar="PATTERN", help="only rows whose name this regular expression matches")
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--json", action="store_true", help="print JSON, with every value, medians and ratios")

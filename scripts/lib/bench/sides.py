@@ -71,8 +71,8 @@ class Side:
 
 
 def one_tool(options, preload, model=(), **tool):
-    """Returns the tables of a configuration file with a model and a tool of it, which has the argument `question`. `model` are more keys of
-    the model, and `tool` those of the tool."""
+    """Returns the tables of a configuration file with a model and a tool of it, which has the argument `question`. `model` has further keys
+    of the model, and `tool` the keys of the tool."""
     model = {"path": os.path.abspath(options.model), "n_ctx": CONTEXT, "n_threads": options.threads, "parallel": SLOTS,
              "preload": preload, **dict(model)}
     return {

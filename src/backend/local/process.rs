@@ -184,8 +184,8 @@ impl Launcher {
     }
 }
 
-/// Returns the environment variable that limits how long the threads of a worker with `n_threads` spin before they sleep; `None` if the user
-/// has set one. The first call measures the machine.
+/// Returns the environment variable that limits how long the threads of a worker with `n_threads` spin before they sleep; `None` if the
+/// user has set one. The first call measures the machine for a few milliseconds.
 async fn spin_count(n_threads: usize) -> Option<(&'static str, String)> {
     let choose = move || spin_count::variable(n_threads, CpuLimits::now().quota);
     spawn_blocking(choose).await.ok()?

@@ -19,7 +19,7 @@ const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
 /// Free memory in bytes below which no useful model can be loaded.
 const LITTLE_MEMORY: u64 = 512 << 20;
 
-/// Time for which the use of the CPUs is observed. The system counts it in hundredths of a second.
+/// Time for which the use of the CPUs is observed. The system counts CPU time in hundredths of a second.
 const OBSERVATION: Duration = Duration::from_millis(250);
 
 /// Returns pairs of a CPU feature that the kernels of llama.cpp use, and whether this CPU has it.
@@ -86,7 +86,7 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
         format!("a cgroup quota of {quota} CPUs")
     });
     let spin = match spin_count::overriding_variable() {
-        Some(name) => format!("`{name}` of the environment sets how long they spin"),
+        Some(name) => format!("the environment variable `{name}` sets how long they spin"),
         None => format!(
             "they spin {} times before they sleep",
             spin_count::spin_count(WaitCosts::measured(), default, limits.quota)
@@ -108,7 +108,7 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
     )
 }
 
-/// Returns the CPUs that are free right now; `None` if the system does not report them.
+/// Returns the number of CPUs that are free right now; `None` if the system does not report it. Blocks for [`OBSERVATION`].
 fn free_cpus() -> Option<f64> {
     let clock = CpuClock::new()?;
     let start = clock.now()?;

@@ -180,7 +180,7 @@ pub(crate) struct ModelSettings {
     /// Cache prompts, so that a prompt which begins like an earlier one, or like a tool's shared prefix (its `system`, and its `prompt` up to the first argument), is decoded only from where they differ. `false` decodes every prompt in full.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub cache_prompt: bool,
-    /// Prompt lookup: `auto` drafts the next tokens of an answer that repeats its prompt or itself, and decodes them in one step, as long as the model accepts enough of them. `off` drafts nothing.
+    /// Speculative decoding without a draft model (prompt lookup). `auto` drafts the next tokens of an answer that repeats its prompt or itself, and decodes them in one step, as long as the model accepts enough of them. `off` drafts nothing.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub speculative: Speculative,
     /// Most memory for prompt prefixes outside the KV cache. With 0, calls share prefixes only if they share a pool of cells (`kv_cells`).
@@ -193,7 +193,7 @@ pub(crate) struct ModelSettings {
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_batch: usize,
-    /// CPU threads; 0 is one for each core. More than this process may use is capped, and loaded models share them. While other programs use the CPUs, a model computes with fewer.
+    /// CPU threads; 0 is one for each core. The number is capped at the CPUs that this process may use, and loaded models share them. While other programs use the CPUs, a model computes with fewer threads.
     #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_threads: usize,

@@ -34,7 +34,7 @@ pub(super) const TABLE: &[Meaning] = &[
     none(&["hf-token", "pull"], "not supported: nothing is downloaded"),
     none(&["models-dir", "models-preset", "models-autoload", "OLLAMA_MODELS"], "not supported: write a table `[models.NAME]` with a `path` for each model"),
     none(&["mm", "mmproj", "mmproj-url", "mmproj-auto", "mmproj-offload", "projector", "clip", "vision", "image-min-tokens", "image-max-tokens"], "not supported: models read text only, neither images nor audio"),
-    none(&["md", "model-draft", "draft", "draft-model", "spec-model", "spec-type", "draft-max", "draft-n", "draft-min", "draft-p-min", "ngld", "gpu-layers-draft", "n-gpu-layers-draft", "ctx-size-draft", "lookup-cache-static"], "not supported: there are no draft models; `speculative` drafts tokens from the prompt"),
+    none(&["md", "model-draft", "draft", "draft-model", "spec-model", "spec-type", "draft-max", "draft-n", "draft-min", "draft-p-min", "ngld", "gpu-layers-draft", "n-gpu-layers-draft", "ctx-size-draft", "lookup-cache-static"], "not supported: draft models; `speculative` drafts tokens from the prompt instead"),
     none(&["embedding", "embeddings", "pooling", "rerank", "reranking", "embd-normalize"], "not supported: models generate text only"),
     noted(&["lora-scaled", "adapter", "adapters", "lora-adapter"], "lora", "`lora = { path = \"adapter.gguf\", scale = 1.0 }`"),
     none(&["control-vector", "control-vector-scaled", "lora-base", "lora-init-without-apply"], "not supported"),

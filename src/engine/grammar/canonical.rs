@@ -8,10 +8,10 @@ use super::Tokenizer;
 /// thread that decodes has a stack of 1 MiB on some systems. Names of properties and choices are shorter.
 const MAX_TEXT: usize = 512;
 
-/// Text with which the tokeniser is tried.
+/// Text for a check of the tokeniser: its tokens must spell the same text.
 const SAMPLE: &str = "{\"name\": \"a b\", \"größe_2\": [12, -3.5]}";
 
-/// A vocabulary with the model's tokeniser.
+/// A vocabulary with the model's tokeniser. `is_canonical` is `false` if the tokens of the tokeniser do not spell [`SAMPLE`].
 pub(super) struct CanonicalTokens {
     trie: TokTrie,
     tokenizer: Tokenizer,
@@ -29,8 +29,8 @@ impl CanonicalTokens {
         tokens
     }
 
-    /// Returns the tokens of the model's tokeniser; `None` if they do not spell `text`. It replaces bytes that are not UTF-8, such as a part of
-    /// a character that is forced while the rest is open, and some vocabularies change spaces.
+    /// Returns the tokens of the model's tokeniser; `None` if they do not spell `text`. The tokeniser replaces invalid UTF-8, such as the
+    /// forced first byte of a character whose other bytes are not forced, and some tokenisers change spaces.
     fn tokens_of(&self, text: &[u8]) -> Option<Vec<TokenId>> {
         let tokens = (self.tokenizer)(text);
         (self.trie.decode_raw(&tokens) == text).then_some(tokens)
@@ -42,7 +42,7 @@ impl TokenizerEnv for CanonicalTokens {
         &self.trie
     }
 
-    /// Without tokens of the model's tokeniser, `text` gets the longest tokens that match, from left to right.
+    /// If the model's tokeniser cannot be used, `text` is split into the longest tokens that match, from left to right.
     fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
         let canonical = (text.len() <= MAX_TEXT).then(|| self.tokens_of(text));
         let canonical = canonical.flatten();

@@ -21,7 +21,7 @@ use crate::engine::timing::Timing;
 use crate::engine::token::Token;
 use crate::engine::{EngineError, SamplingParams};
 
-/// All sequences of a context (`llama-kv-cache.cpp`: `state_write`).
+/// Sequence ID that stands for all sequences of a context (`state_write` of `llama-kv-cache.cpp`).
 const ALL_SEQUENCES: i32 = -1;
 
 /// The only context of a worker.
@@ -29,7 +29,7 @@ const ALL_SEQUENCES: i32 = -1;
 pub(crate) struct LlamaDecoder<'model> {
     pub(super) model: &'model Model,
     pub(super) limits: Limits,
-    /// Settings, with the current number of threads.
+    /// Launch settings, with the current number of threads.
     pub(super) load: LoadSettings,
     pub(super) context: LlamaContext<'model>,
     /// Longest sequence, in tokens, that drops no cells; `None` if every cell stays.
@@ -220,7 +220,7 @@ impl ThreadedDecoder for LlamaDecoder<'_> {
             }
         };
         self.load.n_threads = n_threads;
-        // The memory of two contexts may not be there.
+        // Memory may not suffice for two contexts.
         drop(self.context);
         let mut context = self.model.context(&self.limits, &self.load)?;
         let content = match context.state_seq_set(&state, ALL_SEQUENCES) {

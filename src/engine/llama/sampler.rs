@@ -83,7 +83,8 @@ impl Sampler {
         }
     }
 
-    /// Returns the tokens that the grammar forces next, and records them. Empty before the answer, and if the next token is open.
+    /// Returns the tokens that the grammar forces next, and records them. The result is empty before the answer, and if the grammar allows
+    /// several next tokens.
     ///
     /// # Errors
     /// `Grammar` if the grammar cannot be followed.

@@ -12,8 +12,8 @@ use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
 use crate::engine::vocabulary::{AdjacentChars, SpecialToken, Vocabulary};
 
-/// Text in front of another one, for tokenisers that add a space to the beginning of a text. No token contains it together with other
-/// characters, so it never merges with the text.
+/// Text in front of a text inside an answer, for tokenisers that add a space to the beginning of every text. No token contains it together
+/// with other characters, so it never merges with the text.
 const SENTINEL: &[u8] = b"\x01";
 
 /// Vocabulary of a model. Other threads may use it while the decoder works.

@@ -27,7 +27,7 @@ pub(super) struct AwaitedPrefix {
     pub(super) length: usize,
 }
 
-/// The effect of a token on the answer of its call.
+/// The effect of accepted tokens on the answer of their call.
 #[derive(Debug)]
 pub(super) struct Written {
     /// New text of the answer.
@@ -59,7 +59,7 @@ pub(super) struct ActiveCall<S> {
     /// Tokens of the answer that have yet to be decoded: a sampled one, and the forced ones after it. Empty during prefill, never empty
     /// afterwards.
     pub(super) pending: VecDeque<Token>,
-    /// Drafts tokens of the answer; `None` during prefill, and if drafts are off or could not be removed again.
+    /// Drafts tokens of the answer; `None` during prefill, and if drafts are off or rejected tokens could not be removed.
     pub(super) drafter: Option<Drafter>,
     pub(super) output: Output,
     pub(super) reasoning: Reasoning,
@@ -122,8 +122,8 @@ impl<S> ActiveCall<S> {
             .collect()
     }
 
-    /// Records that `accepted` of `drafted` tokens became part of the answer. If the answer has ended, the others are neither accepted nor
-    /// rejected.
+    /// Records that `accepted` of `drafted` tokens became part of the answer. If the answer `has_ended`, the acceptance rate stays, since
+    /// the other tokens were neither accepted nor rejected.
     pub(super) fn record_draft(&mut self, drafted: usize, accepted: usize, has_ended: bool) {
         self.usage.drafted_tokens += count(drafted);
         self.usage.accepted_tokens += count(accepted);

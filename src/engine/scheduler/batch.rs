@@ -16,12 +16,12 @@ pub(super) struct Batch {
     pub(super) generating: usize,
 }
 
-/// A generating sequence, and the rows that it may have in addition to its first one.
+/// A generating sequence, and its rows in addition to the first one.
 struct Stream {
     sequence: usize,
-    /// Draft, whose rows come last.
+    /// Draft tokens, whose rows come last.
     draft: Vec<Token>,
-    /// Number of additional rows: forced tokens, and then the draft.
+    /// Number of additional rows: forced tokens, and then draft tokens.
     additional: usize,
 }
 
@@ -74,12 +74,12 @@ impl<D: Decoder> Scheduler<D> {
         Batch { rows, generating }
     }
 
-    /// Limits the additional rows of `streams` to their share of a step with `prompts` and at most `chunk` rows besides the first one of each
-    /// stream. Returns how many of the `chunk` rows they get.
+    /// Limits the additional rows of `streams` in a step with `prompts` prompts. `chunk` is the number of rows for prompts and for
+    /// additional rows of streams. Returns how many of these rows the streams take.
     ///
-    /// A stream alone does not depend on `chunk`, and thus not on measured times, so that its text is reproducible. It gets less than a tile,
-    /// as long as that takes no more than three seconds. Beside others, a row costs up to twice as much as a row of a tile, for which `chunk`
-    /// was measured. At least half of the chunk is left to prompts.
+    /// A stream that runs alone takes no rows of `chunk`, which depends on measured times: its text must be reproducible. It gets up to a
+    /// tile, or what fits into three seconds. Otherwise, streams take at most half of `chunk`, since each of their rows costs up to twice as
+    /// much as a row of a tile, for which `chunk` was measured. The rest is left to prompts.
     fn grant(&self, streams: &mut [Stream], prompts: usize, chunk: usize) -> usize {
         let count = streams.len();
         if let ([stream], 0) = (&mut *streams, prompts) {
@@ -98,7 +98,7 @@ impl<D: Decoder> Scheduler<D> {
         for (done, stream) in order.into_iter().enumerate() {
             let share = stream.additional.min(left.div_ceil(wanting - done));
             // Without a pool, llama.cpp decodes these rows in an additional pass over the weights (`split_equal` in `llama-batch.cpp`). That
-            // pays only if it has as many rows as the pass of all streams.
+            // pays only if the pass has as many rows as there are streams.
             let is_worth_a_pass = self.limits.is_pool || share >= count;
             stream.additional = if is_worth_a_pass { share } else { 0 };
             left -= stream.additional;
@@ -107,14 +107,14 @@ impl<D: Decoder> Scheduler<D> {
         granted
     }
 
-    /// Returns the generating sequences with all rows that they could have.
+    /// Returns the generating sequences with all rows that they could use.
     fn streams(&mut self) -> Vec<Stream> {
         let active = || self.sequences.iter().flatten();
         let count = active().filter(|active| active.is_generating()).count();
-        // A prompt gains more from the time that drafts take, and an additional pass over the weights does not pay for a draft.
+        // Prompts make better use of the time that drafts take. Without a pool, a draft would need an additional pass, which does not pay.
         let has_prompts = active().any(|active| active.has_begun && !active.is_generating());
         let drafts = !has_prompts && (self.limits.is_pool || count == 1);
-        let cost = Cost::beside(count);
+        let cost = Cost::for_streams(count);
         let mut streams = Vec::new();
         for (sequence, active) in self.sequences.iter_mut().enumerate() {
             let Some(active) = active.as_mut().filter(|active| active.is_generating()) else {
@@ -135,7 +135,7 @@ impl<D: Decoder> Scheduler<D> {
     }
 }
 
-/// Returns the tokens that probably follow the pending ones of a call; empty if their rows could not be removed again.
+/// Returns the draft tokens that follow the pending tokens of a call; empty if rejected ones could not be removed again.
 fn draft<D: Decoder>(
     decoder: &D,
     sequence: usize,
@@ -151,7 +151,7 @@ fn draft<D: Decoder>(
     }
     let left = active.max_tokens - active.usage.completion_tokens;
     let tokens = drafter.draft(cost, left.saturating_sub(1) as usize).iter();
-    // A control token of the prompt ends the answer or is not part of it.
+    // A control token of the prompt is never text of an answer.
     let tokens = tokens.take_while(|token| !decoder.piece(**token).is_empty());
     tokens.copied().collect()
 }

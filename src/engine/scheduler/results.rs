@@ -1,8 +1,9 @@
 //! Applies the results of a decoded batch to its calls.
 //!
-//! The rows of a generating call are its pending tokens and then a draft. A token is sampled after the last pending one, and forced tokens
-//! may follow it. If the first token of the draft is the next of these, it is decoded already, so sampling continues from its row. The first
-//! token that differs ends the draft, and the remaining rows are removed from the sequence.
+//! The rows of a generating call are its pending tokens and then its draft tokens. A token is sampled after the last pending one, and
+//! forced tokens may follow it. They are compared with the draft tokens, in order. A draft token that is equal is accepted: it is decoded
+//! already, so sampling continues from its row. The first one that differs ends the draft, and the remaining rows are removed from the
+//! sequence.
 
 use std::time::Instant;
 
@@ -72,7 +73,7 @@ impl<D: Decoder> Scheduler<D> {
         end
     }
 
-    /// Lets a call draft tokens, if it may have several more and a draft could be removed again.
+    /// Creates the drafter of a call, if `speculative` is `auto` and rejected tokens could be removed again.
     fn begin_drafts(&mut self, sequence: usize) {
         let Some(active) = self.sequences[sequence].as_mut() else {
             return;
@@ -121,7 +122,7 @@ impl<D: Decoder> Scheduler<D> {
         if used < rows.len() && !self.remove_rejected(sequence) && end.is_none() {
             let error = EngineError::new(
                 EngineErrorKind::Decode,
-                "llama.cpp could not remove drafted tokens from its cache",
+                "llama.cpp could not remove rejected draft tokens from its cache",
             );
             let error = error.hint("set `speculative = \"off\"` for the model");
             end = Some(End::Failed(error));
@@ -129,7 +130,7 @@ impl<D: Decoder> Scheduler<D> {
         end
     }
 
-    /// Removes rows behind the tokens of `sequence`. Returns whether that succeeded; otherwise the sequence is empty.
+    /// Removes the rows of rejected draft tokens from `sequence`. Returns whether that succeeded; otherwise the sequence is empty.
     fn remove_rejected(&mut self, sequence: usize) -> bool {
         let length = self.cache.tokens_in(sequence);
         let is_removed = self.decoder.truncate(sequence, length);

@@ -8,9 +8,9 @@ use super::super::token::Token;
 use super::active::{ActiveCall, AwaitedPrefix};
 use super::{Scheduler, count, has_begun};
 
-/// Most tokens that a step copies in several copies while a sequence generates; a single copy may be longer. Each copy delays all streams,
-/// by 2 ms for so many tokens (`SmolLM2`, 2 cores), but with one copy a step, 64 calls take 23 s to start instead of 8 s, since prompts that
-/// share only the tokens of the template are copies, too.
+/// Most tokens that a step copies in several copies while a sequence generates; a single copy may be longer. Copies delay all streams, by
+/// 2 ms for this many tokens (`SmolLM2`, 2 cores). But with only one copy a step, 64 calls would take 23 s to start instead of 8 s: prompts
+/// that share only the tokens of the template are copied, too.
 const MAX_COPIED: usize = 256;
 
 /// A call that is decoding a prefix of another call's prompt.

@@ -10,7 +10,7 @@ impl<D: ThreadedDecoder> Scheduler<D> {
         self.decoder.n_threads()
     }
 
-    /// Returns the bytes of memory that [`Self::with_threads`] requires for a moment.
+    /// Returns the bytes of memory that [`Self::with_threads`] requires temporarily.
     pub(crate) fn bytes_to_switch(&self) -> u64 {
         self.decoder.bytes_to_switch()
     }
@@ -38,7 +38,7 @@ impl<D: ThreadedDecoder> Scheduler<D> {
             if self.sequences[sequence].as_ref().is_some_and(begun) {
                 let error = EngineError::new(
                     EngineErrorKind::Decode,
-                    "llama.cpp could not restore the call after a change of its threads",
+                    "llama.cpp could not restore the call after a change of the number of threads",
                 );
                 self.abort(sequence, error.hint("try again; see the server's log"));
             }

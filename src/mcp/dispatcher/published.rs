@@ -7,7 +7,7 @@ use crate::mcp::jsonrpc::Json;
 use crate::mcp::schema::Tool;
 use crate::tools::{Catalog, ToolDescription};
 
-/// A catalog with its tools as JSON. They are serialised once, since clients list the tools often and a chat tool takes 0.1 ms.
+/// A catalog with its tools as JSON. The tools are serialised only once, since clients list them often and each chat tool takes 0.1 ms.
 #[derive(Debug)]
 pub(super) struct Published {
     catalog: Catalog,

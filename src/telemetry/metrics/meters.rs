@@ -204,15 +204,15 @@ impl CallMeters {
             ),
             forced_tokens: registrar.add(
                 "forced_tokens",
-                "Generated tokens that a schema or a marker of reasoning forced, so that they were not sampled",
+                "Generated tokens that were not sampled, since a schema or a marker of reasoning forced them",
             ),
             drafted_tokens: registrar.add(
                 "drafted_tokens",
-                "Tokens that were drafted from the prompt and the answer (`speculative`)",
+                "Draft tokens of speculative decoding, from the prompt and the answer (`speculative`)",
             ),
             accepted_tokens: registrar.add(
                 "accepted_tokens",
-                "Drafted tokens that became part of an answer",
+                "Draft tokens that became part of an answer",
             ),
         }
     }

@@ -1,22 +1,22 @@
-//! How many threads a worker computes with, from what other processes leave to it. Pure.
+//! Decides how many threads a worker computes with, from the CPUs that other processes leave free. Pure.
 //!
-//! llama.cpp's threads meet at a barrier after every operation, so all of them wait for one that has no CPU. Next to a busy process, one
-//! thread fewer is faster. Measured on 2 cores, `SmolLM2`, in tokens a second of one stream:
+//! llama.cpp's threads meet at a barrier after every operation, so all of them wait for a thread that has no CPU. Next to a busy process,
+//! one thread fewer is faster. Measured on 2 cores, `SmolLM2`, in tokens a second of one stream:
 //!
 //! | | 1 thread | 2 threads |
 //! | --- | --- | --- |
 //! | alone | 53 | 84 |
 //! | next to 1 busy process | 50 | 29 |
 //!
-//! The number falls if for two seconds the other processes have left at least half a CPU too little, and rises if for three seconds another
-//! thread would have had most of a CPU. In between it stays. If a rise proves wrong, the next one waits twice as long: no pattern of other
-//! work makes the number change often.
+//! The number falls if the threads have lacked at least half a CPU for two seconds. It rises if another thread would have had most of a CPU
+//! for three seconds. If a rise proves wrong, the next one waits twice as long, so that no pattern of other work makes the number change
+//! often.
 
 use std::time::Duration;
 
 use crate::process::cpu_time::FreeCpus;
 
-/// Time for which other processes must take CPUs before the number falls.
+/// Time for which the threads must lack CPUs before the number falls.
 const LOWER_AFTER: Duration = Duration::from_secs(2);
 
 /// Shortest time for which CPUs must be free before the number rises.
@@ -25,13 +25,13 @@ const RAISE_AFTER: Duration = Duration::from_secs(3);
 /// Longest time for which CPUs must be free before the number rises.
 const MAX_RAISE_AFTER: Duration = Duration::from_mins(1);
 
-/// A rise was right if the number stays for this long.
+/// Time after a rise within which a fall proves the rise wrong.
 const PROBATION: Duration = Duration::from_secs(30);
 
-/// Share of a CPU that must be free for one more thread. Lower than 1, since short work of other processes is normal.
+/// Share of a CPU that must be free for one more thread. It is lower than 1, since other processes always do some short work.
 const FREE_FOR_A_THREAD: f64 = 0.7;
 
-/// Fewest times the cost of a change that passes between changes, so that changes take at most a tenth of the time.
+/// Shortest time between changes, as a multiple of what the last change took. So changes take at most a tenth of the time.
 const COST_FACTOR: u32 = 10;
 
 /// Shortest load during which the free CPUs are known well enough. The system counts CPU time in hundredths of a second.
@@ -53,7 +53,7 @@ pub(super) struct ThreadCount {
     min_between: Duration,
 }
 
-/// Consecutive periods that agree.
+/// Consecutive periods that call for the same change.
 #[derive(Debug, Clone, Copy, Default)]
 struct Agreement {
     lasted: Duration,
@@ -88,7 +88,7 @@ impl ThreadCount {
         }
     }
 
-    /// Takes in a period in which the model computed all the time. Returns a better number of threads; `None` if the number is right.
+    /// Records a period in which the model computed all the time. Returns a better number of threads; `None` if the number stays.
     pub(super) fn observe(&mut self, free: FreeCpus) -> Option<usize> {
         let FreeCpus {
             elapsed,
@@ -131,17 +131,17 @@ impl ThreadCount {
         (self.fewer, self.more) = Default::default();
     }
 
-    /// Records that the number could not change. The next attempt waits for as long as a rise may wait.
+    /// Records that the number could not change. The next attempt follows after [`MAX_RAISE_AFTER`].
     pub(super) fn refused(&mut self) {
         self.unchanged_for = Duration::ZERO;
         self.min_between = MAX_RAISE_AFTER;
     }
 }
 
-/// Returns the number of threads with which a model starts that other processes left `free` CPUs while it was loaded.
+/// Returns the number of threads with which a model starts. `free` are the CPUs that other processes left free while it was loaded.
 ///
-/// If less than half a CPU was free, every thread more is one more share of the CPUs: next to two busy processes on two cores, two threads get
-/// half of the time, and one thread gets a third.
+/// If less than half a CPU was free, all threads start, since each gets a share of the CPUs. Next to two busy processes on two cores, two
+/// threads get half of the CPU time, and one thread gets a third.
 pub(super) fn initial(configured: usize, free: FreeCpus) -> usize {
     if free.elapsed < MIN_LOAD || free.available < 0.5 {
         return configured;

@@ -1,4 +1,4 @@
-//! Adjusts the number of threads of a loaded model to what other processes leave, see [`super::thread_count`].
+//! Adjusts the number of threads of a loaded model to the CPUs that other processes leave free, see [`super::thread_count`].
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,7 @@ use crate::telemetry::millis;
 /// Shortest period of an observation.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Share of a period that steps must fill. In the rest of the time, other models of the server may have computed, which take turns with this
-/// one.
+/// Share of a period that steps must fill. In the rest of the time, other models of the server may have computed: models take turns.
 const MIN_FILLED: f64 = 0.9;
 
 /// Observes the CPUs while a model decodes.
@@ -38,8 +37,9 @@ pub(super) struct LoadObserver {
 }
 
 impl LoadObserver {
-    /// Starts to observe the load of a model with `load`. Returns `None` if its threads do not follow the moment: it has only one, the system
-    /// does not report the use of its CPUs, or a quota limits the process, whose effect looks like that of other processes.
+    /// Starts to observe the CPUs before a model with the settings `load` is loaded. Returns `None` if the number of its threads stays:
+    /// the model has only one thread, the system does not report the use of its CPUs, or the process has a CPU quota. Throttling would look
+    /// like the work of other processes.
     pub(super) fn start(load: &LoadSettings) -> Option<Self> {
         if load.n_threads < 2 || CpuLimits::now().quota.is_some() {
             return None;
@@ -49,8 +49,8 @@ impl LoadObserver {
         Some(Self { clock, start })
     }
 
-    /// Returns the tuner of the loaded model, and the number of threads with which the model starts. If `others_compute`, other models of the
-    /// server used the CPUs, with which this one will take turns.
+    /// Returns the tuner of the loaded model, and the number of threads with which the model starts. With `others_compute`, the observation
+    /// is ignored: it shows the work of other models of the server, with which this one will take turns.
     pub(super) fn finish(self, load: &LoadSettings, others_compute: bool) -> (ThreadTuner, usize) {
         let configured = load.n_threads;
         let end = self.clock.now();
@@ -78,10 +78,10 @@ impl LoadObserver {
 }
 
 impl ThreadTuner {
-    /// Takes in a step from `started` to now, and changes the threads of `scheduler` if that makes it faster.
+    /// Records a step from `started` to now, and changes the number of threads of `scheduler` if that makes it faster.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create another context.
+    /// `Load` if llama.cpp cannot create another context. The scheduler and its calls are lost then.
     pub(super) fn after_step<D: ThreadedDecoder>(
         &mut self,
         scheduler: Scheduler<D>,
@@ -124,7 +124,7 @@ impl ThreadTuner {
     ) -> Result<Scheduler<D>, EngineError> {
         let former = scheduler.n_threads();
         let bytes = scheduler.bytes_to_switch();
-        // Half of the memory stays for others.
+        // Leaves half of the free memory to other processes.
         if memory::free().is_some_and(|free| bytes > free / 2) {
             tracing::debug!(bytes, "too little memory to change the number of threads");
             self.count.refused();
@@ -150,7 +150,7 @@ impl ThreadTuner {
         } else {
             self.count.refused();
         }
-        // The change is not part of a period.
+        // A period must not contain the change, which is not a step.
         self.start = None;
         Ok(scheduler)
     }

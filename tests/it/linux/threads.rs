@@ -28,7 +28,7 @@ impl Drop for BusyProgram {
     }
 }
 
-/// Returns whether the kernel limits the CPU time of this process, in which case the number of threads stays.
+/// Returns whether this process has a CPU quota, with which the number of threads stays.
 fn has_quota() -> bool {
     let output = program().arg("doctor").output().unwrap();
     !String::from_utf8_lossy(&output.stdout).contains("no cgroup quota")
@@ -52,7 +52,7 @@ fn running_calls_continue_with_fewer_threads_next_to_busy_programs() {
         .collect();
     let started = Instant::now();
     while !worker.has_logged("changed the number of threads: other programs use the CPUs") {
-        assert!(started.elapsed() < LIMIT, "the number stays");
+        assert!(started.elapsed() < LIMIT, "the number of threads stays");
         for (answer, (country, capital)) in worker.ask(&questions, 40).iter().zip(capitals.clone())
         {
             let expected = format!("The capital of {country} is {capital}.");

@@ -121,7 +121,7 @@ fn open_bytes(grammar: &mut Grammar) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
 
-    /// So the text is the same as if every token had been sampled within the grammar.
+    /// The text is therefore the same as if every token had been sampled within the grammar.
     #[test]
     fn a_forced_token_is_the_only_one_that_may_come_next(schema in fields(), choices in proptest::collection::vec(any::<prop::sample::Index>(), 100)) {
         let mut fast = GRAMMARS.with(|grammars| grammars.json(&schema)).unwrap();

@@ -58,7 +58,7 @@ impl Reasoning {
 }
 
 impl<S> ActiveCall<S> {
-    /// Accepts a sampled token and those that follow it without sampling, and appends them to the answer.
+    /// Accepts a sampled token and the forced tokens after it, and appends them to the answer.
     ///
     /// # Errors
     /// Returns a `Grammar` error if the grammar cannot be followed.
@@ -87,7 +87,8 @@ impl<S> ActiveCall<S> {
         Ok(written)
     }
 
-    /// Takes tokens that come next without sampling: the next one of a marker, or those that the grammar forces.
+    /// Takes the next forced tokens: one token of a marker of reasoning, or all that the grammar forces. Empty if the next token is
+    /// sampled.
     fn take_forced<D: Decoder<Sampler = S>>(
         &mut self,
         decoder: &D,

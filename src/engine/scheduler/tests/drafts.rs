@@ -1,4 +1,4 @@
-//! Tests of drafted tokens: the text is the same as without drafts, and rejected tokens leave no trace.
+//! Tests of draft tokens: the text is the same as without drafts, and rejected tokens leave no trace.
 
 use super::bench::{Bench, LIMITS, prompt_with};
 use super::scripted::{Script, endless, says};

@@ -70,7 +70,7 @@ fn an_answer_is_truncated_at_max_tokens_inside_a_run() {
     assert_eq!(
         answer_rows(&bench, 0),
         [0; 0],
-        "nothing is decoded that no token follows"
+        "a token after which nothing is sampled is not decoded"
     );
 }
 
@@ -131,7 +131,7 @@ fn without_a_pool_a_run_shorter_than_the_streams_is_decoded_token_by_token() {
         bench.submit(id, 1, 50);
     }
     bench.run_until_empty();
-    // A run of three is as long as there are streams, and one of two is too short.
+    // For three streams, a run of three tokens is long enough, and one of two is too short.
     for batch in &bench.seen.borrow().batches {
         let rows =
             [0, 1, 2].map(|sequence| batch.iter().filter(|row| row.sequence == sequence).count());

@@ -353,7 +353,7 @@ fn generating_sequences_become_neighbours_again_when_a_call_between_them_ends() 
     assert_eq!(bench.ends().len(), 4);
 }
 
-/// Returns how many of six calls with `common` common tokens, which are cached, start in one step beside a stream.
+/// Returns how many of six calls start in one step next to a stream. They share `common` cached tokens.
 fn started_beside_a_stream(common: i32) -> usize {
     let limits = Limits {
         parallel: 8,

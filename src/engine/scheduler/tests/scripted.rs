@@ -34,7 +34,7 @@ pub(super) struct Script {
     pub(super) failing: Vec<usize>,
     /// Numbers of the restores that fail, from 1.
     pub(super) failing_restores: Vec<usize>,
-    /// Whether sequences cannot be truncated although they have dropped no cells.
+    /// Whether every truncation fails, although the sequences have dropped no cells.
     pub(super) cannot_truncate: bool,
     /// Whether a change of the number of threads loses the content of all sequences.
     pub(super) loses_content: bool,

@@ -68,7 +68,7 @@ fn periods(time: Duration) -> usize {
 }
 
 #[test]
-fn threads_make_way_for_a_busy_process_and_return_after_it() {
+fn the_number_falls_next_to_a_busy_process_and_rises_after_it() {
     let mut machine = Machine::new(2, 2);
     machine.run(0, 40, 0.1);
     machine.run(1, 40, 0.1);
@@ -90,7 +90,7 @@ fn a_change_takes_two_seconds_down_and_three_up() {
 }
 
 #[test]
-fn idle_cpus_of_a_larger_machine_keep_the_threads() {
+fn with_idle_cpus_on_a_larger_machine_the_number_stays() {
     let mut machine = Machine::new(16, 4);
     machine.run(12, 400, 0.3);
     assert_eq!(machine.seen, [4]);
@@ -109,7 +109,7 @@ fn short_work_of_others_changes_nothing() {
 }
 
 #[test]
-fn work_of_low_priority_keeps_no_thread_away() {
+fn work_of_low_priority_does_not_prevent_a_rise() {
     let mut count = ThreadCount::new(2, 1);
     let period = FreeCpus {
         elapsed: Duration::from_secs(3),
@@ -157,7 +157,7 @@ proptest! {
         for (busy, seconds) in phases {
             let before = machine.changes();
             machine.run(busy, periods(Duration::from_secs(seconds)), 0.15);
-            // One change may come from periods of the phase before.
+            // The phase before may cause one of the changes.
             prop_assert!(machine.changes() - before <= 3, "{:?}", machine.seen);
             if seconds > 80 && busy < cpus {
                 prop_assert_eq!(machine.threads(), configured.min(cpus - busy));
@@ -166,10 +166,10 @@ proptest! {
     }
 
     #[test]
-    fn no_work_of_others_makes_the_threads_change_often(unused in prop::collection::vec(0.0..2.0, 2000)) {
+    fn no_pattern_of_other_work_makes_the_number_change_often(unused in prop::collection::vec(0.0..2.0, 2000)) {
         let mut machine = Machine::new(2, 2);
         for cpus in unused {
-            // Others react as badly as they can: they come when a thread is added, and go when it is removed.
+            // The worst case: other work starts when a thread is added, and stops when it is removed.
             let worst = if machine.threads() == 2 { 1.0 } else { 2.0 };
             machine.observe(if cpus < 1.9 { worst } else { cpus });
         }
