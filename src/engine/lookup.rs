@@ -298,10 +298,10 @@ mod tests {
             drafter.push(b'b'.into());
         }
         drafter.rate = AcceptanceRate([0.0; 2]);
-        let mut is_drafted = || !drafter.draft(Cost::beside(1), 9).is_empty();
+        let mut is_drafted = || !drafter.draft(Cost::for_streams(1), 9).is_empty();
         assert_eq!([is_drafted(), is_drafted()], [true, true]);
         drafter.record(PROBE, 0);
-        assert!(drafter.draft(Cost::beside(1), 9).is_empty());
+        assert!(drafter.draft(Cost::for_streams(1), 9).is_empty());
     }
 
     #[test]

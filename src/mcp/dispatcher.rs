@@ -51,7 +51,7 @@ const MAX_TRIES: u32 = 10;
 /// The server's dispatcher, which all transports and connections share.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    catalog: RwLock<Arc<Published>>,
+    published: RwLock<Arc<Published>>,
     /// Number of changes to the list of tools.
     changes: watch::Sender<u64>,
     in_flight: Mutex<HashMap<(ConnectionId, RequestId), Signals>>,
@@ -71,7 +71,7 @@ impl Dispatcher {
     /// Creates a dispatcher for the tools of `catalog`.
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self {
-            catalog: RwLock::new(Arc::new(Published::new(catalog))),
+            published: RwLock::new(Arc::new(Published::new(catalog))),
             changes: watch::Sender::new(0),
             in_flight: Mutex::new(HashMap::new()),
             closing: CancellationToken::new(),
@@ -85,10 +85,14 @@ impl Dispatcher {
 
     /// Replaces the tools with those of `catalog`, and notifies clients if the list has changed.
     pub(crate) fn replace(&self, catalog: Catalog) {
-        let former = self.catalog();
+        let published = self.published();
+        let former = &published.catalog;
         let is_changed = catalog.descriptions() != former.descriptions();
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Published::new(catalog.after(&former)));
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Published::new(catalog.after(former)));
         if is_changed {
             self.announce();
         }
@@ -99,8 +103,13 @@ impl Dispatcher {
         self.changes.subscribe()
     }
 
-    fn catalog(&self) -> Arc<Published> {
-        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    fn published(&self) -> Arc<Published> {
+        Arc::clone(
+            &self
+                .published
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Notifies clients that the list of tools has changed, for example because their tokens now allow other tools.
@@ -243,7 +252,7 @@ impl Dispatcher {
         to_value(&InitializeResult {
             protocol_version: super::negotiate(requested),
             capabilities: capabilities(),
-            instructions: instructions(&self.catalog().visible(access)),
+            instructions: instructions(&self.published().visible(access)),
             server_info: SERVER_INFO,
         })
     }
@@ -252,7 +261,7 @@ impl Dispatcher {
         to_value(&DiscoverResult {
             supported_versions: super::revisions(),
             capabilities: capabilities(),
-            instructions: instructions(&self.catalog().visible(access)),
+            instructions: instructions(&self.published().visible(access)),
             cache: access.cache_scope().into(),
         })
     }
@@ -271,8 +280,8 @@ impl Dispatcher {
                 true,
             ),
         };
-        let catalog = self.catalog();
-        let tools = catalog.listed(access);
+        let published = self.published();
+        let tools = published.listed(access);
         Json::new(&ListToolsResult { tools, members }).map_err(|error| internal(&error))
     }
 
@@ -315,7 +324,7 @@ impl Dispatcher {
         let output = answer.instrument(span).await?;
         let result = CallToolResult::new(output, &request_id);
         // Read after the call: a reload may have changed the setting meanwhile.
-        let has_meta = self.catalog().has_result_meta();
+        let has_meta = self.published().catalog.has_result_meta();
         let result = to_value(&if has_meta {
             result
         } else {
@@ -338,11 +347,12 @@ impl Dispatcher {
         let text = text.expect("the keys of arguments are strings");
         let mut arguments = Some(arguments);
         for _ in 0..MAX_TRIES {
-            let catalog = self.catalog();
+            let published = self.published();
+            let catalog = &published.catalog;
             let tool = catalog.find(name);
             let tool = tool.filter(|tool| access.allows(tool.name()));
             let Some(tool) = tool else {
-                return unknown_tool(&catalog, access, name);
+                return unknown_tool(catalog, access, name);
             };
             let given = arguments.take().unwrap_or_else(|| {
                 let read = call.permits.run(|| serde_json::from_slice(&text));

@@ -1,7 +1,5 @@
 //! The tools that clients see: a catalog, and its tools in the form of `tools/list`.
 
-use std::ops::Deref;
-
 use crate::mcp::caller::Access;
 use crate::mcp::jsonrpc::Json;
 use crate::mcp::schema::Tool;
@@ -10,7 +8,7 @@ use crate::tools::{Catalog, ToolDescription};
 /// A catalog with its tools as JSON. The tools are serialised only once, since clients list them often and each chat tool takes 0.1 ms.
 #[derive(Debug)]
 pub(super) struct Published {
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
     /// Each tool of the catalog as JSON, in the order of the descriptions.
     tools: Vec<Json>,
 }
@@ -30,22 +28,14 @@ impl Published {
 
     /// Returns descriptions of the tools that `access` allows.
     pub(super) fn visible<'all>(&'all self, access: &Access) -> Vec<&'all ToolDescription> {
-        let tools = self.descriptions().iter();
+        let tools = self.catalog.descriptions().iter();
         tools.filter(|tool| access.allows(&tool.name)).collect()
     }
 
     /// Returns the tools that `access` allows, as JSON.
     pub(super) fn listed<'all>(&'all self, access: &Access) -> Vec<&'all Json> {
-        let tools = self.descriptions().iter().zip(&self.tools);
+        let tools = self.catalog.descriptions().iter().zip(&self.tools);
         let allowed = tools.filter(|(tool, _)| access.allows(&tool.name));
         allowed.map(|(_, json)| json).collect()
-    }
-}
-
-impl Deref for Published {
-    type Target = Catalog;
-
-    fn deref(&self) -> &Catalog {
-        &self.catalog
     }
 }
