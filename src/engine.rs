@@ -335,4 +335,7 @@ pub(crate) struct Stats {
     /// Number of shared prefixes of tools in the cache.
     #[serde(default)]
     pub warm: usize,
+    /// Number of threads that decode, at most the configured number.
+    #[serde(default)]
+    pub n_threads: usize,
 }

@@ -154,13 +154,14 @@
 //! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64
 //! rows, however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). The draft tokens of a call that
 //! runs alone depend only on its tokens, not on measured times ([`engine::lookup`]). Together with other calls, from a cached prefix, or on
-//! a GPU, the text is the same up to the first near-tie. The same applies if the number of threads changes because of other programs: with
-//! 512 cells and more, flash attention splits the cells among the threads, and adds up the parts.
+//! a GPU, the text is the same up to the first near-tie. The same applies if the number of threads changes because of other programs
+//! (`adaptive_threads`): with 512 cells and more, flash attention splits the cells among the threads, and adds up the parts.
 //!
 //! # Sharing the machine
 //!
 //! - **CPUs**: loaded models take turns, one step each ([`worker::cpu_lock`]). While other programs use the CPUs, a model computes with fewer
-//!   threads (`worker/serve/thread_count.rs`).
+//!   threads (`worker/serve/thread_count.rs`), and its waiting threads spin for as long as suits the machine ([`worker::spin_count`]). Both
+//!   can be configured.
 //! - **Memory**: all models together stay within `memory_budget`; the registry evicts idle models, least recently used first, to load another
 //!   ([`registry::residency`]).
 //! - **GPUs**: [`check`] decides which models run on a GPU, from the backend of the build ([`gpu`]), the devices that llama.cpp finds, and

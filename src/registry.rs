@@ -324,6 +324,7 @@ impl Registry {
                 waiting: stats.waiting,
                 cells: stats.kv_cells,
                 reserved_cells: stats.reserved_cells,
+                threads: model.cpu_threads.map_or(0, |_| stats.n_threads),
             };
             metrics::occupancy_changed(&model.name, now);
         }

@@ -169,7 +169,7 @@ fn config(config: &ConfigStatus) -> String {
     lines.join("\n")
 }
 
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 11] = [
     "MODEL",
     "STATE",
     "PID",
@@ -177,6 +177,7 @@ const HEADINGS: [&str; 10] = [
     "RUNNING",
     "WAITING",
     "CACHE",
+    "THREADS",
     "TOKENS/S",
     "PROMPT TOKENS/S",
     "IDLE",
@@ -209,6 +210,7 @@ fn row(model: &ModelStatus) -> [String; HEADINGS.len()] {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let speed = |speed: Option<f64>| or_none(speed.map(|speed| format!("{speed:.1}")));
     let reserved = model.kv_cells.zip(model.kv_cells_reserved);
+    let threads = model.n_threads.zip(model.n_threads_configured);
     [
         model.name.clone(),
         state.into(),
@@ -219,6 +221,7 @@ fn row(model: &ModelStatus) -> [String; HEADINGS.len()] {
         or_none(reserved.map(|(all, reserved)| {
             format!("{} %", u64::from(reserved) * 100 / u64::from(all.max(1)))
         })),
+        or_none(threads.map(|(now, configured)| format!("{now} of {configured}"))),
         speed(model.generation_tokens_per_second),
         speed(model.prompt_tokens_per_second),
         or_none(model.idle_seconds.map(time)),
@@ -250,6 +253,8 @@ mod tests {
             waiting: 0,
             kv_cells: None,
             kv_cells_reserved: None,
+            n_threads: None,
+            n_threads_configured: None,
             prompt_tokens_per_second: None,
             generation_tokens_per_second: None,
             idle_seconds: None,
@@ -268,6 +273,8 @@ mod tests {
             waiting: 13,
             kv_cells: Some(4096),
             kv_cells_reserved: Some(2048),
+            n_threads: Some(1),
+            n_threads_configured: Some(2),
             prompt_tokens_per_second: Some(411.25),
             generation_tokens_per_second: Some(52.04),
             idle_seconds: Some(75),
@@ -308,9 +315,9 @@ mod tests {
         error: no
         token bob does not work: the token must not be empty
 
-        MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  TOKENS/S  PROMPT TOKENS/S  IDLE
-        coder  failed  -     -        0        0        -      -         -                -
-        small  loaded  4711  1.5 GiB  2        13       50 %   52.0      411.2            1m 15s
+        MODEL  STATE   PID   MEMORY   RUNNING  WAITING  CACHE  THREADS  TOKENS/S  PROMPT TOKENS/S  IDLE
+        coder  failed  -     -        0        0        -      -        -         -                -
+        small  loaded  4711  1.5 GiB  2        13       50 %   1 of 2   52.0      411.2            1m 15s
 
         TOOL            MODEL
         small           small

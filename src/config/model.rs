@@ -17,7 +17,7 @@ use super::file::{
 };
 use super::sampling::SamplingParams;
 use super::template_arguments;
-use super::units::{GpuLayers, Size};
+use super::units::{GpuLayers, Size, SpinCount};
 use crate::gguf;
 use crate::printable::printable;
 use crate::process::Cpus;
@@ -57,6 +57,7 @@ pub(crate) struct ModelConfig {
 /// Launch settings of a model's process. Changing any of them restarts the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub(crate) struct LoadSettings {
     /// Path of the GGUF file; for a split model, its first part.
     pub path: PathBuf,
@@ -88,6 +89,10 @@ pub(crate) struct LoadSettings {
     pub n_batch: usize,
     /// CPU threads that compute, at most one for each CPU.
     pub n_threads: usize,
+    /// Whether fewer threads compute while other programs use the CPUs.
+    pub adaptive_threads: bool,
+    /// How long a waiting thread spins before it sleeps.
+    pub spin_count: SpinCount,
     /// Whether to map the file into memory instead of reading it.
     pub mmap: bool,
     /// Whether to lock the weights in memory.
@@ -238,6 +243,8 @@ impl LoadSettings {
             flash_attn: model.flash_attn,
             n_batch: model.n_batch,
             n_threads: capped_threads(model.n_threads, cpus),
+            adaptive_threads: model.adaptive_threads,
+            spin_count: model.spin_count,
             mmap: model.mmap,
             mlock: model.mlock,
             lora: model.lora.clone(),

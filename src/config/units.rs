@@ -1,5 +1,5 @@
-//! Times, sizes and counts with units, such as `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"` and `"auto"`. A bare number is in seconds, bytes or
-//! layers.
+//! Times, sizes and counts with units, such as `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"` and `"auto"`. A bare number is in seconds, bytes,
+//! layers or turns.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ranges::{N_GPU_LAYERS, Range};
+use super::ranges::{N_GPU_LAYERS, Range, SPIN_COUNT as SPINS};
 use crate::json::integer::whole_value;
 
 /// Format of [`Time`] in schemas.
@@ -23,6 +23,8 @@ pub(crate) const SIZE: &str = "size";
 pub(crate) const BUDGET: &str = "memory budget";
 /// Format of [`GpuLayers`] in schemas.
 pub(crate) const GPU_LAYERS: &str = "number of layers";
+/// Format of [`SpinCount`] in schemas.
+pub(crate) const SPIN_COUNT: &str = "number of turns";
 
 /// Longest accepted time. A longer one is probably a mistake.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -59,6 +61,16 @@ pub(crate) enum GpuLayers {
     /// The most layers that fit into the free memory of the GPUs.
     Auto,
     /// A number of layers. More than the model has means all.
+    Count(u32),
+}
+
+/// Number of turns of a loop for which a waiting thread spins before it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub(crate) enum SpinCount {
+    /// The number that suits the machine.
+    Auto,
+    /// A number of turns.
     Count(u32),
 }
 
@@ -142,6 +154,7 @@ pub(crate) fn is_format(format: &str, text: &str) -> bool {
         SIZE => Size::try_from(value()).is_ok(),
         BUDGET => Budget::try_from(value()).is_ok(),
         GPU_LAYERS => GpuLayers::try_from(value()).is_ok(),
+        SPIN_COUNT => SpinCount::try_from(value()).is_ok(),
         _ => true,
     }
 }
@@ -207,26 +220,32 @@ impl TryFrom<Value> for Budget {
     }
 }
 
-impl TryFrom<Value> for GpuLayers {
-    type Error = NotOfFormat;
+macro_rules! auto_or_count {
+    ($($count:ident)*) => {$(
+        impl TryFrom<Value> for $count {
+            type Error = NotOfFormat;
 
-    fn try_from(value: Value) -> Result<Self, NotOfFormat> {
-        if value == "auto" {
-            return Ok(Self::Auto);
+            fn try_from(value: Value) -> Result<Self, NotOfFormat> {
+                if value == "auto" {
+                    return Ok(Self::Auto);
+                }
+                let count = whole_value(&value).and_then(|count| u32::try_from(count).ok());
+                count.map(Self::Count).ok_or("neither `auto` nor a count")
+            }
         }
-        let count = whole_value(&value).and_then(|count| u32::try_from(count).ok());
-        count.map(Self::Count).ok_or("not a number of layers")
-    }
+
+        impl From<$count> for Value {
+            fn from(count: $count) -> Self {
+                match count {
+                    $count::Auto => "auto".into(),
+                    $count::Count(count) => count.into(),
+                }
+            }
+        }
+    )*};
 }
 
-impl From<GpuLayers> for Value {
-    fn from(layers: GpuLayers) -> Self {
-        match layers {
-            GpuLayers::Auto => "auto".into(),
-            GpuLayers::Count(count) => count.into(),
-        }
-    }
-}
+auto_or_count! { GpuLayers SpinCount }
 
 impl From<Time> for String {
     fn from(Time(span): Time) -> Self {
@@ -290,6 +309,7 @@ schema_of_text_or_number! {
     Size: "Size", SIZE, "integer" to i64::MAX, ["512KiB", "4MiB"];
     Budget: "Budget", BUDGET, "integer" to i64::MAX, ["24GiB", "80%"];
     GpuLayers: "GpuLayers", GPU_LAYERS, "integer" to N_GPU_LAYERS.max, [20, "auto"];
+    SpinCount: "SpinCount", SPIN_COUNT, "integer" to SPINS.max, [2000, "auto"];
 }
 
 #[cfg(test)]
@@ -346,6 +366,17 @@ mod tests {
         }
         for layers in [GpuLayers::Auto, GpuLayers::Count(0)] {
             assert_eq!(GpuLayers::try_from(Value::from(layers)), Ok(layers));
+        }
+    }
+
+    #[test]
+    fn a_spin_count_is_a_number_or_auto() {
+        let count = |value| SpinCount::try_from(value).ok();
+        assert_eq!(count(json!("auto")), Some(SpinCount::Auto));
+        assert_eq!(count(json!(0)), Some(SpinCount::Count(0)));
+        assert_eq!(count(json!("2000")), None);
+        for count in [SpinCount::Auto, SpinCount::Count(2000)] {
+            assert_eq!(SpinCount::try_from(Value::from(count)), Ok(count));
         }
     }
 

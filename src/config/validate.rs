@@ -83,6 +83,7 @@ impl Default for ConfigSchema {
             units::SIZE,
             units::BUDGET,
             units::GPU_LAYERS,
+            units::SPIN_COUNT,
         ] {
             options = options.with_format(format, move |text| units::is_format(format, text));
         }

@@ -37,6 +37,7 @@ use super::decoder::{DecodeError, Decoder, Row};
 use super::limits::Limits;
 use super::prompt::Prompt;
 use super::queue::{Queue, QueuedCall};
+use super::threaded::ThreadedDecoder;
 use super::{
     Answer, CallId, CancelReason, Conversation, EngineError, FinishReason, Phase, Stats, Update,
 };
@@ -157,17 +158,6 @@ impl<D: Decoder> Scheduler<D> {
         std::mem::take(&mut self.updates)
     }
 
-    /// Returns the current numbers of calls, cells and cached prefixes.
-    pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            active: self.sequences.iter().flatten().count(),
-            waiting: self.queue.len(),
-            reserved_cells: self.reserved_cells(),
-            kv_cells: self.limits.kv_cells,
-            warm: self.cache.warm_count(),
-        }
-    }
-
     fn reserved_cells(&self) -> u32 {
         self.sequences
             .iter()
@@ -266,6 +256,20 @@ impl<D: Decoder> Scheduler<D> {
     fn abort(&mut self, sequence: usize, error: EngineError) {
         if let Some(active) = self.vacate(sequence) {
             self.updates.push((active.id, Update::Failed(error)));
+        }
+    }
+}
+
+impl<D: ThreadedDecoder> Scheduler<D> {
+    /// Returns the current numbers of calls, cells, cached prefixes and threads.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            active: self.sequences.iter().flatten().count(),
+            waiting: self.queue.len(),
+            reserved_cells: self.reserved_cells(),
+            kv_cells: self.limits.kv_cells,
+            warm: self.cache.warm_count(),
+            n_threads: self.n_threads(),
         }
     }
 }

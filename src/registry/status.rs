@@ -34,6 +34,10 @@ pub(crate) struct ModelStatus {
     pub kv_cells: Option<u32>,
     /// Cells reserved for running calls.
     pub kv_cells_reserved: Option<u32>,
+    /// Threads with which the model computes now: fewer than configured while other programs use the CPUs. `None` if GPUs compute layers.
+    pub n_threads: Option<usize>,
+    /// Configured threads, at most one for each CPU; `None` if `n_threads` is `None`.
+    pub n_threads_configured: Option<usize>,
     /// Prefill speed of the last answered call, without tokens from the prefix cache.
     pub prompt_tokens_per_second: Option<f64>,
     /// Decode speed of the last answered call.
@@ -91,6 +95,8 @@ pub(super) struct Observed {
     pub(super) speed: Speed,
     /// Layers on GPUs; `None` if the model has no such layers, or no process.
     pub(super) offload: Option<Offload>,
+    /// Configured threads; `None` if the model does not compute on the CPUs.
+    pub(super) cpu_threads: Option<usize>,
     /// Runner of the model. Its process does not end before this handle is dropped.
     pub(super) runner: Option<Runner>,
 }
@@ -108,6 +114,7 @@ impl Observed {
             slot,
             speed,
             offload,
+            cpu_threads,
             runner: _,
         } = self;
         let SlotStatus { calls, .. } = slot;
@@ -119,6 +126,9 @@ impl Observed {
             }
             (_, None) => (calls, 0),
         };
+        let threads = stats
+            .map(|stats| stats.n_threads)
+            .filter(|_| cpu_threads.is_some());
         ModelStatus {
             name,
             state: slot.state,
@@ -134,6 +144,8 @@ impl Observed {
             waiting: waiting + slot.waiting,
             kv_cells: stats.map(|stats| stats.kv_cells),
             kv_cells_reserved: stats.map(|stats| stats.reserved_cells),
+            n_threads: threads,
+            n_threads_configured: threads.and(cpu_threads),
             prompt_tokens_per_second: speed.prompt,
             generation_tokens_per_second: speed.generation,
             idle_seconds: slot.idle_since.map(|since| (now - since).as_secs()),
@@ -146,11 +158,22 @@ impl Observed {
 mod tests {
     use super::*;
 
-    fn running_and_waiting(
+    const STATS: Stats = Stats {
+        active: 0,
+        waiting: 0,
+        reserved_cells: 0,
+        kv_cells: 0,
+        warm: 0,
+        n_threads: 1,
+    };
+
+    /// Returns the status of a model that answers or queues `calls`, and whose configured number of threads is `cpu_threads`.
+    fn status(
         state: ModelState,
         calls: usize,
-        active: Option<usize>,
-    ) -> (usize, usize) {
+        cpu_threads: Option<usize>,
+        stats: Option<Stats>,
+    ) -> ModelStatus {
         let slot = SlotStatus {
             state,
             memory: Some(1),
@@ -160,22 +183,36 @@ mod tests {
             idle_since: None,
             failure: None,
         };
-        let stats = active.map(|active| Stats {
-            active,
-            waiting: 0,
-            reserved_cells: 0,
-            kv_cells: 0,
-            warm: 0,
-        });
         let model = Observed {
             name: "m".into(),
             slot,
             speed: Speed::default(),
             offload: None,
+            cpu_threads,
             runner: None,
         };
-        let status = model.into_status(ProcessStatus::default(), stats, Instant::now());
+        model.into_status(ProcessStatus::default(), stats, Instant::now())
+    }
+
+    fn running_and_waiting(
+        state: ModelState,
+        calls: usize,
+        active: Option<usize>,
+    ) -> (usize, usize) {
+        let stats = active.map(|active| Stats { active, ..STATS });
+        let status = status(state, calls, None, stats);
         (status.running, status.waiting)
+    }
+
+    #[test]
+    fn the_threads_of_a_loaded_model_are_shown_unless_gpus_compute_it() {
+        let threads = |cpu_threads, stats| {
+            let status = status(ModelState::Loaded, 0, cpu_threads, stats);
+            (status.n_threads, status.n_threads_configured)
+        };
+        assert_eq!(threads(Some(2), Some(STATS)), (Some(1), Some(2)));
+        assert_eq!(threads(None, Some(STATS)), (None, None));
+        assert_eq!(threads(Some(2), None), (None, None));
     }
 
     #[test]

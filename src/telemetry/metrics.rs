@@ -277,6 +277,7 @@ pub(crate) fn process_ended(model: &str, end: ProcessEnd, was_loaded: bool, byte
         &meters.calls.waiting,
         &meters.models.cells,
         &meters.models.reserved_cells,
+        &meters.models.threads,
         &meters.models.last_step,
     ] {
         gauge.get_or_create(&model).set(0);
@@ -314,6 +315,8 @@ pub(crate) struct Occupancy {
     pub cells: u32,
     /// Cells of the KV cache that are reserved for running calls.
     pub reserved_cells: u32,
+    /// Threads that compute on the CPUs; 0 if GPUs compute the layers.
+    pub threads: usize,
 }
 
 /// Records the occupancy of the process of `model`.
@@ -329,6 +332,8 @@ pub(crate) fn occupancy_changed(model: &str, now: Occupancy) {
         .set(now.cells.into());
     let reserved = meters.models.reserved_cells.get_or_create(&model);
     reserved.set(now.reserved_cells.into());
+    let threads = meters.models.threads.get_or_create(&model);
+    threads.set(whole(now.threads as u64));
 }
 
 /// Counts a request over HTTP that was refused with `status`.

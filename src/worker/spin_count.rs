@@ -16,6 +16,7 @@
 //! | 10000 | 83 | 237 | 11 | 113 to 130 | 13 |
 //! | 100000 | | | | 113 to 130 | 5 |
 
+use std::fmt;
 use std::hint;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -23,10 +24,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
+use crate::config::units::SpinCount;
 use crate::process::CpuQuota;
 
-/// Variables with which a user sets how long threads spin.
-const VARIABLES: [&str; 2] = ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"];
+/// Variable that sets the number of iterations.
+const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
+
+/// Variable that sets whether threads spin for long, or hardly at all. [`SPIN_COUNT`] takes precedence, unless there are more threads
+/// than CPUs.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// Duration of a spin, in wake-ups. The other threads usually arrive at a barrier within a few wake-ups, since each has the same work.
 const WAKE_UPS: u128 = 10;
@@ -73,31 +79,76 @@ impl WaitCosts {
     }
 }
 
+/// How long the threads of a model spin, and what decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spin {
+    /// The number of iterations in `spin_count`.
+    Configured(u32),
+    /// The environment variable of this name, which the worker inherits.
+    Inherited(&'static str),
+    /// The number of iterations that suits this machine.
+    Measured(u128),
+}
+
+impl Spin {
+    /// Returns how long the `n_threads` of a model with the key `spin_count = key` spin under `quota`. Blocks if the machine is measured.
+    pub(crate) fn choose(key: SpinCount, n_threads: usize, quota: Option<CpuQuota>) -> Self {
+        Self::from_sources(key, inherited_variable(), || {
+            measured_count(WaitCosts::measured(), n_threads, quota)
+        })
+    }
+
+    fn from_sources(
+        key: SpinCount,
+        inherited: Option<&'static str>,
+        measured: impl FnOnce() -> u128,
+    ) -> Self {
+        match (key, inherited) {
+            (SpinCount::Count(count), _) => Self::Configured(count),
+            (SpinCount::Auto, Some(variable)) => Self::Inherited(variable),
+            (SpinCount::Auto, None) => Self::Measured(measured()),
+        }
+    }
+
+    /// Returns the environment variables of the worker that differ from those of this process. `None` removes a variable.
+    pub(crate) fn variables(self) -> Vec<(&'static str, Option<String>)> {
+        let count = match self {
+            Self::Configured(count) => count.into(),
+            Self::Measured(count) => count,
+            Self::Inherited(_) => return Vec::new(),
+        };
+        vec![(SPIN_COUNT, Some(count.to_string())), (WAIT_POLICY, None)]
+    }
+}
+
+impl fmt::Display for Spin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured(count) => {
+                write!(
+                    f,
+                    "they spin {count} times before they sleep (`spin_count`)"
+                )
+            }
+            Self::Inherited(name) => {
+                write!(
+                    f,
+                    "the environment variable `{name}` sets how long they spin"
+                )
+            }
+            Self::Measured(count) => write!(f, "they spin {count} times before they sleep"),
+        }
+    }
+}
+
 /// Returns the name of the environment variable with which the user sets how long threads spin; `None` if no such variable is set.
-pub(crate) fn overriding_variable() -> Option<&'static str> {
-    let mut variables = VARIABLES.into_iter();
+pub(crate) fn inherited_variable() -> Option<&'static str> {
+    let mut variables = [SPIN_COUNT, WAIT_POLICY].into_iter();
     variables.find(|name| std::env::var_os(name).is_some())
 }
 
-/// Returns the name and value of the variable for a worker that computes with `n_threads` under `quota`; `None` if the user has set one.
-/// Blocks.
-pub(crate) fn variable(
-    n_threads: usize,
-    quota: Option<CpuQuota>,
-) -> Option<(&'static str, String)> {
-    if overriding_variable().is_some() {
-        return None;
-    }
-    let count = spin_count(WaitCosts::measured(), n_threads, quota);
-    Some((VARIABLES[0], count.to_string()))
-}
-
 /// Returns the number of iterations for which `n_threads` spin under `quota` before they sleep.
-pub(crate) fn spin_count(
-    costs: Option<WaitCosts>,
-    n_threads: usize,
-    quota: Option<CpuQuota>,
-) -> u128 {
+fn measured_count(costs: Option<WaitCosts>, n_threads: usize, quota: Option<CpuQuota>) -> u128 {
     if quota.is_some_and(|quota| quota.throttles(n_threads)) {
         return FALLBACK;
     }
@@ -172,7 +223,7 @@ mod tests {
     }
 
     fn count(costs: WaitCosts) -> u128 {
-        spin_count(Some(costs), 2, None)
+        measured_count(Some(costs), 2, None)
     }
 
     #[test]
@@ -190,10 +241,34 @@ mod tests {
 
     #[test]
     fn without_a_measurement_or_under_a_throttling_quota_the_spin_is_short() {
-        assert_eq!(spin_count(None, 2, None), 1000);
+        assert_eq!(measured_count(None, 2, None), 1000);
         let quota = Some(CpuQuota(1500));
-        assert_eq!(spin_count(Some(costs(7000, 28)), 2, quota), 1000);
-        assert_eq!(spin_count(Some(costs(7000, 28)), 1, quota), 2500);
+        assert_eq!(measured_count(Some(costs(7000, 28)), 2, quota), 1000);
+        assert_eq!(measured_count(Some(costs(7000, 28)), 1, quota), 2500);
+    }
+
+    #[test]
+    fn a_number_in_the_configuration_takes_precedence_over_variables_and_these_over_a_measurement()
+    {
+        let spin = |key, inherited| Spin::from_sources(key, inherited, || 2500);
+        let variable = Some(SPIN_COUNT);
+        let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, variable));
+        assert_eq!(chosen, [Spin::Configured(500), Spin::Inherited(SPIN_COUNT)]);
+        let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, None));
+        assert_eq!(chosen, [Spin::Configured(500), Spin::Measured(2500)]);
+    }
+
+    #[test]
+    fn a_worker_gets_the_count_without_a_wait_policy_or_else_the_variables_of_the_server() {
+        let variables = |count: &str| {
+            vec![
+                ("GOMP_SPINCOUNT", Some(count.to_owned())),
+                ("OMP_WAIT_POLICY", None),
+            ]
+        };
+        assert_eq!(Spin::Configured(0).variables(), variables("0"));
+        assert_eq!(Spin::Measured(2500).variables(), variables("2500"));
+        assert_eq!(Spin::Inherited(WAIT_POLICY).variables(), []);
     }
 
     #[test]

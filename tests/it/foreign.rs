@@ -29,7 +29,7 @@ fn keys_of_other_programs_are_translated() {
     let reported = problems(&format!(
         "[server]\napi-key = \"x\"\n[groups]\n{MODEL}\
          ctx-size = 1\nttl = 300\nmmproj = \"x\"\nn_ubatch = 512\nchat_template_kwargs = {{}}\n\
-         models_max = 2\ndraft = \"x\"\njinja = true\npredict = 5\nmax_loaded = 1\nid = \"x\"\n\
+         models_max = 2\ndraft = \"x\"\njinja = true\npredict = 5\nmax_loaded = 1\nid = \"x\"\npoll = 50\n\
          [tools.t]\nprompt = \"x\"\nn_predict = 1\nn_ctx = 1\n"
     ));
     insta::assert_snapshot!(reported, @r##"
@@ -59,6 +59,8 @@ fn keys_of_other_programs_are_translated() {
     hint: `max_loaded` is a key of `[registry]`
     error[config_unknown_key]: unknown key `id`
     hint: use `aliases`: a list of further names
+    error[config_unknown_key]: unknown key `poll`
+    hint: use `spin_count`: turns of a loop for prefill and generation, not a level from 0 to 100; `"auto"` measures the machine
     error[config_unknown_key]: unknown key `n_predict`
     hint: use `max_tokens`
     error[config_unknown_key]: unknown key `n_ctx`
@@ -87,7 +89,7 @@ fn values_of_other_programs_are_translated() {
         "[registry]\nmax_loaded = 0\nidle_ttl = \"1d\"\n{MODEL}\
          n_gpu_layers = -1\nn_ctx = -1\nmax_tokens = -1\nflash_attn = true\ncache_ram = -1\n\
          idle_ttl = -1\nthinking = false\npreload = \"yes\"\nlora = \"adapter.gguf\"\n\
-         [models.b]\npath = \"crab.gguf\"\nn_gpu_layers = \"all\"\nmmap = 0\n"
+         [models.b]\npath = \"crab.gguf\"\nn_gpu_layers = \"all\"\nmmap = 0\nspin_count = \"infinite\"\n"
     ));
     insta::assert_snapshot!(reported, @r##"
     error[config_value]: `registry.max_loaded`: must be a whole number from 1 to 10000, found 0
@@ -116,6 +118,7 @@ fn values_of_other_programs_are_translated() {
     hint: write `99` to put all layers on the GPU, or `"auto"` for as many as fit
     error[config_value]: `models.b.mmap`: must be true or false, found 0
     hint: write `false`
+    error[config_value]: `models.b.spin_count`: must be a number of turns such as `2000` or `auto`, found the string "infinite"
     "##);
 }
 

@@ -29,7 +29,7 @@ fn ask(client: &mut Client, tool: &str) {
 }
 
 /// Names of the series that end with the labels of a model.
-const SERIES_OF_A_MODEL: [&str; 20] = [
+const SERIES_OF_A_MODEL: [&str; 21] = [
     "calls_running",
     "calls_waiting",
     "cached_prompt_tokens_total",
@@ -47,6 +47,7 @@ const SERIES_OF_A_MODEL: [&str; 20] = [
     "model_process_deaths_total",
     "model_process_resident_memory_bytes",
     "model_stalls_total",
+    "model_threads",
     "prompt_tokens_total",
     "queue_duration_seconds_count",
     "time_to_first_token_seconds_count",

@@ -58,6 +58,9 @@ fn the_status_command_shows_busy_models_and_a_rejected_edit() {
         "{small}"
     );
     assert!(small["kv_cells"].as_u64().unwrap() >= 4096, "{small}");
+    let threads = |key: &str| small[key].as_u64().unwrap();
+    let (now, configured) = (threads("n_threads"), threads("n_threads_configured"));
+    assert!((1..=configured).contains(&now), "{small}");
     assert!(small["idle_seconds"].is_u64(), "{small}");
     let workers = workers_of(server.child.id());
     assert_eq!(small["pid"].as_u64().unwrap(), u64::from(workers[0]));

@@ -29,7 +29,7 @@ use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
-use crate::worker::spin_count;
+use crate::worker::spin_count::Spin;
 use crate::worker::{CpuLocks, HELPER_THREADS, Launch};
 
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
@@ -157,12 +157,17 @@ impl Launcher {
             // Keeps llama.cpp from starting a debugger on an abort. The debugger would write to the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&self.log_level))
-            .envs(spin_count(launch.settings.n_threads).await)
             .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        for (name, value) in spin_variables(&launch.settings).await {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         let (reply, child) = oneshot::channel();
         self.spawner
             .send((command, reply))
@@ -184,11 +189,12 @@ impl Launcher {
     }
 }
 
-/// Returns the environment variable that limits how long the threads of a worker with `n_threads` spin before they sleep; `None` if the
-/// user has set one. The first call measures the machine for a few milliseconds.
-async fn spin_count(n_threads: usize) -> Option<(&'static str, String)> {
-    let choose = move || spin_count::variable(n_threads, CpuLimits::now().quota);
-    spawn_blocking(choose).await.ok()?
+/// Returns the environment variables that limit how long the threads of a worker spin before they sleep, see [`Spin::variables`]. The first
+/// call measures the machine, if it must.
+async fn spin_variables(settings: &LoadSettings) -> Vec<(&'static str, Option<String>)> {
+    let (key, n_threads) = (settings.spin_count, settings.n_threads);
+    let choose = move || Spin::choose(key, n_threads, CpuLimits::now().quota).variables();
+    spawn_blocking(choose).await.unwrap_or_default()
 }
 
 /// Returns the environment variable that makes glibc return free memory above 1 MiB to the system; `None` if the user has set one. By default

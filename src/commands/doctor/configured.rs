@@ -14,12 +14,15 @@ use crate::commands::server::RunningServer;
 use crate::config::http::HttpConfig;
 use crate::config::load::Layers;
 use crate::config::problem::Problem;
-use crate::config::units::human;
-use crate::config::{ConfigError, ModelConfig, ModelFiles, Overrides, Surroundings, Transport};
+use crate::config::units::{SpinCount, human};
+use crate::config::{
+    ConfigError, LoadSettings, ModelConfig, ModelFiles, Overrides, Surroundings, Transport,
+};
 use crate::memory;
 use crate::process::{self, memory_lock};
 use crate::transport;
 use crate::transport::http::observe::READY;
+use crate::worker::spin_count::{Spin, inherited_variable};
 
 /// Free disk space in bytes below which logs may soon fill the disk.
 const LITTLE_DISK: u64 = 1 << 30;
@@ -142,6 +145,9 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
         human(total),
         need.n_ctx,
     );
+    let overrides = thread_overrides(&model.gguf().settings, inherited_variable());
+    let text = iter::once(text).chain(overrides);
+    let text = text.collect::<Vec<_>>().join("\n");
     let subject = format!("model {}", model.name);
     let free = memory::free().unwrap_or(u64::MAX);
     if total > budget {
@@ -164,6 +170,25 @@ fn model(model: &ModelConfig, files: &ModelFiles, need: &Need, budget: u64) -> F
         return Finding::new(Verdict::Warning, subject, text);
     }
     Finding::ok(subject, text)
+}
+
+/// Returns a line for each key that overrides how a model with `load` uses the CPUs by default. `inherited` is the variable of the
+/// environment that says how long threads spin.
+fn thread_overrides(load: &LoadSettings, inherited: Option<&str>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !load.adaptive_threads {
+        lines.push(format!(
+            "threads: always {}, even while other programs use the CPUs (`adaptive_threads`)",
+            load.n_threads
+        ));
+    }
+    if let SpinCount::Count(count) = load.spin_count {
+        let instead = inherited.map_or(String::new(), |variable| {
+            format!("; `{variable}` of the environment has no effect")
+        });
+        lines.push(format!("threads: {}{instead}", Spin::Configured(count)));
+    }
+    lines
 }
 
 /// Checks the disks that the server writes to: that of the log, and that of temporary files.
@@ -235,5 +260,30 @@ fn port(http: &HttpConfig, typed: &Overrides, around: &Surroundings) -> Finding 
                 ),
             },
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_override_the_use_of_the_cpus_are_shown() {
+        let default = LoadSettings::default();
+        assert!(thread_overrides(&default, Some("GOMP_SPINCOUNT")).is_empty());
+        let load = LoadSettings {
+            n_threads: 4,
+            adaptive_threads: false,
+            spin_count: SpinCount::Count(500),
+            ..default
+        };
+        let lines = thread_overrides(&load, Some("OMP_WAIT_POLICY"));
+        assert_eq!(
+            lines,
+            [
+                "threads: always 4, even while other programs use the CPUs (`adaptive_threads`)",
+                "threads: they spin 500 times before they sleep (`spin_count`); `OMP_WAIT_POLICY` of the environment has no effect",
+            ]
+        );
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 use std::{env, thread};
 
 use super::{Finding, Verdict};
-use crate::config::units::human;
+use crate::config::units::{SpinCount, human};
 use crate::config::{LoadSettings, Surroundings};
 use crate::gpu;
 use crate::memory::{CgroupLimit, Memory};
 use crate::process::cpu_time::CpuClock;
 use crate::process::{CpuLimits, Cpus};
 use crate::worker::machine::{self, DetectError, Machine};
-use crate::worker::spin_count::{self, WaitCosts};
+use crate::worker::spin_count::{Spin, WaitCosts};
 
 /// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
@@ -85,13 +85,7 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
     let quota = limits.quota.map_or("no cgroup quota".into(), |quota| {
         format!("a cgroup quota of {quota} CPUs")
     });
-    let spin = match spin_count::overriding_variable() {
-        Some(name) => format!("the environment variable `{name}` sets how long they spin"),
-        None => format!(
-            "they spin {} times before they sleep",
-            spin_count::spin_count(WaitCosts::measured(), default, limits.quota)
-        ),
-    };
+    let spin = Spin::choose(SpinCount::Auto, default, limits.quota);
     let costs = WaitCosts::measured().map_or(String::new(), |costs| {
         format!(
             " (wake-up {:.1} µs, pause {} ns)",

@@ -11,7 +11,7 @@ use super::{NAME_PATTERN, NOT_BLANK};
 use crate::config::effect::Effect;
 use crate::config::ranges;
 use crate::config::sampling::SamplingParams;
-use crate::config::units::{GpuLayers, IdleTime, Size, Time};
+use crate::config::units::{GpuLayers, IdleTime, Size, SpinCount, Time};
 use crate::schema::Limits;
 
 /// Type of the numbers in the KV cache (`ggml.h: ggml_type`).
@@ -193,10 +193,16 @@ pub(crate) struct ModelSettings {
     #[schemars(range(min = ranges::N_BATCH.min, max = ranges::N_BATCH.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_batch: usize,
-    /// CPU threads; 0 is one for each core. The number is capped at the CPUs that this process may use, and loaded models share them. While other programs use the CPUs, a model computes with fewer threads.
+    /// CPU threads; 0 is one for each core. The number is capped at the CPUs that this process may use, and loaded models share them. While other programs use the CPUs, a model computes with fewer threads (`adaptive_threads`).
     #[schemars(range(min = ranges::N_THREADS.min, max = ranges::N_THREADS.max))]
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub n_threads: usize,
+    /// Compute with fewer threads while other programs use the CPUs. `false` always computes with `n_threads`.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
+    pub adaptive_threads: bool,
+    /// Iterations for which a waiting thread spins before it sleeps (`GOMP_SPINCOUNT` of GNU OpenMP). `"auto"` measures the machine, unless `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` is set; a number takes precedence over both.
+    #[schemars(extend("x-reload" = Effect::RestartsModel))]
+    pub spin_count: SpinCount,
     /// Map the file into memory instead of reading it.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub mmap: bool,
@@ -281,6 +287,8 @@ impl Default for ModelSettings {
             flash_attn: FlashAttention::Auto,
             n_batch: 2048,
             n_threads: 4,
+            adaptive_threads: true,
+            spin_count: SpinCount::Auto,
             mmap: true,
             mlock: false,
             lora: None,

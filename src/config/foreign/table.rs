@@ -59,7 +59,8 @@ pub(super) const TABLE: &[Meaning] = &[
     // CPU and GPU.
     key(&["t", "threads", "num-thread", "num-threads", "cpu-threads", "cpu-thread-pool-size", "LLAMA_ARG_THREADS"], "n_threads"),
     noted(&["tb", "threads-batch", "n-threads-batch"], "n_threads", "prefill and generation use the same number of threads"),
-    none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "numa"], "not supported: set CPUs and priorities with tools of the system, such as `taskset` and `nice`"),
+    noted(&["poll", "poll-batch"], "spin_count", "turns of a loop for prefill and generation, not a level from 0 to 100; `\"auto\"` measures the machine"),
+    none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "numa"], "not supported: set CPUs and priorities with tools of the system, such as `taskset` and `nice`"),
     key(&["ngl", "gpu-layers", "num-gpu", "n-gpu", "gpu", "gpu-offload", "LLAMA_ARG_N_GPU_LAYERS"], "n_gpu_layers"),
     noted(&["fit", "fitt", "fit-target", "fit-ctx", "fitc"], "n_gpu_layers", "`\"auto\"` offloads as many layers as fit into the GPU's free memory"),
     none(&["ot", "override-tensor", "cmoe", "cpu-moe", "ncmoe", "n-cpu-moe", "nkvo", "no-kv-offload", "kv-offload", "offload-kv-cache", "low-vram"], "not supported: lower `n_gpu_layers` if the model does not fit into the GPU's memory"),

@@ -80,6 +80,7 @@ impl State {
             offload: known
                 .filter(|_| runner.is_some())
                 .and_then(|known| Offload::from_need(known.need.as_ref().ok()?)),
+            cpu_threads: known.and_then(Model::cpu_threads),
             runner: runner.cloned(),
             slot,
         })

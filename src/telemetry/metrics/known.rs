@@ -95,6 +95,7 @@ impl Meters {
             &self.models.loaded,
             &self.models.memory,
             &self.models.resident,
+            &self.models.threads,
         ];
         for gauge in gauges {
             create(gauge, &model);

@@ -133,6 +133,7 @@ pub(super) struct ModelMeters {
     pub(super) cpu_time: Family<ModelLabels, FloatCounter>,
     pub(super) cells: Family<ModelLabels, Gauge>,
     pub(super) reserved_cells: Family<ModelLabels, Gauge>,
+    pub(super) threads: Family<ModelLabels, Gauge>,
 }
 
 /// Meters of HTTP and the configuration.
@@ -256,6 +257,10 @@ impl ModelMeters {
             reserved_cells: registrar.add(
                 "kv_cells_reserved",
                 "Cells of the model's KV cache that are reserved for running calls",
+            ),
+            threads: registrar.add(
+                "model_threads",
+                "Threads with which the model computes on the CPUs, 0 if it is not loaded or GPUs compute its layers",
             ),
         }
     }

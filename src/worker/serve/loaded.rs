@@ -183,7 +183,7 @@ impl Worker {
     }
 }
 
-impl<D: Decoder> CallSink for Scheduler<D> {
+impl<D: ThreadedDecoder> CallSink for Scheduler<D> {
     fn submit(&mut self, call: QueuedCall) {
         self.submit(call);
     }

@@ -8,8 +8,8 @@ use crate::engine::EngineError;
 use crate::engine::scheduler::Scheduler;
 use crate::engine::threaded::ThreadedDecoder;
 use crate::memory;
-use crate::process::CpuLimits;
 use crate::process::cpu_time::{CpuClock, CpuTimes, FreeCpus};
+use crate::process::{CpuLimits, CpuQuota};
 use crate::telemetry::millis;
 
 /// Shortest period of an observation.
@@ -37,11 +37,10 @@ pub(super) struct LoadObserver {
 }
 
 impl LoadObserver {
-    /// Starts to observe the CPUs before a model with the settings `load` is loaded. Returns `None` if the number of its threads stays:
-    /// the model has only one thread, the system does not report the use of its CPUs, or the process has a CPU quota. Throttling would look
-    /// like the work of other processes.
+    /// Starts to observe the CPUs before a model with the settings `load` is loaded. Returns `None` if the number of its threads stays
+    /// ([`is_adaptive`]), or if the system does not report the use of its CPUs.
     pub(super) fn start(load: &LoadSettings) -> Option<Self> {
-        if load.n_threads < 2 || CpuLimits::now().quota.is_some() {
+        if !is_adaptive(load, CpuLimits::now().quota) {
             return None;
         }
         let clock = CpuClock::new()?;
@@ -156,7 +155,32 @@ impl ThreadTuner {
     }
 }
 
+/// Returns whether the number of threads of a model with `load` may change: the configuration allows it, there are several threads, and no
+/// `quota` limits the process. The effect of a quota looks like that of other processes.
+fn is_adaptive(load: &LoadSettings, quota: Option<CpuQuota>) -> bool {
+    load.adaptive_threads && load.n_threads > 1 && quota.is_none()
+}
+
 /// Returns `cpus` with one decimal, for the log.
 fn rounded(cpus: f64) -> f64 {
     (cpus * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_is_fixed_by_the_key_by_a_quota_or_if_there_is_only_one() {
+        let load = |n_threads, adaptive_threads| LoadSettings {
+            n_threads,
+            adaptive_threads,
+            ..LoadSettings::default()
+        };
+        assert!(is_adaptive(&load(2, true), None));
+        assert!(!is_adaptive(&load(2, false), None));
+        assert!(!is_adaptive(&load(1, true), None));
+        assert!(!is_adaptive(&load(2, true), Some(CpuQuota(2000))));
+        assert!(LoadObserver::start(&load(2, false)).is_none());
+    }
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::support::config::Folder;
 use crate::support::worker::Worker;
-use crate::support::{CAPITALS, LIMIT, program, tiny};
+use crate::support::{CAPITALS, LIMIT, Server, program, tiny, workers_of};
 
 /// A program that always computes, until it is dropped.
 struct BusyProgram(Child);
@@ -59,4 +60,39 @@ fn running_calls_continue_with_fewer_threads_next_to_busy_programs() {
             assert_eq!(answer.text, expected);
         }
     }
+    let threads = worker.stats()["n_threads"].as_u64().unwrap();
+    assert!((1..cpus.min(4) as u64).contains(&threads), "{threads}");
+}
+
+/// Returns the environment of the worker of `model`, whose server has a wait policy of its own.
+fn environment_of_worker(model: &str) -> String {
+    let folder = Folder::new(
+        "spin-count",
+        &format!("[models.a]\npath = 'crab.gguf'\nn_threads = 1\n{model}"),
+    );
+    let mut command = program();
+    command
+        .arg("--config")
+        .arg(folder.0.join("llama-mcp-server.toml"))
+        .env_remove("GOMP_SPINCOUNT")
+        .env("OMP_WAIT_POLICY", "active");
+    let mut server = Server::spawn(command);
+    let call = server.call_tool("a", json!({"text": "What is the capital of Cuba?"}));
+    assert!(!server.result(call).is_error);
+    let worker = workers_of(server.child.id())[0];
+    let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+    String::from_utf8_lossy(&environment).into_owned()
+}
+
+#[test]
+fn a_configured_spin_count_replaces_the_wait_policy_of_the_environment() {
+    let configured = environment_of_worker("spin_count = 500\n");
+    assert!(configured.contains("GOMP_SPINCOUNT=500\0"), "{configured}");
+    assert!(!configured.contains("OMP_WAIT_POLICY"), "{configured}");
+    let inherited = environment_of_worker("");
+    assert!(
+        inherited.contains("OMP_WAIT_POLICY=active\0"),
+        "{inherited}"
+    );
+    assert!(!inherited.contains("GOMP_SPINCOUNT"), "{inherited}");
 }

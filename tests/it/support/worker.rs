@@ -126,6 +126,19 @@ impl Worker {
         answers.collect()
     }
 
+    /// Returns the statistics of the worker, which has no call.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn stats(&mut self) -> Value {
+        self.send("\"stats\"\n");
+        loop {
+            let event = self.events.recv_timeout(LIMIT);
+            let mut event = event.unwrap_or_else(|_| panic!("no statistics: {}", self.end()));
+            if event.get("stats").is_some() {
+                return event["stats"].take();
+            }
+        }
+    }
+
     /// Returns whether the worker has logged `text`.
     #[cfg(target_os = "linux")]
     pub(crate) fn has_logged(&self, text: &str) -> bool {
