@@ -12,7 +12,7 @@ use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::threaded::{Content, ThreadedDecoder};
 use crate::engine::token::Token;
-use crate::engine::{EngineError, SamplingParams};
+use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// The token that ends an answer. Every other token is a byte.
 pub(super) const END: Token = Token(0);
@@ -34,6 +34,8 @@ pub(super) struct Script {
     pub(super) cannot_truncate: bool,
     /// Whether a change of the number of threads loses the content of all sequences.
     pub(super) loses_content: bool,
+    /// Number of the next contexts that cannot be created after the first one.
+    pub(super) failing_contexts: usize,
     /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -315,8 +317,15 @@ impl ThreadedDecoder for Scripted {
     }
 
     fn with_threads(mut self, n_threads: usize) -> Result<(Self, Content), EngineError> {
-        self.threads = n_threads;
-        if self.script.loses_content {
+        // A decoder tries the former number of threads if the new one fails.
+        let failing = std::mem::take(&mut self.script.failing_contexts);
+        if failing > 1 {
+            return Err(EngineError::new(EngineErrorKind::Load, "no memory"));
+        }
+        if failing == 0 {
+            self.threads = n_threads;
+        }
+        if self.script.loses_content || failing == 1 {
             self.held.fill(None);
             return Ok((self, Content::Lost));
         }
