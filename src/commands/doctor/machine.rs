@@ -110,11 +110,11 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
 
 /// Returns the CPUs that are free right now; `None` if the system does not report them.
 fn free_cpus() -> Option<f64> {
-    let clock = CpuClock::new()?;
+    let clock = CpuClock::new(&[])?;
     let start = clock.now()?;
     thread::sleep(OBSERVATION);
-    let free = clock.free(start, clock.now()?)?;
-    Some(free.available)
+    let usage = clock.usage(start, clock.now()?)?;
+    Some(usage.free())
 }
 
 #[cfg(target_arch = "x86_64")]
