@@ -8,6 +8,9 @@
 //! Measured with `SmolLM2` 135M and 2 threads on 2 cores, in tokens a second of one stream. On the AMD machine a wake-up takes 7 µs and
 //! a pause 28 ns, so the count there is about 2,500. Next to busy processes no count is good:
 //!
+//! The spin is short if the number of threads does not follow the load of the machine, for a reason that is known when the worker starts:
+//! the layers are on a GPU, a quota throttles the threads, or there is only one, which waits for nobody.
+//!
 //! | spin count | AMD, alone | prompt | next to 1 busy process | Xeon, alone | next to 1 busy process |
 //! | --- | --- | --- | --- | --- | --- |
 //! | 300 | 84 | 194 | 29 | 75 | 45 |
@@ -34,8 +37,7 @@ const WAKE_UPS: u128 = 10;
 /// Range of the count. A measurement on a busy machine may be far off.
 const COUNTS: RangeInclusive<u128> = 1000..=10_000;
 
-/// Count if a measurement is impossible, or if the kernel stops the threads for lack of quota: a thread then waits for milliseconds for one
-/// that is stopped, and uses up the quota.
+/// Count if a measurement is impossible, and if a long spin does not pay ([`Waits::are_short`]).
 const FALLBACK: u128 = *COUNTS.start();
 
 /// Number of measured wake-ups.
@@ -79,28 +81,46 @@ pub(crate) fn overriding_variable() -> Option<&'static str> {
     variables.find(|name| std::env::var_os(name).is_some())
 }
 
-/// Returns the variable for a worker that computes with `n_threads` under `quota`; `None` if the user has set one. Blocks.
-pub(crate) fn variable(
-    n_threads: usize,
-    quota: Option<CpuQuota>,
-) -> Option<(&'static str, String)> {
-    if overriding_variable().is_some() {
+/// The threads of a model, as far as it matters for how long they wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// Number of threads.
+    pub n_threads: usize,
+    /// Whether a GPU computes layers of the model.
+    pub is_on_gpu: bool,
+    /// Quota of the process.
+    pub quota: Option<CpuQuota>,
+}
+
+impl Waits {
+    /// Returns whether the threads spin shortly on any machine. A thread that is stopped for lack of quota is missing for milliseconds, in
+    /// which the others would use up the quota. Threads next to a GPU have little to do, and their number does not follow other programs.
+    pub(crate) fn are_short(self) -> bool {
+        let is_throttled = |quota: CpuQuota| quota.throttles(self.n_threads);
+        self.n_threads < 2 || self.is_on_gpu || self.quota.is_some_and(is_throttled)
+    }
+}
+
+/// Returns whether the build has OpenMP threads. Those of ggml do not read the variables.
+pub(crate) const fn has_openmp() -> bool {
+    cfg!(feature = "openmp")
+}
+
+/// Returns the variable for a worker; `None` if it has no effect, or if the user has set one. Blocks if the machine is measured.
+pub(crate) fn variable(waits: Waits) -> Option<(&'static str, String)> {
+    if !has_openmp() || overriding_variable().is_some() {
         return None;
     }
-    let count = spin_count(WaitCosts::measured(), n_threads, quota);
+    let count = spin_count(WaitCosts::measured, waits);
     Some((VARIABLES[0], count.to_string()))
 }
 
-/// Returns the number of turns for which `n_threads` spin under `quota` before they sleep.
-pub(crate) fn spin_count(
-    costs: Option<WaitCosts>,
-    n_threads: usize,
-    quota: Option<CpuQuota>,
-) -> u128 {
-    if quota.is_some_and(|quota| quota.throttles(n_threads)) {
+/// Returns the number of turns for which the threads spin before they sleep. Calls `costs` only if the number depends on the machine.
+pub(crate) fn spin_count(costs: impl FnOnce() -> Option<WaitCosts>, waits: Waits) -> u128 {
+    if waits.are_short() {
         return FALLBACK;
     }
-    let count = costs.and_then(|WaitCosts { wake_up, pauses }| {
+    let count = costs().and_then(|WaitCosts { wake_up, pauses }| {
         let spin = wake_up.as_nanos() * WAKE_UPS;
         (spin * u128::from(PAUSES)).checked_div(pauses.as_nanos())
     });
@@ -169,8 +189,14 @@ mod tests {
         }
     }
 
+    const TWO: Waits = Waits {
+        n_threads: 2,
+        is_on_gpu: false,
+        quota: None,
+    };
+
     fn count(costs: WaitCosts) -> u128 {
-        spin_count(Some(costs), 2, None)
+        spin_count(|| Some(costs), TWO)
     }
 
     #[test]
@@ -187,11 +213,29 @@ mod tests {
     }
 
     #[test]
-    fn without_a_measurement_or_under_a_throttling_quota_the_spin_is_short() {
-        assert_eq!(spin_count(None, 2, None), 1000);
-        let quota = Some(CpuQuota(1500));
-        assert_eq!(spin_count(Some(costs(7000, 28)), 2, quota), 1000);
-        assert_eq!(spin_count(Some(costs(7000, 28)), 1, quota), 2500);
+    fn without_a_measurement_the_spin_is_short() {
+        assert_eq!(spin_count(|| None, TWO), 1000);
+    }
+
+    #[test]
+    fn threads_whose_number_is_fixed_spin_shortly_and_nothing_is_measured_for_them() {
+        let quota = |thousandths| Waits {
+            quota: Some(CpuQuota(thousandths)),
+            ..TWO
+        };
+        let on_gpu = Waits {
+            is_on_gpu: true,
+            ..TWO
+        };
+        let single = Waits {
+            n_threads: 1,
+            ..TWO
+        };
+        for waits in [quota(1500), on_gpu, single] {
+            let measure = || panic!("the machine is measured");
+            assert_eq!(spin_count(measure, waits), 1000, "{waits:?}");
+        }
+        assert_eq!(spin_count(|| Some(costs(7000, 28)), quota(2000)), 2500);
     }
 
     #[test]

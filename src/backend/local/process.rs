@@ -21,15 +21,16 @@ use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, CrashLines, ModelLog};
 use crate::config::LoadSettings;
-use crate::process::CpuLimits;
+use crate::gpu;
 use crate::process::activity::{Activity, activity_of};
+use crate::process::cpu_quota;
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
 use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
-use crate::worker::spin_count;
+use crate::worker::spin_count::{self, Waits};
 use crate::worker::{CpuLocks, HELPER_THREADS, Launch};
 
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
@@ -157,7 +158,7 @@ impl Launcher {
             // Keeps llama.cpp from starting a debugger on an abort. The debugger would write to the pipe of the events.
             .env("GGML_NO_BACKTRACE", "1")
             .envs(telemetry::worker_level(&self.log_level))
-            .envs(spin_count(launch.settings.n_threads).await)
+            .envs(spin_count(&launch.planned_settings()).await)
             .envs(trim_threshold())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -184,10 +185,18 @@ impl Launcher {
     }
 }
 
-/// Returns the environment variable that limits how long the threads of a worker with `n_threads` spin before they sleep; `None` if the user
-/// has set one. The first call measures the machine.
-async fn spin_count(n_threads: usize) -> Option<(&'static str, String)> {
-    let choose = move || spin_count::variable(n_threads, CpuLimits::now().quota);
+/// Returns the environment variable that limits how long the threads of a worker with these settings spin before they sleep; `None` if the
+/// user has set one. The first call that needs it measures the machine.
+async fn spin_count(settings: &LoadSettings) -> Option<(&'static str, String)> {
+    let n_threads = settings.n_threads;
+    let is_on_gpu = settings.n_gpu_layers.is_any() && gpu::BACKEND.is_some();
+    let choose = move || {
+        spin_count::variable(Waits {
+            n_threads,
+            is_on_gpu,
+            quota: cpu_quota(),
+        })
+    };
     spawn_blocking(choose).await.ok()?
 }
 

@@ -11,7 +11,7 @@ use crate::memory::{CgroupLimit, Memory};
 use crate::process::cpu_time::CpuClock;
 use crate::process::{CpuLimits, Cpus};
 use crate::worker::machine::{self, DetectError, Machine};
-use crate::worker::spin_count::{self, WaitCosts};
+use crate::worker::spin_count::{self, WaitCosts, Waits};
 
 /// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
@@ -85,27 +85,42 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
     let quota = limits.quota.map_or("no cgroup quota".into(), |quota| {
         format!("a cgroup quota of {quota} CPUs")
     });
-    let spin = match spin_count::overriding_variable() {
-        Some(name) => format!("`{name}` of the environment sets how long they spin"),
-        None => format!(
-            "they spin {} times before they sleep",
-            spin_count::spin_count(WaitCosts::measured(), default, limits.quota)
+    let spin = spin(Waits {
+        n_threads: default,
+        is_on_gpu: false,
+        quota: limits.quota,
+    });
+    let free = free_cpus().map_or("unknown".into(), |cpus| format!("{cpus:.1}"));
+    Finding::ok(
+        "threads",
+        format!(
+            "{default} for a model with the default `n_threads`; {spin}\nCPUs: {allowed} allowed by the affinity, {quota}; free right now: {free}"
         ),
+    )
+}
+
+/// Describes how long threads spin. Measures the machine only if that decides it.
+fn spin(waits: Waits) -> String {
+    if !spin_count::has_openmp() {
+        return "this build has no OpenMP, whose spin count could be set".into();
+    }
+    if let Some(name) = spin_count::overriding_variable() {
+        return format!("`{name}` of the environment sets how long they spin");
+    }
+    let mut measured = None;
+    let measure = || {
+        measured = WaitCosts::measured();
+        measured
     };
-    let costs = WaitCosts::measured().map_or(String::new(), |costs| {
+    let count = spin_count::spin_count(measure, waits);
+    let costs = measured.map_or(String::new(), |costs| {
         format!(
             " (wake-up {:.1} µs, pause {} ns)",
             costs.wake_up.as_secs_f64() * 1e6,
             costs.pause().as_nanos()
         )
     });
-    let free = free_cpus().map_or("unknown".into(), |cpus| format!("{cpus:.1}"));
-    Finding::ok(
-        "threads",
-        format!(
-            "{default} for a model with the default `n_threads`; {spin}{costs}\nCPUs: {allowed} allowed by the affinity, {quota}; free right now: {free}"
-        ),
-    )
+    format!("they spin {count} times before they sleep{costs}")
 }
 
 /// Returns the CPUs that are free right now; `None` if the system does not report them.
@@ -223,6 +238,23 @@ mod tests {
         );
         let cause = "CPUs: 8 allowed by the affinity, a cgroup quota of 1.5 CPUs; free right now: ";
         assert!(found.contains(cause), "{found}");
+    }
+
+    #[test]
+    fn a_spin_count_is_shown_only_for_openmp_and_without_costs_under_a_throttling_quota() {
+        let text = spin(Waits {
+            n_threads: 2,
+            is_on_gpu: false,
+            quota: Some(CpuQuota(1500)),
+        });
+        let expected = match spin_count::overriding_variable() {
+            _ if !cfg!(feature = "openmp") => {
+                "this build has no OpenMP, whose spin count could be set".into()
+            }
+            Some(name) => format!("`{name}` of the environment sets how long they spin"),
+            None => "they spin 1000 times before they sleep".to_owned(),
+        };
+        assert_eq!(text, expected);
     }
 
     #[test]
