@@ -60,24 +60,25 @@ pub(crate) fn around_this_process(system: &Path, controller: &str) -> Cgroups {
     let mut is_hidden = !memberships.is_empty();
     for (version, path) in memberships {
         let of_version = || mounts.iter().filter(|mount| mount.version == version);
-        let own: Vec<PathBuf> = of_version()
-            .flat_map(|mount| mount.folders(&path))
+        // A hierarchy may be mounted several times.
+        let own: Vec<(usize, PathBuf)> = of_version()
+            .flat_map(|mount| mount.folders(&path).into_iter().enumerate())
             .collect();
         // Next to version 1, a unified hierarchy without controllers has no files about resources.
         is_hidden &= own.is_empty();
         let folders = if own.is_empty() {
             // The best guess is the root of the mount: in a container that is the container's own cgroup.
-            of_version().map(|mount| mount.point.clone()).collect()
+            of_version().map(|mount| (0, mount.point.clone())).collect()
         } else {
             own
         };
-        let folders = folders
-            .iter()
-            .filter_map(|folder| folder.strip_prefix("/").ok());
-        found.extend(folders.enumerate().map(|(level, folder)| Cgroup {
-            version,
-            folder: system.join(folder),
-            level,
+        found.extend(folders.into_iter().filter_map(|(level, folder)| {
+            let folder = folder.strip_prefix("/").ok()?;
+            Some(Cgroup {
+                version,
+                folder: system.join(folder),
+                level,
+            })
         }));
     }
     Cgroups { found, is_hidden }

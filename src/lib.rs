@@ -172,6 +172,8 @@
 //! - A watchdog kills a worker that has work but goes too long without finishing a step (`backend/local/watchdog.rs`).
 //! - If a worker dies, its running calls end with an error, and the queued ones move to the next worker. A call whose prompt was being
 //!   prepared counts as running, since its prompt may be the cause.
+//! - If llama.cpp cannot create a context for another number of threads, the worker returns to the former number, and running calls fail.
+//!   If that fails, too, the worker reports an error and ends (`Event::Failed` in `worker.rs`).
 //! - A model whose worker dies three times in a row without an answer is not started again (`registry/residency/breaker.rs`). A prompt that
 //!   killed two workers is refused for a while (`registry/suspects.rs`).
 //! - A model that is unloaded or restarted on request gets a new edition, like an edited model.

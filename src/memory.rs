@@ -91,6 +91,12 @@ pub(crate) fn free() -> Option<u64> {
     Memory::now().free()
 }
 
+/// Returns the bytes that can still be allocated while `mapped` bytes of files stay in the page cache, which counts as free; `None` if they
+/// are unknown.
+pub(crate) fn free_beside(mapped: u64) -> Option<u64> {
+    free().map(|bytes| bytes.saturating_sub(mapped))
+}
+
 fn machine() -> Option<Capacity> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();

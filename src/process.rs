@@ -11,7 +11,7 @@ pub(crate) mod usage;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub(crate) use cpus::{CpuLimits, CpuQuota, Cpus, available_cpus};
+pub(crate) use cpus::{CpuLimits, CpuQuota, Cpus, available_cpus, cpu_quota};
 
 /// Reserves standard output for the protocol, and redirects everything else that this process prints there to standard error.
 ///

@@ -49,7 +49,7 @@ const LONG_PROMPTS: &str = "long prompts";
 const TURNS: &str = "turns";
 
 /// Version of the wire protocol. It lets a server and a worker detect that they come from different builds.
-pub(crate) const WIRE_VERSION: u32 = 5;
+pub(crate) const WIRE_VERSION: u32 = 6;
 
 /// Command of the server to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -132,6 +132,8 @@ pub(crate) enum Event {
     },
     /// The model could not be loaded; the worker ends.
     LoadFailed(EngineError),
+    /// The loaded model cannot be served any longer; the worker ends.
+    Failed(EngineError),
     /// The answer to [`Command::Stats`]. The thread that decodes sends it between two steps.
     Stats(Stats),
     /// A sign of life of the thread that decodes while it waits for a turn at the CPUs.

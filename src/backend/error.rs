@@ -54,6 +54,9 @@ pub(crate) enum ProcessFailure {
     /// its log.
     #[error("the model's process stopped unexpectedly ({0})")]
     Died(String),
+    /// The process reported this error after it had loaded the model, and ended.
+    #[error("the model's process cannot continue ({0})")]
+    Failed(String),
     /// The process finished no step for this long, and was killed.
     #[error("the model's process finished no step for {} and was killed", human_time(*.0))]
     Stalled(Duration),
@@ -103,7 +106,9 @@ impl CallError {
         matches!(
             self,
             Self::Process {
-                failure: ProcessFailure::Died(_) | ProcessFailure::Stalled(_),
+                failure: ProcessFailure::Died(_)
+                    | ProcessFailure::Failed(_)
+                    | ProcessFailure::Stalled(_),
                 ..
             }
         )

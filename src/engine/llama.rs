@@ -14,6 +14,7 @@ mod vocabulary;
 
 use std::cell::RefCell;
 use std::num::{NonZeroU32, TryFromIntError};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
@@ -52,15 +53,55 @@ const FLASH_ON: i32 = 1;
 /// Flash attention never.
 const FLASH_OFF: i32 = 0;
 
-/// A loaded model and the backend that must outlive it.
+/// A loaded model.
 #[derive(Debug)]
 pub(crate) struct Model {
-    // Fields are dropped in this order, which llama.cpp requires.
+    // Dropped before the weights, which llama.cpp requires.
     adapter: RefCell<Option<(LlamaLoraAdapter, f32)>>,
-    model: Arc<LlamaModel>,
-    backend: LlamaBackend,
+    weights: Arc<Weights>,
     /// Header of the file. The server plans the model's memory from it, too.
     header: Header,
+}
+
+/// The weights and vocabulary of a model, and the backend that must outlive them. Prepared prompts share them, and may be dropped last.
+#[derive(Debug)]
+struct Weights {
+    // Fields are dropped in this order, which llama.cpp requires.
+    model: LlamaModel,
+    backend: Backend,
+}
+
+/// llama.cpp's backend.
+#[derive(Debug)]
+enum Backend {
+    Own(LlamaBackend),
+    /// The backend of all tests of the process, which can have only one.
+    #[cfg(test)]
+    Shared(&'static LlamaBackend),
+}
+
+#[cfg(test)]
+impl Backend {
+    /// Returns the backend of all tests.
+    fn of_tests() -> Self {
+        static BACKEND: std::sync::LazyLock<LlamaBackend> = std::sync::LazyLock::new(|| {
+            Model::capture_logs();
+            LlamaBackend::init().unwrap()
+        });
+        Self::Shared(&BACKEND)
+    }
+}
+
+impl Deref for Backend {
+    type Target = LlamaBackend;
+
+    fn deref(&self) -> &LlamaBackend {
+        match self {
+            Self::Own(backend) => backend,
+            #[cfg(test)]
+            Self::Shared(backend) => backend,
+        }
+    }
 }
 
 impl Model {
@@ -75,13 +116,23 @@ impl Model {
     /// `Load`, with the last errors of llama.cpp's log, since its functions return no reason.
     pub(crate) fn load(
         load: &LoadSettings,
-        mut progress: impl FnMut(u8) + 'static,
+        progress: impl FnMut(u8) + 'static,
     ) -> Result<Self, EngineError> {
         let path = &load.path;
         // A file without a valid header is not worth a try: llama.cpp may abort this process.
         let header = gguf::read_header(path).map_err(|fault| gguf_error(&fault))?;
         cpu_backend()?;
         let backend = LlamaBackend::init().map_err(|error| load_error(path, &error.to_string()))?;
+        Self::load_with(Backend::Own(backend), header, load, progress)
+    }
+
+    fn load_with(
+        backend: Backend,
+        header: Header,
+        load: &LoadSettings,
+        mut progress: impl FnMut(u8) + 'static,
+    ) -> Result<Self, EngineError> {
+        let path = &load.path;
         let mut last = None;
         let params = LlamaModelParams::default()
             .with_n_gpu_layers(load.n_gpu_layers.most())
@@ -115,8 +166,7 @@ impl Model {
         };
         let model = Self {
             adapter: RefCell::new(adapter),
-            model: Arc::new(model),
-            backend,
+            weights: Arc::new(Weights { model, backend }),
             header,
         };
         model.compare_with_header();
@@ -125,7 +175,7 @@ impl Model {
 
     /// Returns whether a GPU computes layers of the model.
     pub(crate) fn is_on_gpu(&self, load: &LoadSettings) -> bool {
-        load.n_gpu_layers.is_any() && self.backend.supports_gpu_offload()
+        load.n_gpu_layers.is_any() && self.weights.backend.supports_gpu_offload()
     }
 
     /// Returns the bytes of the weights in the machine's memory. On a GPU they take none of it.
@@ -133,7 +183,7 @@ impl Model {
         if self.is_on_gpu(load) {
             0
         } else {
-            self.model.size()
+            self.weights.model.size()
         }
     }
 
@@ -152,7 +202,7 @@ impl Model {
         };
         Facts {
             shared_prefix_bytes,
-            n_ctx_train: self.model.n_ctx_train(),
+            n_ctx_train: self.weights.model.n_ctx_train(),
             keeps_all: self.window().is_none(),
             bytes_per_cell: self.header.bytes_per_cell(run).machine,
             available_memory,
@@ -179,15 +229,22 @@ impl Model {
     /// recurrent state keeps none.
     fn window(&self) -> Option<usize> {
         let is_window = |key: &str| WINDOW_SIZES.iter().any(|name| key.ends_with(name));
-        let keys = (0..self.model.meta_count()).filter_map(|at| {
-            let key = self.model.meta_key_by_index(at).ok()?;
+        let keys = (0..self.weights.model.meta_count()).filter_map(|at| {
+            let key = self.weights.model.meta_key_by_index(at).ok()?;
             is_window(&key).then_some(at)
         });
-        let windows = keys.map(|at| self.model.meta_val_str_by_index(at).ok()?.parse().ok());
+        let windows = keys.map(|at| {
+            self.weights
+                .model
+                .meta_val_str_by_index(at)
+                .ok()?
+                .parse()
+                .ok()
+        });
         // A size of 0 says that no window slides.
         let windows = windows.filter(|window| *window != Some(0));
-        let keeps_nothing = self.model.is_recurrent()
-            || self.model.is_hybrid()
+        let keeps_nothing = self.weights.model.is_recurrent()
+            || self.weights.model.is_hybrid()
             || self.header.architecture == CHUNKED;
         let all = windows.chain(keeps_nothing.then_some(None));
         all.map(Option::unwrap_or_default).min()
@@ -195,7 +252,12 @@ impl Model {
 
     /// Returns the source of the model's chat template, `None` for a base model.
     pub(crate) fn chat_template(&self) -> Option<String> {
-        self.model.chat_template(None).ok()?.to_string().ok()
+        self.weights
+            .model
+            .chat_template(None)
+            .ok()?
+            .to_string()
+            .ok()
     }
 
     /// Returns the markers of the model's reasoning.
@@ -208,7 +270,7 @@ impl Model {
 
     /// Returns the vocabulary.
     pub(crate) fn vocabulary(&self) -> ModelVocabulary {
-        ModelVocabulary::new(Arc::clone(&self.model))
+        ModelVocabulary::new(Arc::clone(&self.weights))
     }
 
     /// Creates the decoder, with a context for `limits`.
@@ -226,8 +288,8 @@ impl Model {
             load: load.clone(),
             context: self.context(&limits, load)?,
             window: self.window(),
-            vocab: self.model.vocab(),
-            dry: DrySamplers::new(&self.model),
+            vocab: self.weights.model.vocab(),
+            dry: DrySamplers::new(&self.weights.model),
             marker_tokens: self.vocabulary().marker_tokens(&self.markers(load)),
             batch: LlamaBatch::new(limits.n_batch, 1),
             ends: self.vocabulary().ends(),
@@ -248,8 +310,9 @@ impl Model {
         let refused = |cause: &str| context_error(limits, cause);
         let params = self.context_params(limits, load)?;
         let mut context = self
+            .weights
             .model
-            .new_context(&self.backend, params)
+            .new_context(&self.weights.backend, params)
             .map_err(|error| refused(&reason(&error.to_string())))?;
         if let Some((adapter, scale)) = &mut *self.adapter.borrow_mut() {
             context.lora_adapter_set(adapter, *scale).map_err(|error| {

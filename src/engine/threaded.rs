@@ -9,11 +9,11 @@ pub(crate) trait ThreadedDecoder: Decoder + Sized {
     fn n_threads(&self) -> usize;
     /// Returns the bytes of memory that [`Self::with_threads`] requires temporarily, in addition to those of the decoder.
     fn bytes_to_switch(&self) -> u64;
-    /// Returns the decoder with `n_threads` threads, and whether its sequences have kept their content. If the content cannot be saved, the
-    /// number of threads stays.
+    /// Returns the decoder with `n_threads` threads, and what has become of the content of all sequences. If the content cannot be saved,
+    /// or if llama.cpp cannot create a context with `n_threads`, the number of threads stays.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create another context. The decoder is lost then.
+    /// `Load` if llama.cpp cannot create a context with the former number, either. The decoder is gone then.
     fn with_threads(self, n_threads: usize) -> Result<(Self, Content), EngineError>;
 }
 

@@ -92,6 +92,12 @@ pub(crate) fn available_cpus() -> Cpus {
     CpuLimits::now().cpus()
 }
 
+/// Returns the smallest CPU quota of the cgroups around this process; `None` if they have none. Unlike [`CpuLimits::now`], it does not read
+/// the topology of every CPU.
+pub(crate) fn cpu_quota() -> Option<CpuQuota> {
+    quota()
+}
+
 fn affinity() -> Cpus {
     let parallelism = || std::thread::available_parallelism().map_or(1, usize::from);
     let all = allowed().map_or_else(parallelism, |cpus| cpus.len().max(1));

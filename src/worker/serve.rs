@@ -151,7 +151,9 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         inputs,
         inputs_tx,
         warming: Warming::default(),
+        observer: None,
         tuner: None,
+        is_ready: false,
         stdin_ended: false,
     };
     worker.serve(&launch, turns.as_ref())
@@ -212,17 +214,21 @@ struct Worker {
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
-    /// Adjusts the number of threads of the loaded model; `None` if the number stays.
+    /// Observes the CPUs while the model is loaded; `None` if the number of threads is fixed.
+    observer: Option<LoadObserver>,
+    /// Adjusts the threads of the loaded model; `None` if their number is fixed.
     tuner: Option<ThreadTuner>,
+    /// Whether the model is loaded.
+    is_ready: bool,
     /// Whether stdin has ended. The calls that were read before are finished.
     stdin_ended: bool,
 }
 
 impl Worker {
     fn serve(&mut self, launch: &Launch, turns: Option<&Turns>) -> bool {
-        let mut load = launch.planned_settings();
+        let load = launch.planned_settings();
         let started = Instant::now();
-        let observer = LoadObserver::start(&load);
+        self.observer = LoadObserver::start(&load);
         if let Err(limit) = self.start_loading(&load) {
             self.events.send(&Event::LoadFailed(limit.into()));
             return false;
@@ -236,18 +242,15 @@ impl Worker {
             }
             None => return true,
         };
-        // On a GPU, the speed hardly depends on the number of threads.
-        if let Some(observer) = observer.filter(|_| !model.is_on_gpu(&load)) {
-            let others_compute = turns.is_some_and(Turns::are_all_taken);
-            let (tuner, threads) = observer.finish(&load, others_compute);
-            load.n_threads = threads;
-            self.tuner = Some(tuner);
-        }
         let served = catch_panic(EngineErrorKind::Load, "could not serve the model", || {
-            self.serve_model(&model, &load, &launch.grant, turns, queue, started)
+            self.serve_model(&model, load, &launch.grant, turns, queue, started)
         });
         match served {
             Ok(()) => true,
+            Err(error) if self.is_ready => {
+                self.events.send(&Event::Failed(error));
+                false
+            }
             Err(error) => {
                 self.events.send(&Event::LoadFailed(error));
                 false

@@ -5,6 +5,9 @@
 //! that the others wait for shares its CPU with such a thread, every barrier takes as long as the spin. So a thread spins for about
 //! [`WAKE_UPS`] wake-ups of this machine, and then sleeps. By default, OpenMP's threads spin for milliseconds.
 //!
+//! The spin is short if the number of threads does not follow the load of the machine, for a reason that is known when the worker starts:
+//! the layers are on a GPU, a quota throttles the threads, or there is only one, which waits for no other.
+//!
 //! Measured with `SmolLM2` 135M and 2 threads on 2 cores, in tokens a second: one stream, and prefill. On the AMD machine a wake-up takes
 //! 7 µs and a pause 28 ns, so the count there is about 2,500. Next to a busy process, every count is slow:
 //!
@@ -40,8 +43,7 @@ const WAKE_UPS: u128 = 10;
 /// Range of the count. A measurement on a busy machine may be far off.
 const COUNTS: RangeInclusive<u128> = 1000..=10_000;
 
-/// Count if a measurement is impossible, or if the kernel throttles the threads. A thread that waits for a throttled one waits for
-/// milliseconds, and spinning uses up the quota.
+/// Count if a measurement is impossible, or if a long spin does not pay ([`Waits::are_short`]).
 const FALLBACK: u128 = *COUNTS.start();
 
 /// Number of measured wake-ups.
@@ -54,7 +56,7 @@ const PAUSES: u32 = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitCosts {
     /// Time from waking a thread until it runs (90th percentile).
-    pub wake_up: Duration,
+    wake_up: Duration,
     /// Time of [`PAUSES`] iterations of OpenMP's loop.
     pauses: Duration,
 }
@@ -74,7 +76,7 @@ impl WaitCosts {
     }
 
     /// Returns the time of one iteration of OpenMP's loop.
-    pub(crate) fn pause(self) -> Duration {
+    fn pause(self) -> Duration {
         self.pauses / PAUSES
     }
 }
@@ -82,40 +84,58 @@ impl WaitCosts {
 /// How long the threads of a model spin, and what decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spin {
+    /// The build has no OpenMP, so nothing can be set.
+    Unused,
     /// The number of iterations in `spin_count`.
     Configured(u32),
     /// The environment variable of this name, which the worker inherits.
     Inherited(&'static str),
     /// The number of iterations that suits this machine.
-    Measured(u128),
+    Measured {
+        /// Number of iterations.
+        count: u128,
+        /// Costs from which it follows; `None` if it does not depend on the machine.
+        costs: Option<WaitCosts>,
+    },
 }
 
 impl Spin {
-    /// Returns how long the `n_threads` of a model with the key `spin_count = key` spin under `quota`. Blocks if the machine is measured.
-    pub(crate) fn choose(key: SpinCount, n_threads: usize, quota: Option<CpuQuota>) -> Self {
+    /// Returns how long the threads `waits` of a model with the key `spin_count = key` spin. Blocks if the machine is measured.
+    pub(crate) fn choose(key: SpinCount, waits: Waits) -> Self {
+        if !has_openmp() {
+            return Self::Unused;
+        }
         Self::from_sources(key, inherited_variable(), || {
-            measured_count(WaitCosts::measured(), n_threads, quota)
+            Self::measured(WaitCosts::measured, waits)
         })
     }
 
     fn from_sources(
         key: SpinCount,
         inherited: Option<&'static str>,
-        measured: impl FnOnce() -> u128,
+        measured: impl FnOnce() -> Self,
     ) -> Self {
         match (key, inherited) {
             (SpinCount::Count(count), _) => Self::Configured(count),
             (SpinCount::Auto, Some(variable)) => Self::Inherited(variable),
-            (SpinCount::Auto, None) => Self::Measured(measured()),
+            (SpinCount::Auto, None) => measured(),
         }
+    }
+
+    /// Calls `measure` only if the number depends on the machine.
+    fn measured(measure: impl FnOnce() -> Option<WaitCosts>, waits: Waits) -> Self {
+        let costs = if waits.are_short() { None } else { measure() };
+        let count = costs.and_then(WaitCosts::count).unwrap_or(FALLBACK);
+        let count = count.clamp(*COUNTS.start(), *COUNTS.end());
+        Self::Measured { count, costs }
     }
 
     /// Returns the environment variables of the worker that differ from those of this process. `None` removes a variable.
     pub(crate) fn variables(self) -> Vec<(&'static str, Option<String>)> {
         let count = match self {
             Self::Configured(count) => count.into(),
-            Self::Measured(count) => count,
-            Self::Inherited(_) => return Vec::new(),
+            Self::Measured { count, .. } => count,
+            Self::Unused | Self::Inherited(_) => return Vec::new(),
         };
         vec![(SPIN_COUNT, Some(count.to_string())), (WAIT_POLICY, None)]
     }
@@ -124,6 +144,7 @@ impl Spin {
 impl fmt::Display for Spin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unused => f.write_str("this build has no OpenMP, whose spin count could be set"),
             Self::Configured(count) => {
                 write!(
                     f,
@@ -136,7 +157,17 @@ impl fmt::Display for Spin {
                     "the environment variable `{name}` sets how long they spin"
                 )
             }
-            Self::Measured(count) => write!(f, "they spin {count} times before they sleep"),
+            Self::Measured { count, costs } => {
+                write!(f, "they spin {count} times before they sleep")?;
+                costs.map_or(Ok(()), |costs| {
+                    write!(
+                        f,
+                        " (wake-up {:.1} µs, pause {} ns)",
+                        costs.wake_up.as_secs_f64() * 1e6,
+                        costs.pause().as_nanos()
+                    )
+                })
+            }
         }
     }
 }
@@ -147,17 +178,37 @@ pub(crate) fn inherited_variable() -> Option<&'static str> {
     variables.find(|name| std::env::var_os(name).is_some())
 }
 
-/// Returns the number of iterations for which `n_threads` spin under `quota` before they sleep.
-fn measured_count(costs: Option<WaitCosts>, n_threads: usize, quota: Option<CpuQuota>) -> u128 {
-    if quota.is_some_and(|quota| quota.throttles(n_threads)) {
-        return FALLBACK;
+/// The threads of a model, as far as it matters for how long they wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// Number of threads.
+    pub n_threads: usize,
+    /// Whether a GPU computes layers of the model.
+    pub is_on_gpu: bool,
+    /// CPU quota of the process.
+    pub quota: Option<CpuQuota>,
+}
+
+impl Waits {
+    /// Returns whether the threads spin briefly on any machine. A throttled thread is missing for milliseconds, in which the others would use
+    /// up the quota. Threads next to a GPU have little to do, and their number does not follow the load of the machine.
+    fn are_short(self) -> bool {
+        let is_throttled = |quota: CpuQuota| quota.throttles(self.n_threads);
+        self.n_threads < 2 || self.is_on_gpu || self.quota.is_some_and(is_throttled)
     }
-    let count = costs.and_then(|WaitCosts { wake_up, pauses }| {
-        let spin = wake_up.as_nanos() * WAKE_UPS;
-        (spin * u128::from(PAUSES)).checked_div(pauses.as_nanos())
-    });
-    let count = count.unwrap_or(FALLBACK);
-    count.clamp(*COUNTS.start(), *COUNTS.end())
+}
+
+/// Returns whether the build has OpenMP threads. Those of ggml do not read the variables.
+const fn has_openmp() -> bool {
+    cfg!(feature = "openmp")
+}
+
+impl WaitCosts {
+    /// Returns the number of iterations after which threads sleep.
+    fn count(self) -> Option<u128> {
+        let spin = self.wake_up.as_nanos() * WAKE_UPS;
+        (spin * u128::from(PAUSES)).checked_div(self.pauses.as_nanos())
+    }
 }
 
 /// Returns the 90th percentile of the time of a wake-up; `None` if the system starts no thread. Two threads take turns waking each other.
@@ -222,8 +273,18 @@ mod tests {
         }
     }
 
+    const TWO: Waits = Waits {
+        n_threads: 2,
+        is_on_gpu: false,
+        quota: None,
+    };
+
     fn count(costs: WaitCosts) -> u128 {
-        measured_count(Some(costs), 2, None)
+        let measured = Spin::measured(|| Some(costs), TWO);
+        let Spin::Measured { count, .. } = measured else {
+            panic!("{measured:?}")
+        };
+        count
     }
 
     #[test]
@@ -240,22 +301,69 @@ mod tests {
     }
 
     #[test]
-    fn without_a_measurement_or_under_a_throttling_quota_the_spin_is_short() {
-        assert_eq!(measured_count(None, 2, None), 1000);
-        let quota = Some(CpuQuota(1500));
-        assert_eq!(measured_count(Some(costs(7000, 28)), 2, quota), 1000);
-        assert_eq!(measured_count(Some(costs(7000, 28)), 1, quota), 2500);
+    fn without_a_measurement_the_spin_is_short() {
+        assert!(matches!(
+            Spin::measured(|| None, TWO),
+            Spin::Measured { count: 1000, .. }
+        ));
+    }
+
+    #[test]
+    fn threads_whose_number_is_fixed_spin_briefly_and_nothing_is_measured_for_them() {
+        let quota = |thousandths| Waits {
+            quota: Some(CpuQuota(thousandths)),
+            ..TWO
+        };
+        let on_gpu = Waits {
+            is_on_gpu: true,
+            ..TWO
+        };
+        let single = Waits {
+            n_threads: 1,
+            ..TWO
+        };
+        for waits in [quota(1500), on_gpu, single] {
+            let spin = Spin::measured(|| panic!("the machine is measured"), waits);
+            assert!(
+                matches!(
+                    spin,
+                    Spin::Measured {
+                        count: 1000,
+                        costs: None
+                    }
+                ),
+                "{waits:?}"
+            );
+        }
+        let spin = Spin::measured(|| Some(costs(7000, 28)), quota(2000));
+        assert!(matches!(spin, Spin::Measured { count: 2500, .. }));
+    }
+
+    const MEASURED: Spin = Spin::Measured {
+        count: 2500,
+        costs: None,
+    };
+
+    #[test]
+    fn a_count_is_shown_with_the_costs_from_which_it_follows() {
+        let short = Spin::measured(|| None, TWO);
+        assert_eq!(short.to_string(), "they spin 1000 times before they sleep");
+        let measured = Spin::measured(|| Some(costs(7000, 28)), TWO);
+        assert_eq!(
+            measured.to_string(),
+            "they spin 2500 times before they sleep (wake-up 7.0 µs, pause 28 ns)"
+        );
     }
 
     #[test]
     fn a_number_in_the_configuration_takes_precedence_over_variables_and_these_over_a_measurement()
     {
-        let spin = |key, inherited| Spin::from_sources(key, inherited, || 2500);
+        let spin = |key, inherited| Spin::from_sources(key, inherited, || MEASURED);
         let variable = Some(SPIN_COUNT);
         let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, variable));
         assert_eq!(chosen, [Spin::Configured(500), Spin::Inherited(SPIN_COUNT)]);
         let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, None));
-        assert_eq!(chosen, [Spin::Configured(500), Spin::Measured(2500)]);
+        assert_eq!(chosen, [Spin::Configured(500), MEASURED]);
     }
 
     #[test]
@@ -267,8 +375,9 @@ mod tests {
             ]
         };
         assert_eq!(Spin::Configured(0).variables(), variables("0"));
-        assert_eq!(Spin::Measured(2500).variables(), variables("2500"));
+        assert_eq!(MEASURED.variables(), variables("2500"));
         assert_eq!(Spin::Inherited(WAIT_POLICY).variables(), []);
+        assert_eq!(Spin::Unused.variables(), []);
     }
 
     #[test]

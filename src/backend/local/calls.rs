@@ -84,6 +84,8 @@ pub(crate) enum LineEffect {
     Stats(Stats),
     /// The model could not be loaded.
     LoadFailed(EngineError),
+    /// The loaded model cannot be served any longer.
+    Failed(EngineError),
     /// The worker is from another build, with this version of the wire protocol.
     OtherVersion(u32),
     /// The line is not an event: llama.cpp or a driver printed it.
@@ -123,10 +125,16 @@ impl Calls {
                 LineEffect::OtherVersion(version)
             }
             Ok(Event::Hello { .. }) => LineEffect::None,
-            Ok(Event::LoadFailed(error)) => LineEffect::LoadFailed(cleaned(error)),
-            Ok(Event::Loading(_) | Event::Ready(_)) if !self.is_loading() => {
+            Ok(Event::Loading(_) | Event::Ready(_) | Event::LoadFailed(_))
+                if !self.is_loading() =>
+            {
                 LineEffect::Violation("it loaded its model twice".into())
             }
+            Ok(Event::Failed(_)) if self.is_loading() => {
+                LineEffect::Violation("it failed before it had loaded its model".into())
+            }
+            Ok(Event::LoadFailed(error)) => LineEffect::LoadFailed(cleaned(error)),
+            Ok(Event::Failed(error)) => LineEffect::Failed(cleaned(error)),
             Ok(Event::Loading(percent)) => {
                 let former = self.loading.replace(percent);
                 for call in self.calls.values() {

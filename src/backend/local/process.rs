@@ -21,15 +21,16 @@ use super::cpu_turns::CpuTurns;
 use super::lines::Lines;
 use super::model_log::{self, CrashLines, ModelLog};
 use crate::config::LoadSettings;
-use crate::process::CpuLimits;
+use crate::gpu;
 use crate::process::activity::{Activity, activity_of};
+use crate::process::cpu_quota;
 use crate::process::usage::{Usage, usage_of};
 use crate::telemetry;
 use crate::threads::{self, SystemLimit};
 use crate::worker;
 use crate::worker::driver_cache::{self, DriverCaches};
 use crate::worker::environment::passed_on;
-use crate::worker::spin_count::Spin;
+use crate::worker::spin_count::{Spin, Waits};
 use crate::worker::{CpuLocks, HELPER_THREADS, Launch};
 
 /// Grace period for a worker to shut down before it is killed: it only has to free its memory.
@@ -162,7 +163,7 @@ impl Launcher {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        for (name, value) in spin_variables(&launch.settings).await {
+        for (name, value) in spin_variables(&launch.planned_settings()).await {
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -192,8 +193,17 @@ impl Launcher {
 /// Returns the environment variables that limit how long the threads of a worker spin before they sleep, see [`Spin::variables`]. The first
 /// call measures the machine, if it must.
 async fn spin_variables(settings: &LoadSettings) -> Vec<(&'static str, Option<String>)> {
-    let (key, n_threads) = (settings.spin_count, settings.n_threads);
-    let choose = move || Spin::choose(key, n_threads, CpuLimits::now().quota).variables();
+    let key = settings.spin_count;
+    let n_threads = settings.n_threads;
+    let is_on_gpu = settings.n_gpu_layers.is_any() && gpu::BACKEND.is_some();
+    let choose = move || {
+        let waits = Waits {
+            n_threads,
+            is_on_gpu,
+            quota: cpu_quota(),
+        };
+        Spin::choose(key, waits).variables()
+    };
     spawn_blocking(choose).await.unwrap_or_default()
 }
 

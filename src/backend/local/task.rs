@@ -269,10 +269,8 @@ impl Task {
                     answer_to.send(stats).ok();
                 }
             }
-            LineEffect::LoadFailed(error) if self.calls.is_loading() => {
-                return Some(End::LoadFailed(error));
-            }
-            LineEffect::LoadFailed(error) => return Some(End::Violation(error.to_string())),
+            LineEffect::LoadFailed(error) => return Some(End::LoadFailed(error)),
+            LineEffect::Failed(error) => return Some(End::Failed(error)),
             LineEffect::OtherVersion(version) => return Some(End::OtherVersion(version)),
             LineEffect::Violation(reason) => return Some(End::Violation(reason)),
             LineEffect::NotAnEvent => self.log.relay(line),

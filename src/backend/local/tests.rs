@@ -91,6 +91,14 @@ fn an_answer_longer_than_its_tokens_allow_ends_the_process() {
 }
 
 #[test]
+fn a_loaded_model_that_cannot_continue_reports_why() {
+    assert_eq!(
+        error_of("failed"),
+        "the model's process cannot continue (could not create a context of 512 cells)"
+    );
+}
+
+#[test]
 fn a_long_line_of_the_log_is_truncated() {
     let error = error_of("long-line-of-errors");
     let beginning = format!("{STOPPED} (exit status: 3; last output: xxx");

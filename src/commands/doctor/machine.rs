@@ -11,7 +11,7 @@ use crate::memory::{CgroupLimit, Memory};
 use crate::process::cpu_time::CpuClock;
 use crate::process::{CpuLimits, Cpus};
 use crate::worker::machine::{self, DetectError, Machine};
-use crate::worker::spin_count::{Spin, WaitCosts};
+use crate::worker::spin_count::{Spin, Waits};
 
 /// Names of graphics drivers that compute on the CPU.
 const SOFTWARE: [&str; 2] = ["llvmpipe", "SwiftShader"];
@@ -85,30 +85,28 @@ fn threads(cpus: Cpus, limits: CpuLimits) -> Finding {
     let quota = limits.quota.map_or("no cgroup quota".into(), |quota| {
         format!("a cgroup quota of {quota} CPUs")
     });
-    let spin = Spin::choose(SpinCount::Auto, default, limits.quota);
-    let costs = WaitCosts::measured().map_or(String::new(), |costs| {
-        format!(
-            " (wake-up {:.1} µs, pause {} ns)",
-            costs.wake_up.as_secs_f64() * 1e6,
-            costs.pause().as_nanos()
-        )
-    });
+    let waits = Waits {
+        n_threads: default,
+        is_on_gpu: false,
+        quota: limits.quota,
+    };
+    let spin = Spin::choose(SpinCount::Auto, waits);
     let free = free_cpus().map_or("unknown".into(), |cpus| format!("{cpus:.1}"));
     Finding::ok(
         "threads",
         format!(
-            "{default} for a model with the default `n_threads`; {spin}{costs}\nCPUs: {allowed} allowed by the affinity, {quota}; free right now: {free}"
+            "{default} for a model with the default `n_threads`; {spin}\nCPUs: {allowed} allowed by the affinity, {quota}; free right now: {free}"
         ),
     )
 }
 
 /// Returns the number of CPUs that are free right now; `None` if the system does not report it. Blocks for [`OBSERVATION`].
 fn free_cpus() -> Option<f64> {
-    let clock = CpuClock::new()?;
+    let clock = CpuClock::new(&[])?;
     let start = clock.now()?;
     thread::sleep(OBSERVATION);
-    let free = clock.free(start, clock.now()?)?;
-    Some(free.available)
+    let usage = clock.usage(start, clock.now()?)?;
+    Some(usage.free())
 }
 
 #[cfg(target_arch = "x86_64")]

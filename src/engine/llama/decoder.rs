@@ -29,7 +29,7 @@ const ALL_SEQUENCES: i32 = -1;
 pub(crate) struct LlamaDecoder<'model> {
     pub(super) model: &'model Model,
     pub(super) limits: Limits,
-    /// Launch settings, with the current number of threads.
+    /// Settings, with the current number of threads, which only this field has.
     pub(super) load: LoadSettings,
     pub(super) context: LlamaContext<'model>,
     /// Longest sequence, in tokens, that drops no cells; `None` if every cell stays.
@@ -219,21 +219,41 @@ impl ThreadedDecoder for LlamaDecoder<'_> {
                 return Ok((self, Content::Kept));
             }
         };
-        self.load.n_threads = n_threads;
-        // Memory may not suffice for two contexts.
+        let former = std::mem::replace(&mut self.load.n_threads, n_threads);
+        // The memory of two contexts may not be there.
         drop(self.context);
-        let mut context = self.model.context(&self.limits, &self.load)?;
-        let content = match context.state_seq_set(&state, ALL_SEQUENCES) {
-            Ok(()) => Content::Kept,
+        let (context, content) = match self.model.context(&self.limits, &self.load) {
+            Ok(mut context) => {
+                let content = restore_all(&mut context, &state);
+                (context, content)
+            }
             Err(error) => {
-                tracing::error!(%error, "llama.cpp could not restore its sequences");
-                Content::Lost
+                tracing::error!(%error, "llama.cpp could not change its threads");
+                // Without the copy, there is as much memory as for the first context.
+                drop(state);
+                self.load.n_threads = former;
+                let context = self.model.context(&self.limits, &self.load)?;
+                (context, Content::Lost)
             }
         };
         Ok((Self { context, ..self }, content))
     }
 }
 
+/// Copies the saved `state` of all sequences to a new context.
+fn restore_all(context: &mut LlamaContext<'_>, state: &SeqState) -> Content {
+    match context.state_seq_set(state, ALL_SEQUENCES) {
+        Ok(()) => Content::Kept,
+        Err(error) => {
+            tracing::error!(%error, "llama.cpp could not restore its sequences");
+            Content::Lost
+        }
+    }
+}
+
 fn sequence_id(sequence: usize) -> i32 {
     i32::try_from(sequence).expect("sequences are fewer than llama.cpp's 256")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 
+use super::Weights;
 use crate::engine::grammar::{GrammarVocabulary, Tokenizer};
 use crate::engine::thinking::families::Markers;
 use crate::engine::token::Token;
@@ -19,16 +19,16 @@ const SENTINEL: &[u8] = b"\x01";
 /// Vocabulary of a model. Other threads may use it while the decoder works.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelVocabulary {
-    model: Arc<LlamaModel>,
+    weights: Arc<Weights>,
 }
 
 impl ModelVocabulary {
-    pub(super) fn new(model: Arc<LlamaModel>) -> Self {
-        Self { model }
+    pub(super) fn new(weights: Arc<Weights>) -> Self {
+        Self { weights }
     }
 
     fn vocab(&self) -> LlamaVocab<'_> {
-        self.model.vocab()
+        self.weights.model.vocab()
     }
 
     /// Returns the texts of the BOS and EOS tokens, empty if there is no such token.
@@ -229,23 +229,18 @@ impl Vocabulary for ModelVocabulary {
 /// repository.
 #[cfg(test)]
 pub(crate) fn with_vocabulary(path: &str, work: impl FnOnce(&ModelVocabulary)) {
-    use std::sync::LazyLock;
-
-    use llama_cpp_2::llama_backend::LlamaBackend;
     use llama_cpp_2::model::LlamaModel;
     use llama_cpp_2::model::params::LlamaModelParams;
 
-    // A process can have only one.
-    static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
-        super::Model::capture_logs();
-        LlamaBackend::init().unwrap()
-    });
+    use super::Backend;
+
     if !std::path::Path::new(path).exists() {
         return;
     }
     let params = LlamaModelParams::default().with_vocab_only(true);
-    let model = LlamaModel::load_from_file(&BACKEND, path, &params).unwrap();
-    work(&ModelVocabulary::new(Arc::new(model)));
+    let backend = Backend::of_tests();
+    let model = LlamaModel::load_from_file(&backend, path, &params).unwrap();
+    work(&ModelVocabulary::new(Arc::new(Weights { model, backend })));
 }
 
 #[cfg(test)]

@@ -15,11 +15,11 @@ impl<D: ThreadedDecoder> Scheduler<D> {
         self.decoder.bytes_to_switch()
     }
 
-    /// Returns the scheduler with a decoder of `n_threads` threads. Calls continue with the next step. If the content of the sequences is lost,
-    /// active calls fail, and nothing is cached.
+    /// Returns the scheduler with a decoder of `n_threads` threads, or of the former number if that is impossible. Calls continue with the
+    /// next step. If the content of the sequences is lost, the calls that have begun fail, and only saved states are left in the cache.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create another context. All calls are lost then.
+    /// `Load` if llama.cpp can no longer create a context. All calls are lost then.
     pub(crate) fn with_threads(self, n_threads: usize) -> Result<Self, EngineError> {
         let (decoder, content) = self.decoder.with_threads(n_threads)?;
         let mut scheduler = Self { decoder, ..self };

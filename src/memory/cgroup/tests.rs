@@ -54,6 +54,11 @@ fn the_limit_of_a_parent_and_the_usage_of_its_other_children_apply() {
 }
 
 #[test]
+fn the_own_cgroup_counts_in_every_mount_of_its_hierarchy() {
+    assert_eq!(mebibytes("v1-mounted-twice"), (300, 230));
+}
+
+#[test]
 fn a_huge_number_means_unlimited() {
     for name in ["docker-v1-unlimited", "docker-v1-unlimited-64k-pages"] {
         assert_eq!(limit_of(name), CgroupLimit::None, "{name}");

@@ -212,7 +212,9 @@ fn code_of(error: &CallError) -> ErrorCode {
         CallError::Stuck => ErrorCode::ModelStuck,
         CallError::Process { failure, .. } => match failure {
             ProcessFailure::Stalled(_) => ErrorCode::ModelStuck,
-            ProcessFailure::Died(_) | ProcessFailure::Terminated => ErrorCode::ModelDied,
+            ProcessFailure::Died(_) | ProcessFailure::Failed(_) | ProcessFailure::Terminated => {
+                ErrorCode::ModelDied
+            }
         },
     }
 }

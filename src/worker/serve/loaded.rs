@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::lanes::{Job, Lanes};
 use super::prompts::{Prepared, Preparer};
+use super::thread_tuner::Footprint;
 use super::{CallSink, Event, Input, LoopEvent, Worker};
 use crate::config::LoadSettings;
 use crate::engine::decoder::Decoder;
-use crate::engine::limits::Limits;
+use crate::engine::limits::{Facts, Limits};
 use crate::engine::llama::Model;
 use crate::engine::queue::{Queue, QueuedCall};
 use crate::engine::scheduler::Scheduler;
@@ -26,30 +27,30 @@ impl Worker {
     pub(super) fn serve_model(
         &mut self,
         model: &Model,
-        load: &LoadSettings,
+        mut load: LoadSettings,
         grant: &Grant,
         turns: Option<&Turns>,
         queue: Queue,
         started: Instant,
     ) -> Result<(), EngineError> {
-        // For a model on a GPU, the server has already planned the cells, from the GPU's memory.
-        let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
-        let memory = memory_left(load, grant, model.weights_on_machine(load));
-        let memory = memory.filter(|_| !is_planned);
-        let limits = Limits::plan(load, model.facts(load, memory, grant.shared_prefix_bytes));
-        log_limits(load, &limits);
+        let facts = facts(model, &load, grant);
+        let limits = Limits::plan(&load, facts);
+        log_limits(&load, &limits);
         if load.mlock && telemetry::is_lock_refused() {
             warn_unlocked();
         }
-        let decoder = model.decoder(limits, load)?;
-        let template = load.chat_template.clone().or_else(|| model.chat_template());
-        if template.is_none() {
-            tracing::info!(
-                "the model has no chat template: messages are joined with blank lines, without roles"
-            );
+        let footprint = Footprint {
+            cache: u64::from(limits.kv_cells).saturating_mul(facts.bytes_per_cell),
+            mapped: mapped(model, &load),
+        };
+        load.n_threads = self.start_tuner(model, &load, footprint, turns);
+        let creation = Instant::now();
+        let decoder = model.decoder(limits, &load)?;
+        if let Some(tuner) = &mut self.tuner {
+            tuner.created(creation.elapsed());
         }
+        let template = chat_template(model, &load);
         template::limit_renderings();
-        let (mut lanes, inboxes) = Lanes::new();
         let preparer = Preparer::new(
             model.vocabulary(),
             template.as_deref(),
@@ -58,34 +59,48 @@ impl Worker {
             self.inputs_tx.clone(),
             self.events.clone(),
         );
+        let (mut lanes, inboxes) = Lanes::new();
         thread::scope(|scope| {
             preparer.start(scope, inboxes)?;
+            self.is_ready = true;
             self.events.send(&Event::Ready(Ready {
                 n_ctx: limits.n_ctx,
                 kv_cells: limits.kv_cells,
                 load_ms: telemetry::millis(started.elapsed()),
             }));
             let timing = decoder.timing();
-            self.run(
-                Scheduler::new(decoder, limits, queue, Instant::now()),
-                &mut lanes,
-                turns,
-                &timing,
-            )?;
+            let scheduler = Scheduler::new(decoder, limits, queue, Instant::now());
+            self.run(scheduler, &mut lanes, turns, &timing)?;
             timing.log();
             // Ends the threads.
             drop(lanes);
-            Ok::<_, EngineError>(())
-        })?;
-        // Prepared prompts share the model, which must be freed before llama.cpp's backend.
-        while self.inputs.try_recv().is_ok() {}
-        Ok(())
+            Ok(())
+        })
+    }
+
+    /// Ends the observation of the load, and starts that of the loaded model. Returns the number of threads with which the model starts.
+    fn start_tuner(
+        &mut self,
+        model: &Model,
+        load: &LoadSettings,
+        footprint: Footprint,
+        turns: Option<&Turns>,
+    ) -> usize {
+        // The memory of a GPU would have to hold its cells twice for a moment, and its speed hardly depends on threads.
+        let observer = self.observer.take().filter(|_| !model.is_on_gpu(load));
+        let Some(observer) = observer else {
+            return load.n_threads;
+        };
+        let others_compute = turns.is_some_and(Turns::are_all_taken);
+        let (tuner, threads) = observer.finish(load, footprint, others_compute);
+        self.tuner = Some(tuner);
+        threads
     }
 
     /// Runs the loop of a loaded model: handles inputs, decodes, and sends updates. Blocks only if there is nothing to decode.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create a context for another number of threads.
+    /// `Load` if llama.cpp can no longer create a context.
     fn run(
         &mut self,
         mut scheduler: Scheduler<impl ThreadedDecoder>,
@@ -137,10 +152,11 @@ impl Worker {
             };
             let started = Instant::now();
             scheduler.step(started);
-            drop(turn);
             if let Some(tuner) = &mut self.tuner {
+                // A change clears the KV cache, which uses a CPU and the bandwidth of the memory, so it is part of the turn.
                 scheduler = tuner.after_step(scheduler, started)?;
             }
+            drop(turn);
         }
     }
 
@@ -197,14 +213,41 @@ impl<D: ThreadedDecoder> CallSink for Scheduler<D> {
     }
 }
 
-/// Returns the bytes that are left for a model's context once its `weights` bytes are loaded; `None` if they are unknown.
-fn memory_left(load: &LoadSettings, grant: &Grant, weights: u64) -> Option<u64> {
-    // Mapped weights are in the page cache, which counts as free. Other weights are no longer free.
-    let counted_as_free = if load.mmap { weights } else { 0 };
-    let free = memory::free().map(|bytes| bytes.saturating_sub(counted_as_free));
+/// Returns the chat template of the configuration or else of the model; `None` if neither has one.
+fn chat_template(model: &Model, load: &LoadSettings) -> Option<String> {
+    let template = load.chat_template.clone().or_else(|| model.chat_template());
+    if template.is_none() {
+        tracing::info!(
+            "the model has no chat template: messages are joined with blank lines, without roles"
+        );
+    }
+    template
+}
+
+/// Returns the facts from which the limits of `model` are planned.
+fn facts(model: &Model, load: &LoadSettings, grant: &Grant) -> Facts {
+    // For a model on a GPU, the server has already planned the cells, from the GPU's memory.
+    let is_planned = load.kv_cells > 0 && model.is_on_gpu(load);
+    let memory = memory_left(model, load, grant).filter(|_| !is_planned);
+    model.facts(load, memory, grant.shared_prefix_bytes)
+}
+
+/// Returns the bytes that are left for the context of a loaded model; `None` if they are unknown.
+fn memory_left(model: &Model, load: &LoadSettings, grant: &Grant) -> Option<u64> {
+    let free = memory::free_beside(mapped(model, load));
+    let weights = model.weights_on_machine(load);
     let granted = grant.memory_limit;
     let granted = granted.map(|bytes| bytes.saturating_sub(weights));
     [free, granted].into_iter().flatten().min()
+}
+
+/// Returns the bytes of the model's file that are in the page cache, which counts as free. Other weights are already in use.
+fn mapped(model: &Model, load: &LoadSettings) -> u64 {
+    if load.mmap {
+        model.weights_on_machine(load)
+    } else {
+        0
+    }
 }
 
 /// Warns that the weights are not locked into memory, and says what to do.

@@ -8,13 +8,19 @@
 //! | alone | 53 | 84 |
 //! | next to 1 busy process | 50 | 29 |
 //!
-//! The number falls if the threads have lacked at least half a CPU for two seconds. It rises if another thread would have had most of a CPU
-//! for three seconds. If a rise proves wrong, the next one waits twice as long, so that no pattern of other work makes the number change
-//! often.
+//! If other processes alone could fill the CPUs, every thread more is one more share of the CPUs. Next to two busy processes on the same
+//! machine, a prompt runs at 100 tokens a second with two threads, and at 71 with one. So the model keeps all its threads there.
+//!
+//! Both follow from the CPUs that the others would leave if the model made way ([`CpuUse::left`], [`fitting`]). CPUs that are free at
+//! the moment say too little: with fewer threads a model gets fewer shares, which looks like less room each time.
+//!
+//! The number falls if for two seconds at least half a thread too many has computed, and rises if for three seconds most of a CPU was left
+//! for another thread. In between it stays. If a rise proves wrong, the next one waits twice as long: no pattern of other work makes the
+//! number change often.
 
 use std::time::Duration;
 
-use crate::process::cpu_time::FreeCpus;
+use crate::process::cpu_time::CpuUse;
 
 /// Time for which the threads must lack CPUs before the number falls.
 const LOWER_AFTER: Duration = Duration::from_secs(2);
@@ -34,17 +40,28 @@ const FREE_FOR_A_THREAD: f64 = 0.7;
 /// Shortest time between changes, as a multiple of what the last change took. So changes take at most a tenth of the time.
 const COST_FACTOR: u32 = 10;
 
-/// Shortest load during which the free CPUs are known well enough. The system counts CPU time in hundredths of a second.
+/// CPUs below which the others fill the machine.
+const FULL: f64 = 0.5;
+
+/// Part of a thread's time that short work of other processes may take. Without it, such work next to seven busy processes on
+/// eight CPUs would look like an eighth busy process, and bring all threads back.
+const SLACK: f64 = 0.1;
+
+/// Longest pause between two periods that count as consecutive.
+const MAX_GAP: Duration = Duration::from_secs(1);
+
+/// Shortest load during which the use of the CPUs is known well enough. The system counts CPU time in hundredths of a second.
 const MIN_LOAD: Duration = Duration::from_millis(250);
 
-/// The number of threads, and what the last periods say about it.
+/// Decides on the number of threads from the last periods. The decoder has the current number.
 #[derive(Debug)]
 pub(super) struct ThreadCount {
     configured: usize,
-    current: usize,
     fewer: Agreement,
     more: Agreement,
     raise_after: Duration,
+    /// Time since the last period.
+    gap: Duration,
     /// Time since the last change.
     unchanged_for: Duration,
     /// Whether the last change was a rise.
@@ -57,66 +74,74 @@ pub(super) struct ThreadCount {
 #[derive(Debug, Clone, Copy, Default)]
 struct Agreement {
     lasted: Duration,
-    /// Mean of the free CPUs.
+    /// Mean of [`fitting`].
     mean: f64,
 }
 
 impl Agreement {
-    /// Adds a period with `cpus` free CPUs if it `agrees`, and starts over otherwise.
-    fn add(&mut self, agrees: bool, elapsed: Duration, cpus: f64) {
+    /// Adds a period in which `threads` were best if it `agrees`, and starts over otherwise.
+    fn add(&mut self, agrees: bool, elapsed: Duration, threads: f64) {
         if !agrees {
             *self = Self::default();
             return;
         }
         self.lasted += elapsed;
-        self.mean += (cpus - self.mean) * elapsed.div_duration_f64(self.lasted);
+        self.mean += (threads - self.mean) * elapsed.div_duration_f64(self.lasted);
     }
 }
 
 impl ThreadCount {
-    /// Creates the state of a model that computes with `current` of its `configured` threads.
-    pub(super) fn new(configured: usize, current: usize) -> Self {
+    /// Creates the policy for a model with at most `configured` threads.
+    pub(super) fn new(configured: usize) -> Self {
         Self {
             configured,
-            current,
             fewer: Agreement::default(),
             more: Agreement::default(),
             raise_after: RAISE_AFTER,
+            gap: Duration::ZERO,
             unchanged_for: Duration::ZERO,
             has_risen: false,
             min_between: Duration::ZERO,
         }
     }
 
-    /// Records a period in which the model computed all the time. Returns a better number of threads; `None` if the number stays.
-    pub(super) fn observe(&mut self, free: FreeCpus) -> Option<usize> {
-        let FreeCpus {
-            elapsed,
-            unused,
-            available,
-        } = free;
-        let current = as_f64(self.current);
+    /// Takes in a period in which the model computed all the time with `current` threads. Returns a better number of threads; `None` if the
+    /// number is right.
+    pub(super) fn observe(&mut self, current: usize, usage: CpuUse) -> Option<usize> {
+        let elapsed = usage.elapsed;
+        let threads = as_f64(current);
+        let with_slack = |slack| fitting(self.configured, usage.left(slack));
+        let (fewer, more) = (with_slack(0.0), with_slack(SLACK));
         self.unchanged_for = self.unchanged_for.saturating_add(elapsed);
-        let has_too_many = self.current > 1 && unused < current - 0.5;
-        self.fewer.add(has_too_many, elapsed, unused);
-        let has_room = self.current < self.configured && available >= current + FREE_FOR_A_THREAD;
-        self.more.add(has_room, elapsed, available);
+        self.gap = Duration::ZERO;
+        let has_too_many = current > 1 && fewer < threads - 0.5;
+        self.fewer.add(has_too_many, elapsed, fewer);
+        let has_room = current < self.configured && more >= threads + FREE_FOR_A_THREAD;
+        self.more.add(has_room, elapsed, more);
         if self.unchanged_for < self.min_between {
             return None;
         }
         if self.fewer.lasted >= LOWER_AFTER {
-            return Some(whole(self.fewer.mean.round()).clamp(1, self.current - 1));
+            return Some(whole(self.fewer.mean.round()).clamp(1, current - 1));
         }
         if self.more.lasted >= self.raise_after {
             let most = whole(self.more.mean + 1.0 - FREE_FOR_A_THREAD);
-            return Some(most.clamp(self.current + 1, self.configured));
+            return Some(most.clamp(current + 1, self.configured));
         }
         None
     }
 
-    /// Records that the number has changed to `current`, and that this took `cost`.
-    pub(super) fn changed(&mut self, current: usize, cost: Duration) {
-        let is_rise = current > self.current;
+    /// Records that for `pause` the model did not compute all the time. After a long pause, earlier periods say nothing about the moment.
+    pub(super) fn paused(&mut self, pause: Duration) {
+        self.gap = self.gap.saturating_add(pause);
+        if self.gap > MAX_GAP {
+            (self.fewer, self.more) = Default::default();
+        }
+    }
+
+    /// Records that the number has changed from `former` to `current`, and that this took `cost`.
+    pub(super) fn changed(&mut self, former: usize, current: usize, cost: Duration) {
+        let is_rise = current > former;
         if !is_rise && self.has_risen {
             self.raise_after = if self.unchanged_for < PROBATION {
                 (self.raise_after * 2).min(MAX_RAISE_AFTER)
@@ -124,7 +149,6 @@ impl ThreadCount {
                 RAISE_AFTER
             };
         }
-        self.current = current;
         self.has_risen = is_rise;
         self.unchanged_for = Duration::ZERO;
         self.min_between = cost * COST_FACTOR;
@@ -138,15 +162,22 @@ impl ThreadCount {
     }
 }
 
-/// Returns the number of threads with which a model starts. `free` are the CPUs that other processes left free while it was loaded.
-///
-/// If less than half a CPU was free, all threads start, since each gets a share of the CPUs. Next to two busy processes on two cores, two
-/// threads get half of the CPU time, and one thread gets a third.
-pub(super) fn initial(configured: usize, free: FreeCpus) -> usize {
-    if free.elapsed < MIN_LOAD || free.available < 0.5 {
+/// Returns the number of threads with which a model starts, from the use of the CPUs while it was loaded.
+pub(super) fn initial(configured: usize, usage: CpuUse) -> usize {
+    if usage.elapsed < MIN_LOAD {
         return configured;
     }
-    whole(free.available.round()).clamp(1, configured)
+    whole(fitting(configured, usage.left(SLACK)).round()).clamp(1, configured)
+}
+
+/// Returns the best number of threads, with a fraction, of a model with `configured` threads that other processes would leave `left` CPUs.
+fn fitting(configured: usize, left: f64) -> f64 {
+    let configured = as_f64(configured);
+    if left < FULL {
+        configured
+    } else {
+        left.min(configured)
+    }
 }
 
 fn as_f64(threads: usize) -> f64 {

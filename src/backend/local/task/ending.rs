@@ -18,6 +18,8 @@ pub(super) enum End {
     Stopped,
     /// The worker could not load the model.
     LoadFailed(EngineError),
+    /// The worker cannot serve its loaded model any longer.
+    Failed(EngineError),
     /// The worker's wire protocol has this version, which differs from the server's.
     OtherVersion(u32),
     /// The process ended by itself.
@@ -46,6 +48,11 @@ impl Task {
                 self.unloaded();
             }
             End::LoadFailed(error) => self.load_failed(CallError::Engine(error), inbox).await,
+            End::Failed(error) => {
+                self.report_death(error.to_string());
+                self.kill(ProcessFailure::Failed(error.to_string()), inbox)
+                    .await;
+            }
             End::OtherVersion(version) => {
                 let text = format!(
                     "its wire protocol has version {version}, but the server's has version {WIRE_VERSION}; restart the server"
@@ -106,7 +113,7 @@ impl Task {
                 );
                 ProcessEnd::Stalled
             }
-            ProcessFailure::Died(_) => {
+            ProcessFailure::Died(_) | ProcessFailure::Failed(_) => {
                 tracing::error!(model, pid, "{failure}");
                 ProcessEnd::Died
             }

@@ -2,7 +2,7 @@
 # A model's process that runs foreign code. The name under which it is started selects how it misbehaves.
 
 say_ready() {
-    echo '{"hello":{"version":5}}'
+    echo '{"hello":{"version":6}}'
     echo '{"ready":{"n_ctx":512,"kv_cells":512,"load_ms":1}}'
 }
 
@@ -44,6 +44,12 @@ huge-answer)
     wait_for_call
     printf '{"call":{"id":1,"update":{"done":{"generated":{"text":"'
     x 100000000
+    cat
+    ;;
+failed)
+    say_ready
+    wait_for_call
+    echo '{"failed":{"kind":"load","text":"could not create a context of 512 cells"}}'
     cat
     ;;
 child)

@@ -1,7 +1,7 @@
 //! Tests of tokens that the schema of an answer forces. They are not sampled, and several of them are decoded in one step.
 
 use super::bench::{Bench, LIMITS, MS};
-use super::scripted::{Script, says};
+use super::scripted::{After, Script, says};
 use crate::engine::decoder::Row;
 use crate::engine::limits::Limits;
 use crate::engine::{CancelReason, FinishReason};
@@ -77,7 +77,7 @@ fn an_answer_is_truncated_at_max_tokens_inside_a_run() {
 #[test]
 fn an_answer_that_is_complete_at_max_tokens_is_not_truncated() {
     let script = Script {
-        completes: true,
+        after: After::Nothing,
         ..label()
     };
     let mut bench = Bench::new(LIMITS, 8, script);

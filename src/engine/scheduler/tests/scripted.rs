@@ -12,20 +12,30 @@ use crate::engine::limits::Limits;
 use crate::engine::thinking::blocks::AnswerStart;
 use crate::engine::threaded::{Content, ThreadedDecoder};
 use crate::engine::token::Token;
-use crate::engine::{EngineError, SamplingParams};
+use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 
 /// The token that ends an answer. Every other token is a byte.
 pub(super) const END: Token = Token(0);
+
+/// What follows the text of a script.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum After {
+    /// The text again.
+    #[default]
+    Text,
+    /// A token that ends the answer.
+    End,
+    /// Nothing: the grammar allows no token after it.
+    Nothing,
+}
 
 /// Text that every sequence generates, once or repeatedly, and the failures of the decoder.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Script {
     /// Text that every sequence generates.
     pub(super) text: &'static str,
-    /// Whether the answer ends after the text. Otherwise the text repeats.
-    pub(super) ends: bool,
-    /// Whether no token may follow the text.
-    pub(super) completes: bool,
+    /// What follows the text.
+    pub(super) after: After,
     /// Time of a decode; `None` is 1 ms.
     pub(super) step: Option<Duration>,
     /// Positions in the text of the tokens that the schema forces.
@@ -38,6 +48,8 @@ pub(super) struct Script {
     pub(super) cannot_truncate: bool,
     /// Whether a change of the number of threads loses the content of all sequences.
     pub(super) loses_content: bool,
+    /// Number of the next contexts that cannot be created after the first one.
+    pub(super) failing_contexts: usize,
     /// Size of a sliding window: a saved state has no more tokens, and a sequence drops cells once it has twice as many.
     pub(super) window: Option<usize>,
 }
@@ -47,7 +59,7 @@ impl Script {
     fn token(&self, written: &mut usize) -> Sampled {
         let bytes = self.text.as_bytes();
         *written += 1;
-        let ends = self.ends && *written > bytes.len();
+        let ends = self.after == After::End && *written > bytes.len();
         Sampled {
             token: if ends {
                 END
@@ -56,7 +68,7 @@ impl Script {
             },
             is_end: ends,
             origin: Origin::Answer {
-                is_last: self.completes && *written == bytes.len(),
+                is_last: self.after == After::Nothing && *written == bytes.len(),
             },
         }
     }
@@ -321,8 +333,15 @@ impl ThreadedDecoder for Scripted {
     }
 
     fn with_threads(mut self, n_threads: usize) -> Result<(Self, Content), EngineError> {
-        self.threads = n_threads;
-        if self.script.loses_content {
+        // A decoder tries the former number of threads if the new one fails.
+        let failing = std::mem::take(&mut self.script.failing_contexts);
+        if failing > 1 {
+            return Err(EngineError::new(EngineErrorKind::Load, "no memory"));
+        }
+        if failing == 0 {
+            self.threads = n_threads;
+        }
+        if self.script.loses_content || failing == 1 {
             self.held.fill(None);
             return Ok((self, Content::Lost));
         }
@@ -340,7 +359,7 @@ pub(super) fn endless() -> Script {
 pub(super) fn says(text: &'static str) -> Script {
     Script {
         text,
-        ends: true,
+        after: After::End,
         ..Script::default()
     }
 }
