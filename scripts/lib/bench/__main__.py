@@ -20,7 +20,7 @@ import alone
 import repeating
 import scale
 import texts
-from process import resident
+from process import resident, wait_until_idle
 from report import Report
 from rows import ROWS, note
 from setting import parse
@@ -48,6 +48,10 @@ class Bench:
             order = list(range(len(sides)))
             for side in order if run % 2 == 0 else reversed(order):
                 measured = row.measure(sides[side])
+                if len(sides) > 1 and not row.fresh:
+                    # The other side would compete with its threads, which may spin for a while after a call.
+                    for pid in sides[side].pids().values():
+                        wait_until_idle(pid)
                 values[side].append(measured if isinstance(measured, tuple) else (measured,))
         for index, name in enumerate(row.names):
             of_sides = [[measured[index] for measured in of_side] for of_side in values]

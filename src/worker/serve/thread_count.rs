@@ -48,7 +48,7 @@ const FULL: f64 = 0.5;
 const SLACK: f64 = 0.1;
 
 /// Longest pause between two periods that count as consecutive.
-const MAX_GAP: Duration = Duration::from_secs(1);
+const MAX_GAP: Duration = Duration::from_secs(3);
 
 /// Shortest load during which the use of the CPUs is known well enough. The system counts CPU time in hundredths of a second.
 const MIN_LOAD: Duration = Duration::from_millis(250);
@@ -180,7 +180,7 @@ fn fitting(configured: usize, left: f64) -> f64 {
     }
 }
 
-fn as_f64(threads: usize) -> f64 {
+pub(super) fn as_f64(threads: usize) -> f64 {
     u32::try_from(threads).map_or(f64::MAX, f64::from)
 }
 

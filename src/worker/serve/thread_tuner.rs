@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::thread_count::{ThreadCount, initial};
+use super::thread_count::{ThreadCount, as_f64, initial};
 use crate::config::LoadSettings;
 use crate::engine::EngineError;
 use crate::engine::scheduler::Scheduler;
@@ -13,8 +13,8 @@ use crate::process::{CpuQuota, cpu_quota};
 use crate::telemetry::millis;
 use crate::worker::HELPER_THREADS;
 
-/// Shortest period of an observation.
-const PERIOD: Duration = Duration::from_millis(250);
+/// Shortest period of an observation. In a shorter one, idle times of a few percent would be lost in rounding.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// Share of a period that steps must fill. In the rest of the time, other models of the server may have computed: models take turns.
 const MIN_FILLED: f64 = 0.9;
@@ -210,10 +210,10 @@ impl<R: Readings> ThreadTuner<R> {
         let cost = self.readings.now().duration_since(started);
         if model.n_threads() == threads {
             self.count.changed(former, threads, cost);
-            let cause = if threads < former {
-                "other programs use the CPUs"
-            } else {
-                "CPUs are free"
+            let cause = match usage.free() {
+                _ if threads < former => "other programs use the CPUs",
+                free if free < as_f64(threads) => "other programs fill the CPUs",
+                _ => "CPUs are free",
             };
             tracing::info!(
                 from = former,
