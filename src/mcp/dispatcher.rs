@@ -51,7 +51,7 @@ const MAX_TRIES: u32 = 10;
 /// The server's dispatcher, which all transports and connections share.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    published: RwLock<Arc<Published>>,
+    tools: RwLock<Arc<Published>>,
     /// Number of changes to the list of tools.
     changes: watch::Sender<u64>,
     in_flight: Mutex<HashMap<(ConnectionId, RequestId), Signals>>,
@@ -71,7 +71,7 @@ impl Dispatcher {
     /// Creates a dispatcher for the tools of `catalog`.
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self {
-            published: RwLock::new(Arc::new(Published::new(catalog))),
+            tools: RwLock::new(Arc::new(Published::new(catalog))),
             changes: watch::Sender::new(0),
             in_flight: Mutex::new(HashMap::new()),
             closing: CancellationToken::new(),
@@ -88,10 +88,7 @@ impl Dispatcher {
         let published = self.published();
         let former = &published.catalog;
         let is_changed = catalog.descriptions() != former.descriptions();
-        *self
-            .published
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) =
+        *self.tools.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Published::new(catalog.after(former)));
         if is_changed {
             self.announce();
@@ -104,12 +101,7 @@ impl Dispatcher {
     }
 
     fn published(&self) -> Arc<Published> {
-        Arc::clone(
-            &self
-                .published
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Arc::clone(&self.tools.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notifies clients that the list of tools has changed, for example because their tokens now allow other tools.
