@@ -153,8 +153,8 @@
 //! changes the last bits of logits, and flash attention computes 64 rows or more differently than fewer
 //! (`ggml_compute_forward_flash_attn_ext_f16` in ggml's `ops.cpp`). So if a single prompt is decoded, it is decoded in whole tiles of 64
 //! rows, however fast the machine is, unless a tile takes more than three seconds ([`engine::chunk_size`]). The draft tokens of a call that
-//! runs alone depend only on its tokens, not on measured times ([`engine::lookup`]). Together with other calls, from a cached prefix, or on
-//! a GPU, the text is the same up to the first near-tie. The same applies if the number of threads changes because of other programs
+//! runs alone depend only on its tokens, not on measured times, with the same exception ([`engine::lookup`]). Together with other calls,
+//! from a cached prefix, or on a GPU, the text is the same up to the first near-tie. The same applies if the number of threads changes because of other programs
 //! (`adaptive_threads`): with 512 cells and more, flash attention splits the cells among the threads, and adds up the parts.
 //!
 //! # Sharing the machine

@@ -60,7 +60,7 @@ pub(crate) const N_CTX: Range<i64> = range(0, 100_000_000);
 pub(crate) const N_BATCH: Range<i64> = range(1, 65_536);
 /// Range of `n_threads`. The number of CPUs limits it further.
 pub(crate) const N_THREADS: Range<i64> = range(0, 4096);
-/// Range of `spin_count`, in turns. The maximum is seconds on every machine.
+/// Range of `spin_count`, in iterations. The maximum is seconds on every machine.
 pub(crate) const SPIN_COUNT: Range<i64> = range(0, 1_000_000_000);
 /// Range of `parallel`. llama.cpp supports 256 sequences, and a batch must hold prompts in addition to one token of each sequence.
 pub(crate) const PARALLEL: Range<i64> = range(1, 128);

@@ -1,5 +1,5 @@
 //! Times, sizes and counts with units, such as `"90s"`, `"1h 30m"`, `"24GiB"`, `"80%"` and `"auto"`. A bare number is in seconds, bytes,
-//! layers or turns.
+//! layers or iterations.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) const BUDGET: &str = "memory budget";
 /// Format of [`GpuLayers`] in schemas.
 pub(crate) const GPU_LAYERS: &str = "number of layers";
 /// Format of [`SpinCount`] in schemas.
-pub(crate) const SPIN_COUNT: &str = "number of turns";
+pub(crate) const SPIN_COUNT: &str = "number of iterations";
 
 /// Longest accepted time. A longer one is probably a mistake.
 pub(super) const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -64,13 +64,13 @@ pub(crate) enum GpuLayers {
     Count(u32),
 }
 
-/// Number of turns of a loop for which a waiting thread spins before it sleeps.
+/// Number of iterations for which a waiting thread spins before it sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub(crate) enum SpinCount {
     /// The number that suits the machine.
     Auto,
-    /// A number of turns.
+    /// A number of iterations.
     Count(u32),
 }
 

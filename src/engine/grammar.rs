@@ -229,8 +229,8 @@ impl Grammar {
         accepted.map_err(GrammarError::new)
     }
 
-    /// Accepts the tokens that the grammar forces next, and returns them. The last one is the last token that has no alternative: after
-    /// `{"` of `{"name": "…"}`, the result has the tokens of `name":`, since the next one may be ` "` or ` "A`.
+    /// Accepts the tokens that the grammar forces next, and returns them; empty if it allows several. They end before the first token with
+    /// an alternative: after `{"` of `{"name": "…"}`, they are `name":`, since ` "` or ` "A` may follow.
     ///
     /// # Errors
     /// Fails if the grammar cannot be followed.

@@ -7,7 +7,8 @@
 //! drafts, up to the last bits of logits.
 //!
 //! A draft token costs a row of a batch, and saves a step if the model accepts it. So the length of a draft follows the acceptance rate
-//! ([`AcceptanceRate`], [`Cost`]). It depends on no measured times, so that the texts of calls that run alone stay reproducible.
+//! ([`AcceptanceRate`], [`Cost`]). It depends on no measured times, so that the texts of calls that run alone stay reproducible, unless
+//! a tile takes more than three seconds.
 
 use std::collections::HashMap;
 

@@ -32,7 +32,7 @@ use std::time::Instant;
 use commands::Commands;
 use lanes::Lane;
 use prompts::Prepared;
-use thread_tuner::{LoadObserver, ThreadTuner};
+use thread_tuner::{LoadObservation, ThreadTuner};
 use warming::Warming;
 
 use super::cpu_lock::Turns;
@@ -46,7 +46,7 @@ use crate::threads::{self, SystemLimit};
 /// Input of the main thread.
 enum Input {
     Command(Command, Instant),
-    Loaded(Box<Result<Model, EngineError>>),
+    Loaded(Box<Result<Model, EngineError>>, Option<LoadObservation>),
     /// A job of the lane has ended.
     Prepared(Lane, Prepared),
     /// Stdin has ended.
@@ -151,7 +151,7 @@ pub(crate) fn run(parent: Option<u32>, output: Box<dyn process::ProtocolOutput>)
         inputs,
         inputs_tx,
         warming: Warming::default(),
-        observer: None,
+        observation: None,
         tuner: None,
         is_ready: false,
         stdin_ended: false,
@@ -204,7 +204,7 @@ trait CallSink {
 
 /// An input that [`Worker::handle`] leaves to its caller's loop.
 enum LoopEvent {
-    Loaded(Box<Result<Model, EngineError>>),
+    Loaded(Box<Result<Model, EngineError>>, Option<LoadObservation>),
     Prepared(Lane, Prepared),
     Shutdown,
 }
@@ -214,8 +214,8 @@ struct Worker {
     inputs: Receiver<Input>,
     inputs_tx: Sender<Input>,
     warming: Warming,
-    /// Observes the CPUs while the model is loaded; `None` if the number of threads is fixed.
-    observer: Option<LoadObserver>,
+    /// Use of the CPUs while the model was loaded, until its threads are chosen; `None` if the number of threads is fixed.
+    observation: Option<LoadObservation>,
     /// Adjusts the threads of the loaded model; `None` if their number is fixed.
     tuner: Option<ThreadTuner>,
     /// Whether the model is loaded.
@@ -228,7 +228,6 @@ impl Worker {
     fn serve(&mut self, launch: &Launch, turns: Option<&Turns>) -> bool {
         let load = launch.planned_settings();
         let started = Instant::now();
-        self.observer = LoadObserver::start(&load);
         if let Err(limit) = self.start_loading(&load) {
             self.events.send(&Event::LoadFailed(limit.into()));
             return false;
@@ -262,7 +261,9 @@ impl Worker {
     fn handle(&mut self, input: Input, calls: &mut impl CallSink) -> Option<LoopEvent> {
         let (command, received) = match input {
             Input::Command(command, received) => (command, received),
-            Input::Loaded(model) => return Some(LoopEvent::Loaded(model)),
+            Input::Loaded(model, observation) => {
+                return Some(LoopEvent::Loaded(model, observation));
+            }
             Input::Prepared(lane, prepared) => return Some(LoopEvent::Prepared(lane, prepared)),
             Input::End => {
                 self.stdin_ended = true;

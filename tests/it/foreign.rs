@@ -60,7 +60,7 @@ fn keys_of_other_programs_are_translated() {
     error[config_unknown_key]: unknown key `id`
     hint: use `aliases`: a list of further names
     error[config_unknown_key]: unknown key `poll`
-    hint: use `spin_count`: turns of a loop for prefill and generation, not a level from 0 to 100; `"auto"` measures the machine
+    hint: use `spin_count`: a number of iterations for prefill and generation, not a level from 0 to 100; `"auto"` measures the machine
     error[config_unknown_key]: unknown key `n_predict`
     hint: use `max_tokens`
     error[config_unknown_key]: unknown key `n_ctx`
@@ -118,7 +118,7 @@ fn values_of_other_programs_are_translated() {
     hint: write `99` to put all layers on the GPU, or `"auto"` for as many as fit
     error[config_value]: `models.b.mmap`: must be true or false, found 0
     hint: write `false`
-    error[config_value]: `models.b.spin_count`: must be a number of turns such as `2000` or `auto`, found the string "infinite"
+    error[config_value]: `models.b.spin_count`: must be a number of iterations such as `2000` or `auto`, found the string "infinite"
     "##);
 }
 

@@ -44,8 +44,11 @@ def cpu_seconds(pid):
 def wait_until_idle(pid):
     """Waits until the process has used no CPU for a second. The kernel's clock limits the precision."""
     used, since = cpu_seconds(pid), time.perf_counter()
+    end = since + 60
     while time.perf_counter() - since < 1:
         time.sleep(0.05)
+        if time.perf_counter() > end:
+            sys.exit("error: the server does not become idle")
         if (now := cpu_seconds(pid)) != used:
             used, since = now, time.perf_counter()
 

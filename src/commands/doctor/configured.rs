@@ -186,7 +186,7 @@ fn thread_overrides(load: &LoadSettings, inherited: Option<&str>) -> Vec<String>
         let instead = inherited.map_or(String::new(), |variable| {
             format!("; `{variable}` of the environment has no effect")
         });
-        lines.push(format!("threads: {}{instead}", Spin::Configured(count)));
+        lines.push(format!("threads: {}{instead}", Spin::configured(count)));
     }
     lines
 }

@@ -59,7 +59,7 @@ pub(super) const TABLE: &[Meaning] = &[
     // CPU and GPU.
     key(&["t", "threads", "num-thread", "num-threads", "cpu-threads", "cpu-thread-pool-size", "LLAMA_ARG_THREADS"], "n_threads"),
     noted(&["tb", "threads-batch", "n-threads-batch"], "n_threads", "prefill and generation use the same number of threads"),
-    noted(&["poll", "poll-batch"], "spin_count", "turns of a loop for prefill and generation, not a level from 0 to 100; `\"auto\"` measures the machine"),
+    noted(&["poll", "poll-batch"], "spin_count", "a number of iterations for prefill and generation, not a level from 0 to 100; `\"auto\"` measures the machine"),
     none(&["cpu-mask", "cpu-range", "cpu-strict", "prio", "numa"], "not supported: set CPUs and priorities with tools of the system, such as `taskset` and `nice`"),
     key(&["ngl", "gpu-layers", "num-gpu", "n-gpu", "gpu", "gpu-offload", "LLAMA_ARG_N_GPU_LAYERS"], "n_gpu_layers"),
     noted(&["fit", "fitt", "fit-target", "fit-ctx", "fitc"], "n_gpu_layers", "`\"auto\"` offloads as many layers as fit into the GPU's free memory"),

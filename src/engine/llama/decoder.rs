@@ -228,7 +228,7 @@ impl ThreadedDecoder for LlamaDecoder<'_> {
                 (context, content)
             }
             Err(error) => {
-                tracing::error!(%error, "llama.cpp could not change its threads");
+                tracing::error!(%error, "llama.cpp could not create a context with another number of threads");
                 // Without the copy, there is as much memory as for the first context.
                 drop(state);
                 self.load.n_threads = former;

@@ -78,8 +78,8 @@ impl<D: Decoder> Scheduler<D> {
     /// additional rows of streams. Returns how many of these rows the streams take.
     ///
     /// A stream that runs alone takes no rows of `chunk`, which depends on measured times: its text must be reproducible. It gets up to a
-    /// tile, or what fits into three seconds. Otherwise, streams take at most half of `chunk`, since each of their rows costs up to twice as
-    /// much as a row of a tile, for which `chunk` was measured. The rest is left to prompts.
+    /// tile, or what fits into three seconds. Otherwise, streams take at most half of `chunk`, since each of their rows costs up to twice
+    /// as much as a row of a tile, for which `chunk` was measured. The rest is left to prompts.
     fn grant(&self, streams: &mut [Stream], prompts: usize, chunk: usize) -> usize {
         let count = streams.len();
         if let ([stream], 0) = (&mut *streams, prompts) {
@@ -97,8 +97,8 @@ impl<D: Decoder> Scheduler<D> {
         let wanting = order.len();
         for (done, stream) in order.into_iter().enumerate() {
             let share = stream.additional.min(left.div_ceil(wanting - done));
-            // Without a pool, llama.cpp decodes these rows in an additional pass over the weights (`split_equal` in `llama-batch.cpp`). That
-            // pays only if the pass has as many rows as there are streams.
+            // Without a pool, llama.cpp decodes these rows in an additional pass over the weights (`split_equal` in `llama-batch.cpp`).
+            // That pays only if the pass has as many rows as there are streams.
             let is_worth_a_pass = self.limits.is_pool || share >= count;
             stream.additional = if is_worth_a_pass { share } else { 0 };
             left -= stream.additional;

@@ -86,13 +86,13 @@ impl Worker {
         footprint: Footprint,
         turns: Option<&Turns>,
     ) -> usize {
-        // The memory of a GPU would have to hold its cells twice for a moment, and its speed hardly depends on threads.
-        let observer = self.observer.take().filter(|_| !model.is_on_gpu(load));
-        let Some(observer) = observer else {
+        // The memory of a GPU would temporarily have to hold its cells twice, and its speed hardly depends on threads.
+        let observation = self.observation.take();
+        let Some(observation) = observation.filter(|_| !model.is_on_gpu(load)) else {
             return load.n_threads;
         };
         let others_compute = turns.is_some_and(Turns::are_all_taken);
-        let (tuner, threads) = observer.finish(load, footprint, others_compute);
+        let (tuner, threads) = observation.finish(load, footprint, others_compute);
         self.tuner = Some(tuner);
         threads
     }
@@ -132,7 +132,7 @@ impl Worker {
                     }
                     Some(LoopEvent::Shutdown) => return Ok(()),
                     // The model is already loaded.
-                    Some(LoopEvent::Loaded(_)) | None => {}
+                    Some(LoopEvent::Loaded(..)) | None => {}
                 }
                 next = self.inputs.try_recv().ok();
             }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::thread_tuner::LoadObserver;
 use super::{CallSink, Event, EventSink, Input, LoopEvent, Worker, catch_panic};
 use crate::config::LoadSettings;
 use crate::engine::llama::Model;
@@ -22,6 +23,7 @@ impl Worker {
     pub(super) fn start_loading(&self, load: &LoadSettings) -> Result<(), SystemLimit> {
         // If OpenMP lacks a thread, it ends the process in the middle of a call.
         threads::check_room(load.n_threads + OTHER_THREADS)?;
+        let observer = LoadObserver::start(load);
         let load = load.clone();
         let (events, inputs) = (self.events.clone(), self.inputs_tx.clone());
         threads::start("loader", move || {
@@ -30,7 +32,8 @@ impl Worker {
                     events.send(&Event::Loading(percent));
                 })
             });
-            drop(inputs.send(Input::Loaded(Box::new(model))));
+            let observation = observer.map(LoadObserver::end);
+            drop(inputs.send(Input::Loaded(Box::new(model), observation)));
         })
         .map(drop)
     }
@@ -49,7 +52,10 @@ impl Worker {
         loop {
             let input = self.inputs.recv().ok()?;
             match self.handle(input, &mut calls) {
-                Some(LoopEvent::Loaded(model)) => return Some(*model),
+                Some(LoopEvent::Loaded(model, observation)) => {
+                    self.observation = observation;
+                    return Some(*model);
+                }
                 Some(LoopEvent::Shutdown) => return None,
                 // No prompt is prepared yet.
                 Some(LoopEvent::Prepared(..)) | None => {}

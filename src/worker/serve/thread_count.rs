@@ -40,7 +40,7 @@ const FREE_FOR_A_THREAD: f64 = 0.7;
 /// Shortest time between changes, as a multiple of what the last change took. So changes take at most a tenth of the time.
 const COST_FACTOR: u32 = 10;
 
-/// CPUs below which the others fill the machine.
+/// If other processes leave fewer CPUs than this, they fill the machine.
 const FULL: f64 = 0.5;
 
 /// Part of a thread's time that short work of other processes may take. Without it, such work next to seven busy processes on
@@ -153,6 +153,11 @@ impl ThreadCount {
         self.unchanged_for = Duration::ZERO;
         self.min_between = cost * COST_FACTOR;
         (self.fewer, self.more) = Default::default();
+    }
+
+    /// Records that a change failed, which may have ended calls. The number no longer changes.
+    pub(super) fn failed(&mut self) {
+        self.min_between = Duration::MAX;
     }
 
     /// Records that the number could not change. The next attempt follows after [`MAX_RAISE_AFTER`].

@@ -46,7 +46,7 @@ pub(super) trait Readings {
 pub(super) trait Threads: Sized {
     /// Returns the number of threads that decode.
     fn n_threads(&self) -> usize;
-    /// Returns the bytes of memory that [`Self::with_threads`] requires for a moment.
+    /// Returns the bytes of memory that [`Self::with_threads`] requires temporarily.
     fn bytes_to_switch(&self) -> u64;
     /// Returns the model with `n_threads` threads, or with the former number if that is impossible.
     ///
@@ -97,8 +97,26 @@ impl LoadObserver {
         Some(Self { clock, start })
     }
 
-    /// Returns the tuner of the loaded model, and the number of threads with which the model starts. If `others_compute`, other models of the
-    /// server used the CPUs, with which this one will take turns.
+    /// Ends the observation. Call this function on the thread that has loaded the model, whose times count.
+    pub(super) fn end(self) -> LoadObservation {
+        let end = self.clock.now();
+        LoadObservation {
+            usage: end.and_then(|end| self.clock.usage(self.start, end)),
+            clock: self.clock,
+        }
+    }
+}
+
+/// Use of the CPUs while a model was loaded.
+#[derive(Debug)]
+pub(super) struct LoadObservation {
+    clock: CpuClock,
+    usage: Option<CpuUse>,
+}
+
+impl LoadObservation {
+    /// Returns the tuner of the loaded model, and the number of threads with which the model starts. If `others_compute`, other models of
+    /// the server used the CPUs, with which this one will take turns.
     pub(super) fn finish(
         self,
         load: &LoadSettings,
@@ -106,11 +124,9 @@ impl LoadObserver {
         others_compute: bool,
     ) -> (ThreadTuner, usize) {
         let configured = load.n_threads;
-        let end = self.clock.now();
-        let usage = end.and_then(|end| self.clock.usage(self.start, end));
         // If a change may be too expensive, the model could not take its threads back.
         let is_cheap = footprint.estimated_pause(footprint.cache) <= MAX_PAUSE;
-        let usage = usage.filter(|_| is_cheap && !others_compute);
+        let usage = self.usage.filter(|_| is_cheap && !others_compute);
         let threads = usage.map_or(configured, |usage| initial(configured, usage));
         if let Some(usage) = usage
             && threads < configured
@@ -223,7 +239,7 @@ impl<R: Readings> ThreadTuner<R> {
                 "changed the number of threads: {cause}"
             );
         } else {
-            self.count.refused();
+            self.count.failed();
         }
         // A period must not contain the change, which is not a step.
         self.start = None;

@@ -101,6 +101,9 @@ fn environment_of_worker(model: &str) -> String {
 
 #[test]
 fn a_configured_spin_count_replaces_the_wait_policy_of_the_environment() {
+    if !cfg!(feature = "openmp") {
+        return;
+    }
     let configured = environment_of_worker("spin_count = 500\n");
     assert!(configured.contains("GOMP_SPINCOUNT=500\0"), "{configured}");
     assert!(!configured.contains("OMP_WAIT_POLICY"), "{configured}");

@@ -49,8 +49,17 @@ impl Readings for Rc<Simulated> {
 struct Model {
     threads: usize,
     used: u64,
-    /// Whether a change fails.
-    fails: bool,
+    change: Change,
+}
+
+/// What a change of the number of threads does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Change {
+    Succeeds,
+    /// The number stays.
+    Fails,
+    /// The model is lost.
+    Ends,
 }
 
 impl Threads for Model {
@@ -63,10 +72,11 @@ impl Threads for Model {
     }
 
     fn with_threads(self, threads: usize) -> Result<Self, EngineError> {
-        if self.fails {
-            return Err(EngineError::new(EngineErrorKind::Load, "no memory"));
+        match self.change {
+            Change::Succeeds => Ok(Self { threads, ..self }),
+            Change::Fails => Ok(self),
+            Change::Ends => Err(EngineError::new(EngineErrorKind::Load, "no memory")),
         }
-        Ok(Self { threads, ..self })
     }
 }
 
@@ -101,7 +111,7 @@ impl Bench {
             model: Model {
                 threads: 2,
                 used: 0,
-                fails: false,
+                change: Change::Succeeds,
             },
         }
     }
@@ -207,9 +217,18 @@ fn many_used_cells_prevent_a_change_to_fewer_threads_but_not_the_way_back() {
 #[test]
 fn a_model_that_cannot_continue_after_a_change_ends() {
     let mut bench = Bench::new();
-    bench.model.fails = true;
+    bench.model.change = Change::Ends;
     let end = bench.compute(Duration::from_secs(5), Duration::ZERO);
     assert_eq!(end.unwrap_err().kind, EngineErrorKind::Load);
+}
+
+#[test]
+fn a_change_that_failed_is_not_tried_again() {
+    let mut bench = Bench::new();
+    bench.model.change = Change::Fails;
+    assert_eq!(bench.seconds(5), 2);
+    bench.model.change = Change::Succeeds;
+    assert_eq!(bench.seconds(300), 2);
 }
 
 #[test]
