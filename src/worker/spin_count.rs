@@ -180,10 +180,22 @@ impl fmt::Display for Spin {
     }
 }
 
-/// Returns the name of the environment variable with which the user sets how long threads spin; `None` if no such variable is set.
+/// Returns the name of the environment variable with which the user sets how long threads spin; `None` if no such variable has a valid
+/// value.
 pub(crate) fn inherited_variable() -> Option<&'static str> {
     let mut variables = [SPIN_COUNT, WAIT_POLICY].into_iter();
-    variables.find(|name| std::env::var_os(name).is_some())
+    variables.find(|name| std::env::var(name).is_ok_and(|value| is_valid(name, &value)))
+}
+
+/// Returns whether OpenMP uses the `value` of a variable. It ignores others, with a message on stderr (`env.c` of libgomp).
+fn is_valid(name: &str, value: &str) -> bool {
+    let value = value.trim().to_ascii_lowercase();
+    if name == WAIT_POLICY {
+        return matches!(value.as_str(), "active" | "passive");
+    }
+    let number = value.trim_end_matches(['k', 'm', 'g', 't']);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || matches!(value.as_str(), "infinite" | "infinity")
 }
 
 /// The threads of a model, as far as it matters for how long they wait.
@@ -271,126 +283,4 @@ fn measure_pauses() -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn costs(wake_up_ns: u64, pause_ns: u64) -> WaitCosts {
-        WaitCosts {
-            wake_up: Duration::from_nanos(wake_up_ns),
-            pauses: Duration::from_nanos(pause_ns) * PAUSES,
-        }
-    }
-
-    const TWO: Waits = Waits {
-        n_threads: 2,
-        is_on_gpu: false,
-        quota: None,
-    };
-
-    fn count(costs: WaitCosts) -> u128 {
-        let measured = Spin::measured(|| Some(costs), TWO);
-        let Spin::Measured { count, .. } = measured else {
-            panic!("{measured:?}")
-        };
-        count
-    }
-
-    #[test]
-    fn threads_spin_for_ten_wake_ups() {
-        assert_eq!(count(costs(7000, 28)), 2500);
-        assert_eq!(count(costs(5000, 10)), 5000);
-    }
-
-    #[test]
-    fn the_count_is_bounded() {
-        let measured = [(100, 40), (2_000_000, 28), (5000, 0)];
-        let counts = measured.map(|(wake_up, pause)| count(costs(wake_up, pause)));
-        assert_eq!(counts, [1000, 10_000, 1000]);
-    }
-
-    #[test]
-    fn without_a_measurement_the_spin_is_short() {
-        assert!(matches!(
-            Spin::measured(|| None, TWO),
-            Spin::Measured { count: 1000, .. }
-        ));
-    }
-
-    #[test]
-    fn threads_whose_number_is_fixed_spin_briefly_and_nothing_is_measured_for_them() {
-        let quota = |thousandths| Waits {
-            quota: Some(CpuQuota(thousandths)),
-            ..TWO
-        };
-        let on_gpu = Waits {
-            is_on_gpu: true,
-            ..TWO
-        };
-        let single = Waits {
-            n_threads: 1,
-            ..TWO
-        };
-        for waits in [quota(1500), on_gpu, single] {
-            let spin = Spin::measured(|| panic!("the machine is measured"), waits);
-            assert!(
-                matches!(
-                    spin,
-                    Spin::Measured {
-                        count: 1000,
-                        costs: None
-                    }
-                ),
-                "{waits:?}"
-            );
-        }
-        let spin = Spin::measured(|| Some(costs(7000, 28)), quota(2000));
-        assert!(matches!(spin, Spin::Measured { count: 2500, .. }));
-    }
-
-    const MEASURED: Spin = Spin::Measured {
-        count: 2500,
-        costs: None,
-    };
-
-    #[test]
-    fn a_count_is_shown_with_the_costs_from_which_it_follows() {
-        let short = Spin::measured(|| None, TWO);
-        assert_eq!(short.to_string(), "they spin 1000 times before they sleep");
-        let measured = Spin::measured(|| Some(costs(7000, 28)), TWO);
-        assert_eq!(
-            measured.to_string(),
-            "they spin 2500 times before they sleep (wake-up 7.0 µs, pause 28 ns)"
-        );
-    }
-
-    #[test]
-    fn a_number_in_the_configuration_takes_precedence_over_variables_and_these_over_a_measurement()
-    {
-        let spin = |key, inherited| Spin::from_sources(key, inherited, || MEASURED);
-        let variable = Some(SPIN_COUNT);
-        let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, variable));
-        assert_eq!(chosen, [Spin::Configured(500), Spin::Inherited(SPIN_COUNT)]);
-        let chosen = [SpinCount::Count(500), SpinCount::Auto].map(|key| spin(key, None));
-        assert_eq!(chosen, [Spin::Configured(500), MEASURED]);
-    }
-
-    #[test]
-    fn a_worker_gets_the_count_without_a_wait_policy_or_else_the_variables_of_the_server() {
-        let variables = |count: &str| {
-            vec![
-                ("GOMP_SPINCOUNT", Some(count.to_owned())),
-                ("OMP_WAIT_POLICY", None),
-            ]
-        };
-        assert_eq!(Spin::Configured(0).variables(), variables("0"));
-        assert_eq!(MEASURED.variables(), variables("2500"));
-        assert_eq!(Spin::Inherited(WAIT_POLICY).variables(), []);
-        assert_eq!(Spin::Unused.variables(), []);
-    }
-
-    #[test]
-    fn this_machine_can_be_measured() {
-        let costs = WaitCosts::measured().unwrap();
-        assert!(costs.wake_up > Duration::ZERO && costs.pauses > Duration::ZERO);
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use crate::engine::{EngineError, EngineErrorKind, SamplingParams};
 /// The token that ends an answer. Every other token is a byte.
 pub(super) const END: Token = Token(0);
 
-/// What follows the text of a script.
+/// The continuation after the text of a script.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum After {
     /// The text again.
@@ -34,7 +34,7 @@ pub(super) enum After {
 pub(super) struct Script {
     /// Text that every sequence generates.
     pub(super) text: &'static str,
-    /// What follows the text.
+    /// Continuation after the text.
     pub(super) after: After,
     /// Time of a decode; `None` is 1 ms.
     pub(super) step: Option<Duration>,

@@ -52,7 +52,7 @@ struct Model {
     change: Change,
 }
 
-/// What a change of the number of threads does.
+/// Outcome of a change of the number of threads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Change {
     Succeeds,
