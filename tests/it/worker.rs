@@ -50,7 +50,7 @@ fn the_worker_finishes_its_calls_and_writes_nothing_but_events() {
     ]);
     assert!(output.status.success());
     let events = events(&output);
-    assert_eq!(events[0], json!({"hello": {"version": 5}}));
+    assert_eq!(events[0], json!({"hello": {"version": 6}}));
     let answer = |id: u64| {
         let done = events.iter().find_map(|event| {
             (event["call"]["id"] == id)
