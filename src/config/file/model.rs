@@ -200,7 +200,7 @@ pub(crate) struct ModelSettings {
     /// Compute with fewer threads while other programs use the CPUs. `false` always computes with `n_threads`.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub adaptive_threads: bool,
-    /// Iterations for which a waiting thread spins before it sleeps (`GOMP_SPINCOUNT` of GNU OpenMP). `"auto"` measures the machine, unless `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` is set; a number takes precedence over both.
+    /// Iterations for which a waiting thread spins before it sleeps (`GOMP_SPINCOUNT` of GNU OpenMP). `"auto"` measures the machine, unless `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` is set; a number from 0 to 1000000000 takes precedence over both.
     #[schemars(extend("x-reload" = Effect::RestartsModel))]
     pub spin_count: SpinCount,
     /// Map the file into memory instead of reading it.
