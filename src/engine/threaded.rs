@@ -13,7 +13,7 @@ pub(crate) trait ThreadedDecoder: Decoder + Sized {
     /// or if llama.cpp cannot create a context with `n_threads`, the number of threads stays.
     ///
     /// # Errors
-    /// `Load` if llama.cpp cannot create a context with the former number, either. The decoder is gone then.
+    /// `Load` if llama.cpp cannot create a context with the former number, either. The decoder is lost then.
     fn with_threads(self, n_threads: usize) -> Result<(Self, Content), EngineError>;
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct CpuUse {
     pub all: f64,
     /// CPUs that this process used.
     pub own: f64,
-    /// CPUs that other processes used, without their work of low priority, which makes way.
+    /// CPUs that other processes used, without their low-priority work, which this process preempts.
     pub others: f64,
     /// Share of the time in which the own threads could run that they ran.
     pub share: f64,
@@ -96,7 +96,7 @@ pub(crate) struct CpuClock {
         expect(dead_code, reason = "only Linux reports the times")
     )]
     helpers: &'static [&'static str],
-    /// Whether this process has a higher priority than work of low priority.
+    /// Whether this process precedes low-priority work: its `nice` value is 0 or less.
     has_priority: bool,
 }
 
